@@ -1,0 +1,27 @@
+// Question: what did the server decide, and why? Output: JSON lines on stdout.
+// Guaranteed: when `record` returns, the line has left this process; nothing here sees a token.
+import { Unavailable } from "./refusal.ts";
+
+const DEADLINE_MS = 1000;
+const MAX_TEXT = 512;
+const MAX_WAITING_BYTES = 1 << 16;
+
+process.stdout.on("error", () => {}); // its reader has gone: each write's callback says so
+
+/** Throws when the line cannot be written in time: no line, no token (invariant 9). */
+export async function record(event: string, fields: object): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const fail = () => reject(new Unavailable("audit", { cause: "nobody reads the audit stream" }));
+  const cut = (_key: string, value: unknown) =>
+    typeof value === "string" && value.length > MAX_TEXT ? `${value.slice(0, MAX_TEXT)}…` : value;
+  const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, cut);
+  const timer = setTimeout(fail, DEADLINE_MS);
+  if (process.stdout.writableLength > MAX_WAITING_BYTES) fail();
+  else process.stdout.write(`${line}\n`, (error) => (error ? fail() : resolve()));
+  return promise.finally(() => clearTimeout(timer));
+}
+
+/** For events that wait for nobody: refusals, revocations, trouble with Vault. */
+export function note(event: string, fields: object): void {
+  record(event, fields).catch(() => {});
+}

@@ -1,0 +1,71 @@
+// Question: does this process deserve what its container is entitled to? Input: the kernel's facts,
+// /proc, and the engine's words, in this rank. Pure. Guaranteed: every check is evaluated, in this
+// order; a service can relax only those that the schema lets it name.
+import { posix } from "node:path";
+import { at } from "./policy.ts";
+import { Refusal, Unavailable } from "./refusal.ts";
+import type { Container, Facts, Json, JsonObject, Process, Service } from "./types.ts";
+
+const NOT_YET = ["alone", "clock"]; // a health check that runs; a clock that is being set
+const TICK_MS = 10;
+const TOLERANCE_MS = 2000;
+
+/** Throws the first check that neither holds nor is relaxed; returns the relaxed ones that do not
+ * hold, for the audit. */
+export function judge(facts: Facts, { match, relax = [] }: Service): string[] {
+  const failed = checks(facts, match).filter(([, holds]) => !holds);
+  const first = failed.find(([name]) => !relax.includes(name));
+  if (!first) return failed.map(([name]) => name);
+  const [name, , cause] = first;
+  throw NOT_YET.includes(name) ? new Unavailable(name, { cause }) : new Refusal(name, { cause });
+}
+
+export function isInit({ peer, process: { pids }, container }: Facts): boolean {
+  return peer.pid === container.State.Pid && pids.length > 1 && pids.at(-1) === 1;
+}
+
+/** Each check: its name, whether it holds, what was seen. */
+function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
+  const { peer, process, container, init } = facts;
+  const { uids, gids, tracer, namespaces, pids } = process;
+  const place = (p: Process) => Object.values(p.namespaces).concat(p.cgroup).join(" ");
+  const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
+  const latestMs = Date.parse(container.State.StartedAt) + TOLERANCE_MS;
+  const writable = writableProgram(process, container) ?? null;
+  const declared = declaredLabel(facts, match) ?? null;
+  return [
+    // A set-user-ID program run after connect() changes /proc, not what the kernel vouched for.
+    ["credentials", [...uids, peer.uid].every((uid) => uid === uids[0]), uids],
+    ["credentials", [...gids, peer.gid].every((gid) => gid === gids[0]), gids],
+    ["traced", tracer === 0, tracer],
+    // In a user namespace of its own a process may mount what it likes over what we read.
+    ["user-namespace", namespaces.user === facts.user_namespace, namespaces.user],
+    // Invariant 4: the name of a cgroup is believed only where the engine's own process is too.
+    ["namespace", place(process) === place(init), place(process)],
+    // Younger than its container: the number that the engine remembers is another process's now.
+    ["clock", startedMs <= latestMs, { startedMs, latestMs }],
+    ["init", isInit(facts), { pids, State: { Pid: container.State.Pid } }],
+    ["alone", process.alone, "other processes are in the container"],
+    ["once", facts.first, "this start of the container has had its token"], // invariant 6
+    ["readonly", writable === null, writable],
+    ["labels", declared === null, declared],
+  ];
+}
+
+/** What someone inside could overwrite, to be run at the container's next start. */
+function writableProgram(process: Process, { Path, Args, ...rest }: Container): string | undefined {
+  if (!rest.HostConfig.ReadonlyRootfs) return Path;
+  const writable = rest.Mounts.filter((mount) => mount.RW).map((mount) => `${mount.Destination}/`);
+  const words = [process.exe, Path, ...Args.map((text) => text.replace(/^-[^=]*=?/, ""))];
+  const paths = words
+    .filter(Boolean)
+    .map((word) => posix.resolve(rest.Config.WorkingDir || "/", word));
+  return paths.find((path) => writable.some((directory) => `${path}/`.startsWith(directory)));
+}
+
+/** A label that the policy matches on and that the image declares itself, with that value. */
+function declaredLabel({ container, imageLabels }: Facts, match: JsonObject): string | undefined {
+  const labels = container.Config.Labels ?? {};
+  const matched = Object.keys(at(match, ["container", "Config", "Labels"]) ?? {});
+  return matched.find((key) => Object.hasOwn(imageLabels, key) && imageLabels[key] === labels[key]);
+}
