@@ -110,7 +110,7 @@ function refused(): never {
   return fail(
     "refused",
     "the server refused this container",
-    `on the host, authproxy explain --last says why${process.pid === 1 ? "" : notFirst}`,
+    `on the host, the audit line of the server says why${process.pid === 1 ? "" : notFirst}`,
   );
 }
 

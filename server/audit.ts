@@ -2,9 +2,8 @@
 // Guaranteed: when `record` returns, the line has left this process; nothing here sees a token.
 import { Unavailable } from "./refusal.ts";
 
-const DEADLINE_MS = 1000;
 const MAX_TEXT = 512;
-const MAX_WAITING_BYTES = 1 << 16;
+const DEADLINE_MS = 1000;
 
 process.stdout.on("error", () => {}); // its reader has gone: each write's callback says so
 
@@ -12,11 +11,11 @@ process.stdout.on("error", () => {}); // its reader has gone: each write's callb
 export async function record(event: string, fields: object): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const fail = () => reject(new Unavailable("audit", { cause: "nobody reads the audit stream" }));
-  const cut = (_key: string, value: unknown) =>
-    typeof value === "string" && value.length > MAX_TEXT ? `${value.slice(0, MAX_TEXT)}…` : value;
+  const cut = (_: string, v: unknown) => (typeof v === "string" ? v.slice(0, MAX_TEXT) : v);
   const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, cut);
   const timer = setTimeout(fail, DEADLINE_MS);
-  if (process.stdout.writableLength > MAX_WAITING_BYTES) fail();
+  // Nothing piles up in memory.
+  if (process.stdout.writableNeedDrain) fail();
   else process.stdout.write(`${line}\n`, (error) => (error ? fail() : resolve()));
   return promise.finally(() => clearTimeout(timer));
 }

@@ -2,7 +2,6 @@
 // /proc, and the engine's words, in this rank. Pure. Guaranteed: every check is evaluated, in this
 // order; a service can relax only those that the schema lets it name.
 import { posix } from "node:path";
-import { at } from "./policy.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 import type { Container, Facts, Json, JsonObject, Process, Service } from "./types.ts";
 
@@ -14,29 +13,27 @@ const TOLERANCE_MS = 2000;
  * hold, for the audit. */
 export function judge(facts: Facts, { match, relax = [] }: Service): string[] {
   const failed = checks(facts, match).filter(([, holds]) => !holds);
-  const first = failed.find(([name]) => !relax.includes(name));
-  if (!first) return failed.map(([name]) => name);
-  const [name, , cause] = first;
-  throw NOT_YET.includes(name) ? new Unavailable(name, { cause }) : new Refusal(name, { cause });
-}
-
-export function isInit({ peer, process: { pids }, container }: Facts): boolean {
-  return peer.pid === container.State.Pid && pids.length > 1 && pids.at(-1) === 1;
+  const [name, , cause] = failed.find(([name]) => !relax.includes(name)) ?? [];
+  if (!name) return failed.map(([relaxed]) => relaxed);
+  throw new (NOT_YET.includes(name) ? Unavailable : Refusal)(name, { cause });
 }
 
 /** Each check: its name, whether it holds, what was seen. */
 function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
-  const { peer, process, container, init } = facts;
+  const { peer, process, container, init, imageLabels } = facts;
   const { uids, gids, tracer, namespaces, pids } = process;
+  const { State } = container;
   const place = (p: Process) => Object.values(p.namespaces).concat(p.cgroup).join(" ");
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
-  const latestMs = Date.parse(container.State.StartedAt) + TOLERANCE_MS;
+  const latestMs = Date.parse(State.StartedAt) + TOLERANCE_MS;
   const writable = writableProgram(process, container) ?? null;
-  const declared = declaredLabel(facts, match) ?? null;
+  const matched = Object.keys((match.container as Partial<Container>).Config?.Labels ?? {});
+  const own = (key: string) => imageLabels[key] === container.Config.Labels?.[key];
+  const declared = matched.find(own) ?? null;
   return [
     // A set-user-ID program run after connect() changes /proc, not what the kernel vouched for.
-    ["credentials", [...uids, peer.uid].every((uid) => uid === uids[0]), uids],
-    ["credentials", [...gids, peer.gid].every((gid) => gid === gids[0]), gids],
+    ["credentials", uids.every((uid) => uid === peer.uid), uids],
+    ["credentials", gids.every((gid) => gid === peer.gid), gids],
     ["traced", tracer === 0, tracer],
     // In a user namespace of its own a process may mount what it likes over what we read.
     ["user-namespace", namespaces.user === facts.user_namespace, namespaces.user],
@@ -44,7 +41,7 @@ function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
     ["namespace", place(process) === place(init), place(process)],
     // Younger than its container: the number that the engine remembers is another process's now.
     ["clock", startedMs <= latestMs, { startedMs, latestMs }],
-    ["init", isInit(facts), { pids, State: { Pid: container.State.Pid } }],
+    ["init", process.init && peer.pid === State.Pid, { pids, State }],
     ["alone", process.alone, "other processes are in the container"],
     ["once", facts.first, "this start of the container has had its token"], // invariant 6
     ["readonly", writable === null, writable],
@@ -57,15 +54,6 @@ function writableProgram(process: Process, { Path, Args, ...rest }: Container): 
   if (!rest.HostConfig.ReadonlyRootfs) return Path;
   const writable = rest.Mounts.filter((mount) => mount.RW).map((mount) => `${mount.Destination}/`);
   const words = [process.exe, Path, ...Args.map((text) => text.replace(/^-[^=]*=?/, ""))];
-  const paths = words
-    .filter(Boolean)
-    .map((word) => posix.resolve(rest.Config.WorkingDir || "/", word));
+  const paths = words.map((word) => word && posix.resolve(rest.Config.WorkingDir || "/", word));
   return paths.find((path) => writable.some((directory) => `${path}/`.startsWith(directory)));
-}
-
-/** A label that the policy matches on and that the image declares itself, with that value. */
-function declaredLabel({ container, imageLabels }: Facts, match: JsonObject): string | undefined {
-  const labels = container.Config.Labels ?? {};
-  const matched = Object.keys(at(match, ["container", "Config", "Labels"]) ?? {});
-  return matched.find((key) => Object.hasOwn(imageLabels, key) && imageLabels[key] === labels[key]);
 }

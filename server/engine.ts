@@ -3,38 +3,37 @@
 // Source: Docker Engine API v1.41, GET /containers/ID/json and /images/ID/json; Podman's too.
 import { Agent, request } from "node:http";
 import { exchange } from "./http.ts";
-import { at } from "./policy.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 import type { Container, JsonObject } from "./types.ts";
 
-const DEADLINE_MS = 1500;
+const deadlineMs = 1500;
 
-export function connectEngine(socketPath: string) {
+export function connectEngine(socketPath = "/var/run/docker.sock") {
   const agent = new Agent({ keepAlive: true });
-  const labelsOfImage = new Map<string, JsonObject>();
+  const labelsOf = new Map<string, JsonObject>(); // by digest, which never means another image
 
   async function get(path: string): Promise<JsonObject> {
-    const place = { socketPath, agent, path: `/v1.41/${path}/json` };
-    const { status, value } = await exchange("engine", DEADLINE_MS, request, place);
-    if (status === 200) return value;
+    const how = { whom: "engine", deadlineMs, socketPath, agent, path: `/v1.41/${path}/json` };
+    const { status, value } = await exchange(request, how);
     if (status === 404) throw new Refusal("unknown-container", { cause: path });
-    throw new Unavailable("engine", { cause: { path, status } });
+    if (status !== 200) throw new Unavailable("engine", { cause: { path, status } });
+    return value;
   }
 
-  return {
-    async inspect(id: string): Promise<Container> {
-      const container = (await get(`containers/${id}`)) as Container;
-      if (container.Id !== id) throw new Unavailable("engine", { cause: { not: container.Id } });
-      if (container.State.Pid > 0) return container;
-      throw new Unavailable("starting", { cause: container.State });
-    },
+  async function inspect(id: string): Promise<Container> {
+    const container = (await get(`containers/${id}`)) as Container;
+    if (container.Id !== id) throw new Unavailable("engine", { cause: { not: container.Id } });
+    if (container.State.Pid > 0) return container;
+    throw new Unavailable("starting", { cause: container.State });
+  }
 
-    /** What the image itself declares. A digest never comes to mean another image. */
-    async imageLabels(digest: string): Promise<JsonObject> {
-      const known = labelsOfImage.get(digest);
-      const labels = known ?? at(await get(`images/${digest}`), ["Config", "Labels"]) ?? {};
-      labelsOfImage.set(digest, labels as JsonObject);
-      return labels as JsonObject;
-    },
-  };
+  /** The labels that the image declares itself. */
+  async function imageLabels(digest: string): Promise<JsonObject> {
+    const known = labelsOf.get(digest);
+    const labels = known ?? ((await get(`images/${digest}`)) as Container).Config.Labels ?? {};
+    labelsOf.set(digest, labels);
+    return labels;
+  }
+
+  return { inspect, imageLabels };
 }

@@ -1,49 +1,35 @@
-// Question: which service is a process with this identity? Input: the identity document, and each
-// service's fragment of it, as selectors. Pure: no I/O, no clock.
+// Question: which service is a process with this identity? Input: the identity document, and for
+// each service the fragment that it must contain. Pure: no I/O, no clock.
 // Guaranteed: exactly one service, or a refusal that names the nearest and what it misses.
 import { isDeepStrictEqual } from "node:util";
 import { Refusal } from "./refusal.ts";
-import type { Json, JsonObject, Policy, Selector } from "./types.ts";
+import type { Identity, Json, JsonObject, Mismatch, Service } from "./types.ts";
 
-export function isObject(value: unknown): value is JsonObject {
+function isObject(value: Json): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-export function selectors(fragment: JsonObject, path: string[] = []): Selector[] {
-  return Object.entries(fragment).flatMap(([key, wanted]) => {
-    const here = [...path, key];
-    return isObject(wanted) ? selectors(wanted, here) : [{ path: here, wanted }];
-  });
+/** What does not hold. Objects match as fragments, scalars by equality, a list against a list
+ * element by element, a list against a scalar as any of these. */
+export function mismatches(wanted: Json, seen: Json, path: string[] = []): Mismatch[] {
+  if (isObject(wanted) && isObject(seen))
+    return Object.entries(wanted).flatMap(([key, value]) =>
+      mismatches(value, Object.hasOwn(seen, key) ? (seen[key] ?? null) : null, [...path, key]),
+    );
+  const anyOf = Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
+  if (anyOf || isDeepStrictEqual(wanted, seen)) return [];
+  // The environment's values are shown to nobody.
+  return [{ path: path.join("."), ...(path.includes("Env") ? {} : { wanted, seen }) }];
 }
 
-export function at(document: Json, path: string[]): Json {
-  let part = document;
-  for (const key of path) part = (isObject(part) && Object.hasOwn(part, key) && part[key]) || null;
-  return part;
-}
-
-/** Scalars by equality; a list against a list, element by element; against a scalar, as any of. */
-function holds({ path, wanted }: Selector, document: JsonObject): boolean {
-  const seen = at(document, path);
-  if (!Array.isArray(wanted)) return wanted === seen;
-  return Array.isArray(seen) ? isDeepStrictEqual(wanted, seen) : wanted.includes(seen);
-}
-
-/** The one service whose selectors all hold (invariant 5). */
-export function choose(document: JsonObject, policy: Policy): string {
-  const services = [...policy.keys()].filter((name) =>
-    policy.get(name)?.every((selector) => holds(selector, document)),
-  );
-  const [service] = services;
-  if (service !== undefined && services.length === 1) return service;
-  if (service !== undefined) throw new Refusal("ambiguous", { cause: { services } });
-  const missed = [...policy].map(([name, all]) => ({
-    service: name,
-    selectors: all.filter((selector) => !holds(selector, document)),
-  }));
-  const [nearest] = missed.sort((a, b) => a.selectors.length - b.selectors.length);
-  const { path = [], wanted = null } = nearest?.selectors[0] ?? {};
-  const shown = path.includes("Env") ? {} : { wanted, seen: at(document, path) };
-  const cause = { service: nearest?.service, path: path.join("."), ...shown };
-  throw new Refusal("no-match", { cause });
+/** The one service whose fragment the document contains (invariant 5). */
+export function choose(identity: Identity, services: Record<string, Service>): [string, Service] {
+  const document = identity as unknown as JsonObject;
+  const [nearest, next] = Object.entries(services)
+    .map(([name, service]) => ({ name, service, missing: mismatches(service.match, document) }))
+    .sort((a, b) => a.missing.length - b.missing.length);
+  const cause = { service: nearest?.name, ...nearest?.missing[0] };
+  if (!nearest || nearest.missing.length > 0) throw new Refusal("no-match", { cause });
+  if (next?.missing.length !== 0) return [nearest.name, nearest.service];
+  throw new Refusal("ambiguous", { cause: { services: [nearest.name, next.name] } });
 }

@@ -6,53 +6,47 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "n
 import { Refusal } from "./refusal.ts";
 import type { Process } from "./types.ts";
 
+// Of the path, the leftmost id: a container in a container is part of the outer one.
+const CONTAINER =
+  /^\d+:[^:]*:(?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?(?:\/|$)/;
+// Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
+const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
+
 /** Throws ENOENT or ESRCH when the process is gone. */
 export function readProcess(pid: number): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
+  const stat = read("stat"); // the name in field 2 may hold anything, also ")"
   const status = read("status"); // the kernel escapes the name in it: no line can be forged
   const numbers = (field: string) =>
     (new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1] ?? "").split(/\s/).map(Number);
+  const pids = numbers("NSpid");
   const cgroup = read("cgroup").trimEnd().split("\n"); // a cgroup's name holds no newline
   return {
     exe: link("exe"),
     cmdline: read("cmdline").split("\0").slice(0, -1),
     cgroup,
-    ppid: numbers("PPid")[0] ?? -1,
+    ppid: Number(numbers("PPid")),
+    start_ticks: Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]),
     uids: numbers("Uid"),
     gids: numbers("Gid"),
     uid_map: read("uid_map").trim().replace(/ +/g, " "),
     gid_map: read("gid_map").trim().replace(/ +/g, " "),
     dumpable: statSync(`/proc/${pid}/environ`).uid === numbers("Uid")[1], // else it is root's
     alone: countProcesses(cgroupDirectory(containerIn(cgroup).line)) === 1,
-    pids: numbers("NSpid"),
-    tracer: numbers("TracerPid")[0] ?? -1,
-    start_ticks: startTicks(pid),
+    pids,
+    init: pids.length > 1 && pids.at(-1) === 1,
+    tracer: Number(numbers("TracerPid")),
     namespaces: { user: link("ns/user"), pid: link("ns/pid"), mnt: link("ns/mnt") },
   };
-}
-
-/** Field 22 of stat. The name in field 2 may hold anything, also ")": counted from the last. */
-export function startTicks(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]);
 }
 
 /** The container id in a process's cgroup, and the last line that has it. Only a hint: who may make
  * cgroups can write any id, so the engine must confirm it (invariant 4). */
 export function containerIn(cgroup: string[]): { id: string; line: string } {
-  const found = cgroup.flatMap((line) => {
-    const path = line.split(":").slice(2).join(":").split("/");
-    // Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
-    if (path[0] !== "" || path.some((name) => /^(\.\.$|user@|kubepods)/.test(name)))
-      throw new Refusal("no-container", { cause: { unsupported: line } });
-    // The leftmost: a container in a container is part of the outer one, which the engine knows.
-    const ids = path.map((name) => /^(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?$/.exec(name));
-    const id = ids.find((match) => match)?.[1];
-    return id ? [{ id, line }] : [];
-  });
-  const last = found.at(-1);
-  if (last && found.every(({ id }) => id === last.id)) return last;
+  const [id, another] = new Set(cgroup.flatMap((line) => CONTAINER.exec(line)?.[1] ?? []));
+  const line = cgroup.findLast((text) => CONTAINER.test(text));
+  if (id && line && !another && !cgroup.some((text) => UNSUPPORTED.test(text))) return { id, line };
   throw new Refusal("no-container", { cause: { cgroup } });
 }
 

@@ -27,6 +27,8 @@ export type Process = {
   gid_map: string;
   /** Others of its uid can read its memory and take its descriptors. */
   dumpable: boolean;
+  /** Pid 1 of a pid namespace of its own. */
+  init: boolean;
   /** No other process is in the container. */
   alone: boolean;
   /** Its numbers in each of its pid namespaces, the server's first. */
@@ -59,14 +61,18 @@ export type Facts = {
   init: Process;
   /** The labels that the container's image declares itself. */
   imageLabels: JsonObject;
-  /** Names this start of the container: kernel facts, no wall clock. */
-  start: string;
-  /** It has had no token. */
+  /** This start of the container has had no token. */
   first: boolean;
   /** The server's own, as /proc/self/ns/user says. */
   user_namespace: string;
   /** The wall clock's time at boot, in milliseconds. */
   bootMs: number;
+};
+
+export type Exchange = import("node:http").RequestOptions & {
+  /** The reason that a failure gives: "engine" or "vault". */
+  whom: string;
+  deadlineMs: number;
 };
 
 /** `create` is a path below /v1/ whose answer has `auth`, and `body` goes with it. */
@@ -81,32 +87,15 @@ export type VaultConfig = {
   for_clients?: { address?: string; ca_file?: string };
 };
 export type Config = {
-  socket: string;
-  state: string;
-  engine: string;
+  /** Both sockets have the defaults of peers.ts and engine.ts. */
+  socket?: string;
+  engine?: string;
   allow_no_pidfd?: boolean;
   vault: VaultConfig;
   services: Record<string, Service>;
 };
-/** JSON Schema (2020-12), as much of it as config.schema.json uses. */
-export type Schema = {
-  $ref?: string;
-  $defs?: Record<string, Schema>;
-  type?: string;
-  pattern?: string;
-  description?: string;
-  anyOf?: Schema[];
-  required?: string[];
-  properties?: Record<string, Schema>;
-  additionalProperties?: Schema | false;
-  minProperties?: number;
-  items?: Schema;
-  minItems?: number;
-};
-
-/** A leaf of a service's `match`: where in the identity document, and what must stand there. */
-export type Selector = { path: string[]; wanted: Json };
-export type Policy = Map<string, Selector[]>;
+/** A selector that does not hold: where in the identity document, what was wanted, what is there. */
+export type Mismatch = { path: string; wanted?: Json; seen?: Json };
 
 /** Vault's `auth`, as far as it is used: a token. Its duration in seconds. */
 export type Auth = {
@@ -117,22 +106,8 @@ export type Auth = {
   orphan: boolean;
   policies: string[];
 };
-export type Vault = ReturnType<typeof import("./vault.ts").connectVault>;
 
-/** One start of one container, and what became of its token. An accessor is no secret: it can end a
- * token, and not use it. */
-export type Lease = {
-  /** The container's id, and the pid and start of its first process: kernel facts. */
-  start: string;
-  /** That process has the token: when it exits, this start is over. */
-  ofInit: boolean;
-  /** For the audit: service, container. */
-  about: object;
-  accessor: string;
-  ttlSeconds: number;
-  /** Its process has exited, or never got it: it is to be revoked. */
-  ended: boolean;
-  /** When to renew or revoke, and when the token dies if nobody does. By Date.now(). */
-  dueMs: number;
-  deadMs: number;
-};
+/** The token of one start of a container. `exit` says that its process has gone, or never got it. */
+export type Lease = { exit: AbortController; sent: boolean };
+/** What a policy can match: what the kernel fixed, what /proc says, what the engine says. */
+export type Identity = { peer: Peer; process: Process; container: Container };

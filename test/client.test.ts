@@ -387,7 +387,7 @@ describe("the server's answer is", () => {
   test("refused: not asked again, and the way to the reason is told", async () => {
     await using server = await Playground.open(answer({ error: "refused" }));
     const ended = await run({ environment, options: ["--socket", server.socket] });
-    expectFailure(ended, 77, /refused this container/, /authproxy explain --last.*this is process/);
+    expectFailure(ended, 77, /refused this container/, /audit line of the server.*this is process/);
     expect(server.connections).toBe(1);
   });
   test("refused: a first process is not told that it is none", async () => {

@@ -2,10 +2,12 @@
 // Inputs:   server/main.ts and every module that it loads, wherever it lies; server/peercred.c; the
 //           built client.
 // Output:   as a program a table on stdout, exit 1 when a budget is exceeded or a rule is broken.
-// Rules:    a line of code is one that is neither blank nor comment. No line is longer than 100
+// Rules:    a line of code is one that is neither blank nor comment once Node has erased the types,
+//           as it does before it runs them: what is counted is what runs. No line is longer than 100
 //           columns or holds two statements, so that layout saves nothing. The server loads its own
 //           modules and Node's, no others, by imports that can be seen without running it.
 import { readFileSync, statSync } from "node:fs";
+import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { bundleBytesMax } from "./build.ts";
@@ -84,9 +86,10 @@ function columns(line: string): number {
 
 /** Counts the lines of code of `source`, and lists what breaks a rule. */
 export function readSource(path: string, source: string): SourceFile {
-  const lines = source.split("\n");
-  const code = withoutComments(source).split("\n");
   const language = path.endsWith(".c") ? "c" : "ts";
+  const running = language === "ts" ? stripTypeScriptTypes(source) : source;
+  const lines = source.split("\n");
+  const code = withoutComments(running).split("\n");
   const faults: string[] = [];
   for (const [index, line] of lines.entries()) {
     const place = `${path}:${index + 1}`;
@@ -99,17 +102,28 @@ export function readSource(path: string, source: string): SourceFile {
   return { path, codeLines: code.filter((line) => line.trim() !== "").length, faults };
 }
 
-export type Count = { server: SourceFile[]; serverLines: number; peercred: SourceFile };
+export type Count = {
+  server: SourceFile[];
+  serverLines: number;
+  peercred: SourceFile;
+  /** Not loaded by the server: it runs in a process of its own when a configuration is read. */
+  check: SourceFile;
+};
 
 export async function countLines(): Promise<Count> {
   const read = (path: string) => readSource(path, readFileSync(join(root, path), "utf8"));
   const server = (await modulesLoadedBy("./server/main.ts")).map(read);
   const serverLines = server.reduce((sum, { codeLines }) => sum + codeLines, 0);
-  return { server, serverLines, peercred: read("server/peercred.c") };
+  return {
+    server,
+    serverLines,
+    peercred: read("server/peercred.c"),
+    check: read("tools/check.ts"),
+  };
 }
 
 async function main(): Promise<void> {
-  const { server, serverLines, peercred } = await countLines();
+  const { server, serverLines, peercred, check } = await countLines();
   const bundleBytes = statSync(join(root, "dist/authproxy.js")).size;
   const print = (name: string, value: number, note = "") => {
     const line = `${name.padEnd(28)}${String(value).padStart(6)}  ${note}`;
@@ -119,8 +133,9 @@ async function main(): Promise<void> {
   for (const { path, codeLines } of server) print(path, codeLines);
   print("server", serverLines, `of ${budgets.server} lines of code, goal ${budgets.serverGoal}`);
   print(peercred.path, peercred.codeLines, `of ${budgets.peercred} lines of code`);
+  print(check.path, check.codeLines, "run once at each load, in a process of its own");
   print("dist/authproxy.js", bundleBytes, `of ${budgets.bundleBytes} bytes`);
-  const faults = [...server, peercred].flatMap((file) => file.faults);
+  const faults = [...server, peercred, check].flatMap((file) => file.faults);
   if (serverLines > budgets.server) faults.push("server: over budget");
   if (peercred.codeLines > budgets.peercred) faults.push(`${peercred.path}: over budget`);
   if (bundleBytes > budgets.bundleBytes) faults.push("dist/authproxy.js: over budget");
