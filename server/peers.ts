@@ -16,9 +16,10 @@ export function listen(socket = "/run/authproxy/authproxy.sock") {
   const helper = spawn(BINARY, [socket], { stdio, env: {}, detached: true });
   const heard = new EventEmitter();
   let rest = "";
-  helper.on("exit", (code, signal) => {
-    throw new Error(`${BINARY} has ended: ${signal ?? code}`);
-  });
+  const end = (why: unknown, signal?: unknown) => {
+    throw new Error(`${BINARY} (tools/prepare.sh makes it) has ended: ${signal ?? why}`);
+  };
+  helper.on("error", end).on("exit", end);
   helper.stdin.on("error", () => {}); // it has ended
   helper.stdout.setEncoding("utf8").on("data", (text: string) => {
     const lines = (rest + text).split("\n");

@@ -236,7 +236,9 @@ fetch_bao_image() {
 }
 
 prepare_openbao() {
-  bao=$(command -v bao || echo "$cache/bao-$bao_version-$(uname -m)")
+  bao=$(command -v bao || true)
+  # Our own link, where somebody has put dist on the PATH, is none.
+  case $bao in '' | "$PWD"/dist/bao) bao=$cache/bao-$bao_version-$(uname -m) ;; esac
   if [ -x "$bao" ] && [ "$(readlink dist/bao || true)" = "$bao" ]; then
     return
   fi
