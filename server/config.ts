@@ -2,7 +2,7 @@
 // own user can have written it, and tools/check.ts, run in a process of its own, found it good:
 // every key known and standing once, every value as tools/config.schema.json allows.
 import { spawnSync } from "node:child_process";
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Config } from "./types.ts";
 
@@ -10,6 +10,7 @@ const CHECK = join(import.meta.dirname, "../tools/check.ts");
 
 /** A file that only root or the server's own user can have written. */
 export function readTrusted(file: string): string {
+  if (statSync(file).isDirectory()) throw new Error(`${file}: is a directory`);
   const descriptor = openSync(file, "r");
   const { uid, mode } = fstatSync(descriptor);
   const text = readFileSync(descriptor, "utf8");

@@ -74,21 +74,21 @@ function serve({ services, vault: place, ...config }: Config): void {
 
   /** From a connection to its answer, which gives no reason. */
   async function attend(peer: Peer): Promise<void> {
-    const { id, pid, ...rest } = peer;
-    const known: JsonObject = { pid, ...rest };
+    const known: JsonObject = { ...peer };
     const began = performance.now();
-    const busy = inFlight.has(pid) || inFlight.size >= 256;
-    inFlight.add(pid);
+    const busy = inFlight.has(peer.pid) || inFlight.size >= 256;
+    inFlight.add(peer.pid);
     try {
       if (busy) throw new Error("busy");
       await grant(peer, known);
     } catch (error) {
-      const { message: reason, cause: detail } = error as Error;
+      const { message, cause: detail = message } = error as Error;
+      const reason = /^(ENOENT|ESRCH)/.test(message) ? "exited" : message; // its /proc is gone
       const answer = error instanceof Refusal ? "refused" : "unavailable";
       note(answer, { ...known, reason, detail, ms: Math.round(performance.now() - began) });
-      await peercred.answer("refuse", id, { error: answer });
+      await peercred.answer("refuse", peer.id, { error: answer });
     }
-    if (!busy) inFlight.delete(pid);
+    if (!busy) inFlight.delete(peer.pid);
   }
 
   const peercred = listen(config.socket);

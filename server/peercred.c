@@ -185,7 +185,7 @@ static void obey(const char *line, size_t length) {
     struct peer *p = &peers[number % MAX_DESCRIPTORS];
     if (strcmp(verb, "watch") == 0)
         watch((pid_t)number);
-    else if (p->id == number && p->socket >= 0)
+    else if (number != 0 && p->id == number && p->socket >= 0)
         answer(p, strcmp(verb, "grant") == 0, line + used + 1, length - (size_t)used - 1);
     else
         say("answered %ju exited\n", number); /* while the server was deciding */
@@ -223,7 +223,7 @@ static int bind_to(const char *path) {
         unlink(path);
     umask(0111);
     if (bind(s, name, sizeof address) < 0)
-        err(1, "%s (a running server, or no socket?)", path);
+        err(1, "%s (is a server running? does the directory exist?)", path);
     return s;
 }
 

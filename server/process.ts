@@ -16,26 +16,25 @@ const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 export function readProcess(pid: number): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
-  const stat = read("stat"); // the name in field 2 may hold anything, also ")"
   const status = read("status"); // the kernel escapes the name in it: no line can be forged
   const numbers = (field: string) =>
     (new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1] ?? "").split(/\s/).map(Number);
-  const pids = numbers("NSpid");
   const cgroup = read("cgroup").trimEnd().split("\n"); // a cgroup's name holds no newline
   return {
     exe: link("exe"),
     cmdline: read("cmdline").split("\0").slice(0, -1),
     cgroup,
     ppid: Number(numbers("PPid")),
-    start_ticks: Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[19]),
+    // Field 22 of stat. The name, field 2, may hold anything: counted from the last ")".
+    start_ticks: Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(read("stat"))?.[1]),
     uids: numbers("Uid"),
     gids: numbers("Gid"),
     uid_map: read("uid_map").trim().replace(/ +/g, " "),
     gid_map: read("gid_map").trim().replace(/ +/g, " "),
     dumpable: statSync(`/proc/${pid}/environ`).uid === numbers("Uid")[1], // else it is root's
     alone: countProcesses(cgroupDirectory(containerIn(cgroup).line)) === 1,
-    pids,
-    init: pids.length > 1 && pids.at(-1) === 1,
+    pids: numbers("NSpid"),
+    init: /^NSpid:\t.*\t1$/m.test(status),
     tracer: Number(numbers("TracerPid")),
     namespaces: { user: link("ns/user"), pid: link("ns/pid"), mnt: link("ns/mnt") },
   };

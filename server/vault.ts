@@ -33,7 +33,7 @@ export function connectVault({ address, ca_file, namespace = "", login }: VaultC
     const how = { ...place, path: `/v1/${path}`, headers };
     const { status, value } = await exchange(request, how, body);
     if (status < 300) return value.auth as Auth;
-    if (status === 403) dead.abort(); // perhaps it is our own token: log in
+    if (status === 403) dead.abort(`${path}: 403`); // perhaps our own token has died: log in
     const cause = { path, status, errors: value.errors };
     const passing = status >= 500 || [403, 412, 429].includes(status); // a standby, too busy …
     throw new (passing ? Unavailable : Refusal)("vault", { cause });
@@ -41,16 +41,17 @@ export function connectVault({ address, ca_file, namespace = "", login }: VaultC
 
   /** Logs in, and again at about half of our token's life, or when Vault does not take it. */
   async function stayLoggedIn(): Promise<never> {
-    for (;;) {
+    for (let pauseMs = RETRY_MS; ; pauseMs = Math.min(2 * pauseMs, 60 * RETRY_MS)) {
       dead = new AbortController();
       try {
         const files = Object.entries(login.body_files ?? {});
         const secrets = files.map(([key, name]) => [key, readTrusted(name).trim()]);
         own = await call(login.path, { ...login.body, ...Object.fromEntries(secrets) }, "");
         await sleep(half(own.lease_duration), undefined, { signal: dead.signal });
+        pauseMs = RETRY_MS;
       } catch (error) {
         note("login", { detail: (error as Error).cause ?? (error as Error).message });
-        await sleep(RETRY_MS);
+        await sleep(pauseMs); // more and more: Vault locks out who fails too often
       }
     }
   }

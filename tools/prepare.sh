@@ -5,8 +5,8 @@
 # Promise:  either everything is in place at exit 0, or one line says what is missing and what to
 #           do. Run again, it does only what is still to do. Downloads are checked by hash and moved
 #           into place whole. Besides the cache folder, node_modules and dist nothing is changed; as
-#           root on Debian or Ubuntu a missing Docker engine or C compiler is installed by apt-get,
-#           and it says so.
+#           root on Debian or Ubuntu a missing Docker engine, C compiler or strace is installed by
+#           apt-get, and it says so.
 # Order:    what can only fail (platform, engine) before what takes long.
 set -eu
 cd "$(dirname "$0")/.."
@@ -196,6 +196,14 @@ prepare_helper() {
   mv "$scratch/peercred" dist/peercred
 }
 
+# For the tests that show which system calls are made.
+prepare_strace() {
+  if ! command -v strace >/dev/null && may_install && has_apt; then
+    say "strace: installing it by apt-get"
+    apt_install strace
+  fi
+}
+
 prepare_client() {
   client=$(node tools/build.ts) || die "the client bundle was not built, see above"
 }
@@ -260,6 +268,7 @@ check_platform
 prepare_engine
 prepare_npm_packages
 prepare_helper
+prepare_strace
 prepare_client
 prepare_openbao
 say "ready: Docker $engine_version, Node ${node_version#v}, $client"

@@ -1,0 +1,232 @@
+import { describe, expect, test } from "vitest";
+import { judge } from "../server/checks.ts";
+import { Unavailable } from "../server/refusal.ts";
+import type { Container, Facts, JsonObject, Peer, Process, Service } from "../server/types.ts";
+
+const ID = "0123456789abcdef".repeat(4);
+const bootMs = Date.parse("2026-01-01T00:00:00Z");
+const ticks = 360_000; // an hour, at 100 a second
+const startedAt = "2026-01-01T01:00:00.120Z"; // the engine says so a little later than the kernel
+
+const peer: Peer = { id: "1", pid: 7, uid: 1001, gid: 1001, groups: [], label: "" };
+const first: Process = {
+  exe: "/usr/bin/node",
+  cmdline: ["node", "/app/main.js"],
+  cgroup: [`0::/docker/${ID}`],
+  ppid: 6,
+  uids: [1001, 1001, 1001, 1001],
+  gids: [1001, 1001, 1001, 1001],
+  uid_map: "0 0 4294967295",
+  gid_map: "0 0 4294967295",
+  dumpable: true,
+  init: true,
+  alone: true,
+  pids: [7, 1],
+  tracer: 0,
+  start_ticks: ticks,
+  namespaces: { user: "user:[1]", pid: "pid:[2]", mnt: "mnt:[2]" },
+};
+const container: Container = {
+  Id: ID,
+  Image: "sha256:1",
+  Path: "node",
+  Args: ["/app/main.js", "--port=80"],
+  State: { Pid: 7, StartedAt: startedAt },
+  Config: { WorkingDir: "/app", Labels: { app: "app", stage: "test" } },
+  HostConfig: { ReadonlyRootfs: true },
+  Mounts: [{ Destination: "/run/authproxy", RW: false }],
+};
+const facts: Facts = {
+  peer,
+  process: first,
+  container,
+  init: first,
+  imageLabels: { vendor: "us" },
+  first: true,
+  user_namespace: "user:[1]",
+  bootMs,
+};
+const service: Service = {
+  match: { container: { Config: { Labels: { app: "app" } } } },
+  token: { create: "auth/token/create/app" },
+};
+
+const ofProcess = (changes: Partial<Process>) => ({ process: { ...first, ...changes } });
+const ofContainer = (changes: JsonObject) => ({
+  container: { ...container, ...changes } as Container,
+});
+const started = (StartedAt: string) => ofContainer({ State: { Pid: 7, StartedAt } });
+const mounted = (Destination: string, RW = true, more: JsonObject = {}) =>
+  ofContainer({ Mounts: [{ Destination, RW }], ...more });
+/** Started by `docker exec`: it is in the container, and not its first process. */
+const later = {
+  peer: { ...peer, pid: 9 },
+  process: { ...first, pids: [9, 3], init: false, start_ticks: ticks + 500, alone: false },
+};
+
+/** The reason, or the relaxed checks that do not hold. */
+function verdict(changes: Partial<Facts>, relax: string[] = []): string | string[] {
+  try {
+    return judge({ ...facts, ...changes }, { ...service, relax });
+  } catch (error) {
+    const word = error instanceof Unavailable ? "unavailable" : "refused";
+    return `${word}: ${(error as Error).message}`;
+  }
+}
+
+test("a container's first process, alone, with a read-only root: allowed", () => {
+  expect(verdict({})).toEqual([]);
+});
+
+describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>([
+  [
+    "refused: credentials",
+    [
+      ["the real uid is another", ofProcess({ uids: [0, 1001, 1001, 1001] })],
+      ["the effective uid is another", ofProcess({ uids: [1001, 0, 1001, 1001] })],
+      ["the saved uid is another", ofProcess({ uids: [1001, 1001, 0, 1001] })],
+      ["the file system's uid is another", ofProcess({ uids: [1001, 1001, 1001, 0] })],
+      ["all four are another than at connect()", ofProcess({ uids: [0, 0, 0, 0] })],
+      ["a gid is another", ofProcess({ gids: [1001, 1001, 0, 1001] })],
+    ],
+    [],
+  ],
+  ["refused: traced", [["a tracer", ofProcess({ tracer: 9 })]], []],
+  [
+    "refused: user-namespace",
+    [
+      [
+        "one of the container's own",
+        {
+          process: { ...first, namespaces: { ...first.namespaces, user: "user:[9]" } },
+          init: { ...first, namespaces: { ...first.namespaces, user: "user:[9]" } },
+        },
+      ],
+    ],
+    [],
+  ],
+  [
+    "refused: namespace",
+    [
+      [
+        "another pid namespace",
+        { init: { ...first, namespaces: { ...first.namespaces, pid: "x" } } },
+      ],
+      [
+        "another mount namespace",
+        { init: { ...first, namespaces: { ...first.namespaces, mnt: "x" } } },
+      ],
+      ["another cgroup below the same id", { init: { ...first, cgroup: [`0::/docker/${ID}/x`] } }],
+      ["one cgroup of several", { init: { ...first, cgroup: [...first.cgroup, "1:pids:/x"] } }],
+    ],
+    [],
+  ],
+  [
+    "unavailable: clock",
+    [
+      ["started 2.1 s after its container", started("2026-01-01T00:59:57.900Z")],
+      ["a container that never started", started("0001-01-01T00:00:00Z")],
+      ["a time that is none", started("soon")],
+    ],
+    [
+      ["started 1.9 s after its container", started("2026-01-01T00:59:58.100Z")],
+      ["started long before its container says", started("2026-01-01T02:00:00Z")],
+      ["by nanoseconds and another zone", started("2026-01-01T02:00:00.123456789+01:00")],
+    ],
+  ],
+])("%s", (expected, denied, allowed) => {
+  test.each(denied)("%s", (_, changes) => {
+    expect(verdict(changes)).toBe(expected);
+    const every = ["init", "alone", "once", "readonly", "labels"];
+    expect(verdict(changes, every)).toBe(expected); // not to be relaxed
+  });
+  if (allowed.length > 0)
+    test.each(allowed)("allowed: %s", (_, changes) => {
+      expect(verdict(changes)).toEqual([]);
+    });
+});
+
+const labels = (Labels: JsonObject | null) => ofContainer({ Config: { WorkingDir: "", Labels } });
+
+describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>([
+  [
+    "init",
+    "refused: init",
+    [
+      ["another pid than State.Pid", { ...later, process: { ...later.process, alone: true } }],
+      [
+        "the engine's pid, and not the first of its namespace",
+        ofProcess({ pids: [7, 3], init: false }),
+      ],
+    ],
+    [],
+  ],
+  ["alone", "unavailable: alone", [["company", ofProcess({ alone: false })]], []],
+  ["once", "refused: once", [["this start has had its token", { first: false }]], []],
+  [
+    "readonly",
+    "refused: readonly",
+    [
+      ["a root that can be written", ofContainer({ HostConfig: { ReadonlyRootfs: false } })],
+      ["no word about the root", ofContainer({ HostConfig: {} })],
+      ["a writable mount over the program", mounted("/usr/bin")],
+      ["a writable mount of the program alone", mounted("/usr/bin/node")],
+      ["a writable mount over the script", mounted("/app")],
+      ["a writable mount far above the script", mounted("/app", true, { Args: ["/app/a/b/c.js"] })],
+      ["… over a relative script", mounted("/app", true, { Args: ["main.js"] })],
+      ["… over a script by way of ..", mounted("/data", true, { Args: ["/app/../data/x.js"] })],
+      ["… over a script in an option", mounted("/data", true, { Args: ["--require=/data/x.js"] })],
+      ["… over a relative program", mounted("/app", true, { Path: "./run", Args: [] })],
+    ],
+    [
+      ["a writable mount elsewhere", mounted("/data")],
+      ["a writable mount whose name only begins the same", mounted("/ap")],
+      ["a writable mount below the script", mounted("/app/main.js.d")],
+      ["a read-only mount over the script", mounted("/app", false)],
+      ["no arguments", mounted("/data", true, { Args: [] })],
+    ],
+  ],
+  [
+    "labels",
+    "refused: labels",
+    [["the image declares the label, with that value", { imageLabels: { app: "app" } }]],
+    [
+      ["the image declares another value", { imageLabels: { app: "something" } }],
+      ["the image declares a label that is not matched on", { imageLabels: { stage: "test" } }],
+      ["an image without labels", { imageLabels: {} }],
+    ],
+  ],
+])("the check `%s`", (name, expected, denied, allowed) => {
+  test.each(denied)(`${expected}: %s`, (_, changes) => {
+    expect(verdict(changes)).toBe(expected);
+  });
+  test.each(denied)("relaxed, and said: %s", (_, changes) => {
+    expect(verdict(changes, [name])).toEqual([name]);
+  });
+  if (allowed.length > 0)
+    test.each(allowed)("allowed: %s", (_, changes) => {
+      expect(verdict(changes)).toEqual([]);
+    });
+});
+
+describe("of several checks that do not hold", () => {
+  test("the first that is not relaxed is the reason", () => {
+    expect(verdict({ ...later, first: false })).toBe("refused: init");
+    expect(verdict({ ...later, first: false }, ["init"])).toBe("unavailable: alone");
+    expect(verdict({ ...later, first: false }, ["init", "alone"])).toBe("refused: once");
+  });
+
+  test("all that are relaxed are said", () => {
+    const relax = ["once", "alone", "init"];
+    expect(verdict({ ...later, first: false }, relax)).toEqual(["init", "alone", "once"]);
+  });
+
+  test("none is said that holds", () => {
+    expect(verdict({}, ["init", "alone", "once", "readonly", "labels"])).toEqual([]);
+  });
+});
+
+test("a container without labels, for a service that matches on its image: allowed", () => {
+  const match = { container: { Image: "sha256:1" } };
+  expect(judge({ ...facts, ...labels(null) }, { ...service, match })).toEqual([]);
+});

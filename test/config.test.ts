@@ -1,0 +1,173 @@
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { loadConfig, readTrusted } from "../server/config.ts";
+import { check } from "../tools/check.ts";
+
+const main = join(import.meta.dirname, "../server/main.ts");
+const cases = join(import.meta.dirname, "fixtures/config");
+const usual = readFileSync(join(cases, "valid/usual.json"), "utf8");
+
+/** The cases of a folder, by the fact that their name states. */
+function casesIn(folder: string): { name: string; text: string; file: string }[] {
+  const names = readdirSync(join(cases, folder)).filter((name) => name.endsWith(".json"));
+  return names.map((name) => {
+    const file = join(cases, folder, name);
+    return { name: name.replace(".json", ""), text: readFileSync(file, "utf8"), file };
+  });
+}
+
+let directory: string;
+let file: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "authproxy-config-"));
+  file = join(directory, "authproxy.json");
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+describe("a configuration is taken:", () => {
+  test.each(casesIn("valid"))("$name", ({ text }) => {
+    expect(check(text)).toBeUndefined();
+  });
+
+  test("with white space of any kind between its words", () => {
+    const spaces = fc.array(fc.constantFrom(" ", "\t", "\r", "\n")).map((all) => all.join(""));
+    fc.assert(
+      fc.property(spaces, (space) => {
+        const text = JSON.stringify(JSON.parse(usual), null, space.slice(0, 10));
+        expect(check(space + text + space)).toBeUndefined();
+      }),
+    );
+  });
+});
+
+describe("a configuration is refused, in one line that says where:", () => {
+  test.each(casesIn("invalid"))("$name", ({ text, file }) => {
+    const found = check(text);
+    expect(found).toContain(readFileSync(file.replace(/json$/, "txt"), "utf8").trim());
+    expect(found).not.toContain("\n");
+  });
+
+  test("whatever is not JSON, and nothing of it is quoted", () => {
+    fc.assert(
+      fc.property(fc.string({ minLength: 1 }), fc.nat(), (word, at) => {
+        const secret = `<${word}>`;
+        const place = at % usual.length;
+        const text = `${usual.slice(0, place)}${secret}${usual.slice(place)}`;
+        const found = check(text) ?? "";
+        if (found.startsWith("is not JSON"))
+          expect(found).toMatch(/^is not JSON( \(line \d+ column \d+\))?$/);
+      }),
+    );
+  });
+
+  test("whichever of its objects holds one key more", () => {
+    const strict = [[], ["vault"], ["vault", "login"], ["services", "app"]].concat(
+      [[], ["peer"]].map((rest) => ["services", "app", "match", ...rest]),
+      [["services", "app", "token"]],
+    );
+    const key = fc.string().filter((text) => !/^\d+$/.test(text) && text !== "$schema");
+    fc.assert(
+      fc.property(fc.constantFrom(...strict), key, (path, unknown) => {
+        const config = JSON.parse(usual);
+        const known = path.reduce((part, name) => part[name], config);
+        fc.pre(!Object.hasOwn(known, unknown));
+        Object.defineProperty(known, unknown, { value: null, enumerable: true });
+        expect(check(JSON.stringify(config))).toBeDefined();
+      }),
+    );
+  });
+});
+
+describe("a file is read", () => {
+  test("that belongs to root, or to the server's user, and that nobody else can write", () => {
+    writeFileSync(file, usual, { mode: 0o600 });
+    expect(readTrusted(file)).toBe(usual);
+    chmodSync(file, 0o644);
+    expect(loadConfig(file)).toMatchObject(JSON.parse(usual));
+  });
+
+  test.each([0o620, 0o602, 0o666])("and not one of mode %o", (mode) => {
+    writeFileSync(file, usual);
+    chmodSync(file, mode);
+    expect(() => readTrusted(file)).toThrow(`${file}: others can write it`);
+  });
+
+  test.runIf(process.getuid?.() === 0)("and not one of another user", () => {
+    writeFileSync(file, usual, { mode: 0o600 });
+    chownSync(file, 65534, 0);
+    expect(() => readTrusted(file)).toThrow(`${file}: belongs to uid 65534`);
+  });
+});
+
+describe("`main.ts --check`", () => {
+  function run(...words: string[]) {
+    return spawnSync(process.execPath, [main, "--check", ...words], { encoding: "utf8" });
+  }
+
+  function expectOneLine(stderr: string, fragment: string): void {
+    expect(stderr).toMatch(/^authproxy: error: .*\n$/);
+    expect(stderr).toContain(fragment);
+  }
+
+  test("says nothing of a good file, and exits 0", () => {
+    writeFileSync(file, usual, { mode: 0o600 });
+    expect(run("--config", file)).toMatchObject({ status: 0, stdout: "", stderr: "" });
+  });
+
+  test("names the file and the place of a fault, and exits 1", () => {
+    writeFileSync(file, usual.replace('"socket"', '"sokcet"'), { mode: 0o600 });
+    const { status, stderr } = run("--config", file);
+    expect(status).toBe(1);
+    expectOneLine(stderr, `${file}: sokcet is not known here`);
+  });
+
+  test("quotes nothing of what is not JSON", () => {
+    writeFileSync(file, '{ "secret": hunter2 }', { mode: 0o600 });
+    const { status, stderr } = run("--config", file);
+    expect(status).toBe(1);
+    expectOneLine(stderr, `${file}: is not JSON`);
+    expect(stderr).not.toContain("hunter2");
+  });
+
+  test.each([
+    { what: "is missing", make: () => {}, fragment: "ENOENT" },
+    {
+      what: "is a directory",
+      make: () => mkdirSync(file),
+      fragment: "authproxy.json: is a directory",
+    },
+    {
+      what: "others can write",
+      make: () => {
+        writeFileSync(file, usual);
+        chmodSync(file, 0o666);
+      },
+      fragment: "others can write it (try: chmod go-w",
+    },
+  ])("says that a file $what, and exits 1", ({ make, fragment }) => {
+    make();
+    const { status, stderr } = run("--config", file);
+    expect(status).toBe(1);
+    expectOneLine(stderr, fragment);
+    expect(stderr).toContain(file);
+  });
+
+  test("says what an option is that it does not know, and exits 1", () => {
+    const { status, stderr } = run("--confg", file);
+    expect(status).toBe(1);
+    expectOneLine(stderr, "--confg");
+  });
+});

@@ -1,0 +1,452 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { EventEmitter, once } from "node:events";
+import {
+  chmodSync,
+  lstatSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { compile } from "./programs.ts";
+
+const binary = join(import.meta.dirname, "../dist/peercred");
+const hold = compile("hold");
+const handover = compile("handover");
+const activate = compile("activate");
+const DEADLINE_MS = 10_000;
+
+let directory: string;
+let path: string;
+const started: ChildProcess[] = [];
+const sockets: Socket[] = [];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "authproxy-peercred-"));
+  chmodSync(directory, 0o755);
+  path = join(directory, "s");
+});
+
+afterEach(() => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  for (const child of started.splice(0)) child.kill("SIGKILL");
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** A program, what it has printed, and its end. */
+class Program {
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | string>;
+  /** Of the process itself: another may still hold its output. */
+  readonly exited: Promise<unknown>;
+  stdout = "";
+  stderr = "";
+  readonly #heard = new EventEmitter();
+
+  constructor(command: string, ...words: string[]) {
+    this.child = spawn(command, words);
+    started.push(this.child);
+    this.exited = once(this.child, "exit");
+    this.ended = once(this.child, "close").then(([code, signal]) => signal ?? code);
+    this.child.stdin?.on("error", () => {});
+    this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.stderr += text;
+    });
+    this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
+      this.stdout += text;
+      this.#heard.emit("data");
+    });
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  /** Waits for a line and gives its words, from the first group of `form` on. */
+  async says(form: RegExp): Promise<string[]> {
+    const signal = AbortSignal.timeout(DEADLINE_MS);
+    for (;;) {
+      const found = new RegExp(form.source, "m").exec(this.stdout);
+      if (found) return found.slice(1);
+      await once(this.#heard, "data", { signal }).catch(() => {
+        throw new Error(`no line ${form}, but:\n${this.stdout}${this.stderr}`);
+      });
+    }
+  }
+
+  tell(line: string): void {
+    this.child.stdin?.write(`${line}\n`);
+  }
+
+  /** The state that stat(5) of proc gives: T is stopped. */
+  async inState(state: string): Promise<void> {
+    while (!readFileSync(`/proc/${this.pid}/stat`, "utf8").includes(`) ${state} `)) await sleep(1);
+  }
+
+  async stopped(): Promise<void> {
+    this.child.kill("SIGSTOP");
+    await this.inState("T");
+  }
+}
+
+async function helper(...words: string[]): Promise<Program> {
+  const [command = binary, ...rest] = [...words, ...(words.length > 0 ? [binary] : [])];
+  const program = new Program(command, ...rest, path);
+  await program.says(/^ready pidfd$/);
+  return program;
+}
+
+/** A connection of this process. */
+async function connection(): Promise<Socket> {
+  const socket = connect(path).setEncoding("utf8");
+  sockets.push(socket);
+  socket.on("error", () => {});
+  await once(socket, "connect");
+  return socket;
+}
+
+/** All that it is given. To whom has sent what nobody read, the kernel says ECONNRESET for an end. */
+async function all(socket: Socket): Promise<string> {
+  let text = "";
+  socket.on("data", (part) => {
+    text += part;
+  });
+  if (!socket.closed) await new Promise((closed) => socket.on("close", closed));
+  return text;
+}
+
+/** Resolves when the helper has done all that it was told. */
+async function settled(peercred: Program): Promise<void> {
+  const seen = peercred.stdout.split("watching 0 2147483647").length;
+  peercred.tell("watch 2147483647"); // more than any pid_max
+  const deadlineMs = performance.now() + DEADLINE_MS;
+  while (peercred.stdout.split("watching 0 2147483647").length === seen) {
+    if (performance.now() > deadlineMs) throw new Error("the helper does not answer");
+    await sleep(1);
+  }
+}
+
+describe("what the kernel says", () => {
+  test("of this process: pid, uid, gid", async () => {
+    const peercred = await helper();
+    await connection();
+    const [pid, uid, gid] = await peercred.says(/^peer \d+ (\d+) (\d+) (\d+) [\d,]* .*$/);
+    expect([pid, uid, gid].map(Number)).toEqual([
+      process.pid,
+      process.getuid?.(),
+      process.getgid?.(),
+    ]);
+  });
+
+  test("of another user: its groups too, in the kernel's order", async () => {
+    const peercred = await helper();
+    const ids = ["--reuid=1234", "--regid=2345", "--groups=7,8,4242"];
+    const peer = new Program("setpriv", ...ids, hold, path);
+    const found = await peercred.says(/^peer \d+ (\d+) (\d+) (\d+) (\S*) /);
+    expect(found).toEqual([String(peer.pid), "1234", "2345", "7,8,4242,"]);
+  });
+
+  test("of a process without groups: none", async () => {
+    const peercred = await helper();
+    const ids = ["--reuid=1234", "--regid=2345", "--clear-groups"];
+    new Program("setpriv", ...ids, hold, path);
+    expect(await peercred.says(/^peer \d+ \d+ (\d+) \d+ (\S*) /)).toEqual(["1234", ""]);
+  });
+});
+
+describe("a peer that has spoken gets nothing:", () => {
+  test("before accept, it is dropped", async () => {
+    const peercred = await helper();
+    await peercred.stopped();
+    const socket = await connection();
+    socket.write("GET / HTTP/1.1\r\n");
+    peercred.child.kill("SIGCONT");
+    expect(await all(socket)).toBe("");
+    expect(await peercred.says(/^drop spoke (\d+)/)).toEqual([String(process.pid)]);
+    expect(peercred.stdout).not.toContain("peer");
+  });
+
+  test("after accept, it is not answered", async () => {
+    const peercred = await helper();
+    const socket = await connection();
+    const [id] = await peercred.says(/^peer (\d+)/);
+    await new Promise((done) => socket.write("x", done));
+    peercred.tell(`grant ${id} the-token`);
+    expect(await peercred.says(/^answered \d+ (\w+)$/)).toEqual(["spoke"]);
+    expect(await all(socket)).toBe("");
+  });
+
+  test("and a silent one beside it gets the line, whole, and end of file", async () => {
+    const peercred = await helper();
+    const socket = await connection();
+    const [id] = await peercred.says(/^peer (\d+)/);
+    peercred.tell(`grant ${id} {"token":"a b  c"}`);
+    expect(await peercred.says(/^answered (\d+) sent$/)).toEqual([id]);
+    expect(await all(socket)).toBe('{"token":"a b  c"}\n');
+  });
+});
+
+describe("a peer that has exited gets nothing, though a child holds its socket:", () => {
+  test("before accept, it is dropped", async () => {
+    const peercred = await helper();
+    await peercred.stopped();
+    const peer = new Program(handover, path);
+    peer.child.stdin?.end();
+    await peer.exited;
+    peercred.child.kill("SIGCONT");
+    expect(await peercred.says(/^drop exited (\d+)/)).toEqual([String(peer.pid)]);
+    await peer.ended;
+    expect(peer.stdout).toBe("");
+  });
+
+  test("between accept and answer", async () => {
+    const peercred = await helper();
+    const peer = new Program(handover, path);
+    const [id] = await peercred.says(/^peer (\d+)/);
+    await peercred.stopped(); // the exit and the grant are then there at the same time
+    peer.child.stdin?.end();
+    await peer.exited;
+    peercred.tell(`grant ${id} the-token`);
+    peercred.child.kill("SIGCONT");
+    expect(await peercred.says(/^answered (\d+) exited$/)).toEqual([id]);
+    await peer.ended;
+    expect(peer.stdout).toBe("");
+  });
+
+  test("and one that lives, child or not, gets the line", async () => {
+    const peercred = await helper();
+    const peer = new Program(handover, path);
+    const [id] = await peercred.says(/^peer (\d+)/);
+    peercred.tell(`grant ${id} the-token`);
+    await peercred.says(/^answered \d+ sent$/);
+    await peer.says(/^the-token$/);
+  });
+});
+
+describe("after the answer", () => {
+  test("to a grant, the exit is reported", async () => {
+    const peercred = await helper();
+    const peer = new Program(hold, path);
+    const [id] = await peercred.says(/^peer (\d+)/);
+    peercred.tell(`grant ${id} the-token`);
+    await peer.says(/^the-token$/);
+    await settled(peercred);
+    expect(peercred.stdout).not.toContain("exit");
+    peer.child.kill("SIGKILL");
+    expect(await peercred.says(/^exit (\d+)$/)).toEqual([id]);
+  });
+
+  test("to a refusal, the peer has its line and is forgotten", async () => {
+    const peercred = await helper();
+    const peer = new Program(hold, path);
+    const [id] = await peercred.says(/^peer (\d+)/);
+    peercred.tell(`refuse ${id} {"error":"refused"}`);
+    await peer.says(/^\{"error":"refused"\}$/);
+    peer.child.kill("SIGKILL");
+    await peer.ended;
+    await settled(peercred);
+    expect(peercred.stdout).not.toContain("exit");
+  });
+
+  test("the same peer is not answered again", async () => {
+    const peercred = await helper();
+    const socket = await connection();
+    const [id] = await peercred.says(/^peer (\d+)/);
+    peercred.tell(`refuse ${id} no`);
+    peercred.tell(`grant ${id} the-token`);
+    await peercred.says(/^answered \d+ exited$/);
+    expect(await all(socket)).toBe("no\n");
+  });
+
+  test("a peer that had closed its side is known as such, and forgotten", async () => {
+    const peercred = await helper();
+    const socket = await connection();
+    const [id] = await peercred.says(/^peer (\d+)/);
+    socket.destroy();
+    await once(socket, "close");
+    peercred.tell(`grant ${id} the-token`);
+    expect(await peercred.says(/^answered \d+ (\w+)$/)).toEqual(["closed"]);
+  });
+});
+
+describe("a process that is watched", () => {
+  test("is reported when it exits", async () => {
+    const peercred = await helper();
+    const sleeper = new Program("sleep", "60");
+    peercred.tell(`watch ${sleeper.pid}`);
+    const [id] = await peercred.says(new RegExp(`^watching (\\d+) ${sleeper.pid}$`));
+    expect(id).not.toBe("0");
+    sleeper.child.kill("SIGKILL");
+    expect(await peercred.says(/^exit (\d+)$/)).toEqual([id]);
+  });
+
+  test("and does not exist has the id 0", async () => {
+    const peercred = await helper();
+    const dead = new Program("true");
+    await dead.ended;
+    peercred.tell(`watch ${dead.pid}`);
+    expect(await peercred.says(/^watching (\d+) /)).toEqual(["0"]);
+  });
+});
+
+describe("the end of the helper", () => {
+  test("is the end of its input, and peers see end of file", async () => {
+    const peercred = await helper();
+    const socket = await connection();
+    await peercred.says(/^peer/);
+    peercred.child.stdin?.end();
+    expect(await peercred.ended).toBe(0);
+    expect(await all(socket)).toBe("");
+    await expect(once(connect(path), "connect")).rejects.toThrow("ECONNREFUSED");
+  });
+
+  test("is also that nobody reads what it says", async () => {
+    const peercred = await helper();
+    peercred.child.stdout?.destroy();
+    await connection();
+    expect(await peercred.ended).toBe("SIGPIPE");
+  });
+
+  test.each(["nonsense", "grant", "grant x y", "", "grant -", "shutdown\0 1"])(
+    "is a line that is no command: %j",
+    async (line) => {
+      const peercred = await helper();
+      peercred.tell(line);
+      expect(await peercred.ended).toBe(1);
+      expect(peercred.stderr).toBe("peercred: a line from the server is no command\n");
+    },
+  );
+
+  test("is a line that is longer than any answer", async () => {
+    const peercred = await helper();
+    peercred.tell("x".repeat(1 << 18));
+    expect(await peercred.ended).toBe(0);
+  });
+
+  test.each(["0", "1", "131077", "18446744073709551615"])(
+    "is not an answer to a peer that it does not know: %s",
+    async (id) => {
+      const peercred = await helper();
+      peercred.tell(`grant ${id} the-token`);
+      await peercred.says(new RegExp(`^answered ${id} exited$`));
+      await settled(peercred);
+    },
+  );
+});
+
+describe("the socket", () => {
+  test("can be connected to by everybody, and is not executable", async () => {
+    await helper();
+    expect(lstatSync(path).mode & 0o777).toBe(0o666);
+  });
+
+  test("that a killed helper left is replaced", async () => {
+    const first = await helper();
+    first.child.kill("SIGKILL");
+    await first.ended;
+    const second = await helper();
+    await connection();
+    await second.says(/^peer/);
+  });
+
+  test("of a living helper is not", async () => {
+    const first = await helper();
+    const second = new Program(binary, path);
+    expect(await second.ended).toBe(1);
+    expect(second.stderr).toContain(`${path} (a running server, or no socket?)`);
+    await connection();
+    await first.says(/^peer/);
+  });
+
+  test("is not put in the place of a file", async () => {
+    writeFileSync(path, "precious");
+    const peercred = new Program(binary, path);
+    expect(await peercred.ended).toBe(1);
+    expect(peercred.stderr).toContain(`${path} (a running server, or no socket?)`);
+    expect(readFileSync(path, "utf8")).toBe("precious");
+  });
+
+  test("is not put in the place of a link, even to a socket that was left", async () => {
+    const first = await helper();
+    first.child.kill("SIGKILL");
+    await first.ended;
+    const link = join(directory, "link");
+    symlinkSync(path, link);
+    const second = new Program(binary, link);
+    expect(await second.ended).toBe(1);
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+    expect(lstatSync(path).isSocket()).toBe(true);
+  });
+
+  test("has a path that fits: a longer one is an error, and nothing is made", async () => {
+    const long = join(directory, "x".repeat(108));
+    const peercred = new Program(binary, long);
+    expect(await peercred.ended).toBe(1);
+    expect(peercred.stderr).toContain("too long for a socket");
+    expect(readdirSync(directory)).toEqual([]);
+  });
+
+  test("can be inherited, and who connected before the helper ran is served", async () => {
+    const peercred = new Program(activate, path, binary, "--inherited");
+    await peercred.says(/^listening$/);
+    await peercred.inState("T");
+    const early = await connection();
+    peercred.child.kill("SIGCONT");
+    await peercred.says(/^ready pidfd$/);
+    const [id, pid] = await peercred.says(/^peer (\d+) (\d+)/);
+    expect(pid).toBe(String(process.pid));
+    peercred.tell(`grant ${id} the-token`);
+    expect(await all(early)).toBe("the-token\n");
+  });
+
+  test("that is not inherited is missed", async () => {
+    const peercred = new Program(binary, "--inherited");
+    expect(await peercred.ended).toBe(1);
+    expect(peercred.stderr).toContain("--inherited: cannot listen");
+  });
+});
+
+describe("many", () => {
+  /** Refuses each peer as soon as it is announced. */
+  function refuseAll(peercred: Program): void {
+    let done = 0;
+    const answer = () => {
+      const ids = [...peercred.stdout.matchAll(/^peer (\d+) .*\n/gm)];
+      for (const [, id] of ids.slice(done)) peercred.tell(`refuse ${id} no`);
+      done = ids.length;
+    };
+    peercred.child.stdout?.on("data", answer);
+    answer();
+  }
+
+  test("connections at once, more than it has descriptors for: it lives, and serves again", async () => {
+    const peercred = await helper("prlimit", "--nofile=64:64", "--");
+    const waiting = await Promise.all(Array.from({ length: 100 }, connection));
+    const full = () => readdirSync(`/proc/${peercred.pid}/fd`).length >= 62;
+    for (const deadlineMs = performance.now() + DEADLINE_MS; !full(); await sleep(1))
+      if (performance.now() > deadlineMs) throw new Error("its descriptors are not used up");
+    refuseAll(peercred);
+    const answers = await Promise.all(waiting.map(all));
+    expect(answers.filter((text) => text === "no\n").length).toBeGreaterThanOrEqual(20);
+    expect(answers.filter((text) => text !== "no\n" && text !== "")).toEqual([]);
+    expect(await all(await connection())).toBe("no\n");
+  });
+
+  test("connections, one batch of 2,000: each is answered, and no descriptor is left", async () => {
+    const peercred = await helper();
+    refuseAll(peercred);
+    const before = readdirSync(`/proc/${peercred.pid}/fd`).length;
+    const batch = await Promise.all(Array.from({ length: 2000 }, connection));
+    const answers = await Promise.all(batch.map(all));
+    expect(answers.every((text) => text === "no\n")).toBe(true);
+    await settled(peercred);
+    expect(readdirSync(`/proc/${peercred.pid}/fd`)).toHaveLength(before);
+  });
+});

@@ -1,0 +1,162 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { choose, mismatches } from "../server/policy.ts";
+import type { Identity, Json, JsonObject } from "../server/types.ts";
+
+const token = { create: "auth/token/create/app" };
+
+const document: JsonObject = {
+  peer: { pid: 7, uid: 0, gid: 1001, groups: [], label: "" },
+  process: { exe: "/usr/bin/node", cmdline: ["node", "a.js"], init: true, alone: false },
+  container: {
+    Image: "sha256:1",
+    Path: "node",
+    Args: ["a.js"],
+    State: { Pid: 7, Running: true },
+    Config: { User: "", Env: ["A=the-secret"], Labels: { app: "app", stage: "test" } },
+    HostConfig: { Privileged: false, CpuShares: 0, CapAdd: null },
+  },
+};
+
+/** The name of the service that the document is given, by what each must contain. */
+function chosen(matches: Record<string, JsonObject>): string {
+  const entries = Object.entries(matches).map(([name, match]) => [name, { match, token }]);
+  return choose(document as unknown as Identity, Object.fromEntries(entries))[0];
+}
+
+function refusal(matches: Record<string, JsonObject>): { reason: string; cause: unknown } {
+  try {
+    return { reason: `none: ${chosen(matches)}`, cause: undefined };
+  } catch (error) {
+    const { message, cause } = error as Error;
+    return { reason: message, cause };
+  }
+}
+
+describe("a fragment is in the document", () => {
+  test.each<[string, JsonObject, boolean]>([
+    ["a text", { container: { Path: "node" } }, true],
+    ["another text", { container: { Path: "nodejs" } }, false],
+    ["a part of a text", { container: { Path: "nod" } }, false],
+    ["uid 0", { peer: { uid: 0 } }, true],
+    ["gid 0, where it is 1001", { peer: { gid: 0 } }, false],
+    ["false", { container: { HostConfig: { Privileged: false } } }, true],
+    ["true, where it is false", { container: { HostConfig: { Privileged: true } } }, false],
+    ["false, where it is 0", { container: { HostConfig: { CpuShares: false } } }, false],
+    ["0", { container: { HostConfig: { CpuShares: 0 } } }, true],
+    ["0, where it is false", { container: { HostConfig: { Privileged: 0 } } }, false],
+    ["0, where it is an empty text", { container: { Config: { User: 0 } } }, false],
+    ["0, where it is null", { container: { HostConfig: { CapAdd: 0 } } }, false],
+    ["an empty text", { container: { Config: { User: "" } } }, true],
+    ["an empty text, where there is nothing", { container: { Config: { Cmd: "" } } }, false],
+    ["false, where there is nothing", { process: { dumpable: false } }, false],
+    ["a number, written as a text", { peer: { uid: "0" } }, false],
+    ["a list, the same", { process: { cmdline: ["node", "a.js"] } }, true],
+    ["a list, in another order", { process: { cmdline: ["a.js", "node"] } }, false],
+    ["a list, shorter", { process: { cmdline: ["node"] } }, false],
+    ["a list, longer", { process: { cmdline: ["node", "a.js", "b"] } }, false],
+    ["an empty list, the same", { peer: { groups: [] } }, true],
+    ["an empty list, where one is not empty", { process: { cmdline: [] } }, false],
+    ["an empty list, where a text is", { container: { Path: [] } }, false],
+    ["any of these", { container: { Path: ["java", "node"] } }, true],
+    ["none of these", { container: { Path: ["java", "ruby"] } }, false],
+    ["any of these, 0 among them", { peer: { uid: [0, 1] } }, true],
+    ["any of these, where there is nothing", { container: { Cmd: ["a", "b"] } }, false],
+    ["a text, where a list has it", { container: { Args: "a.js" } }, false],
+    ["an object in an object", { container: { Config: { Labels: { app: "app" } } } }, true],
+    ["an object, where a text is", { container: { Path: { length: 4 } } }, false],
+    ["an object, where a list is", { container: { Args: { "0": "a.js" } } }, false],
+    ["an object, where there is nothing", { container: { Nothing: { at: "all" } } }, false],
+    ["what every object inherits", { container: { constructor: { name: "Object" } } }, false],
+    ["what every text inherits", { container: { Path: { toString: "x" } } }, false],
+    ["a label named __proto__", JSON.parse('{"container":{"__proto__":{"x":1}}}'), false],
+  ])("%s", (_, match, holds) => {
+    const { reason } = refusal({ app: match });
+    expect(reason).toBe(holds ? "none: app" : "no-match");
+  });
+
+  test("when it is the document itself, or any part of it", () => {
+    const scalar = fc.oneof(fc.string(), fc.integer(), fc.boolean());
+    const key = fc.string({ minLength: 1 });
+    const { tree } = fc.letrec<{ tree: JsonObject }>((tie) => ({
+      tree: fc.dictionary(
+        key,
+        fc.oneof(
+          { depthSize: "small" },
+          scalar,
+          fc.array(scalar),
+          tie("tree"),
+        ) as fc.Arbitrary<Json>,
+        { minKeys: 1, noNullPrototype: true },
+      ),
+    }));
+    fc.assert(
+      fc.property(tree, fc.infiniteStream(fc.boolean()), (whole, keep) => {
+        const part = (value: Json): Json => {
+          if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+          const kept = Object.entries(value).filter(() => keep.next().value);
+          return Object.fromEntries(kept.map(([name, child]) => [name, part(child)]));
+        };
+        expect(mismatches(part(whole), whole)).toEqual([]);
+      }),
+    );
+  });
+
+  test("no longer, when any scalar of it is another", () => {
+    const paths = [
+      ["peer", "uid"],
+      ["process", "init"],
+      ["container", "Config", "Labels", "app"],
+      ["container", "HostConfig", "Privileged"],
+    ];
+    const other = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.constant(null));
+    fc.assert(
+      fc.property(fc.constantFrom(...paths), other, (path, value) => {
+        const seen = path.reduce<Json>((part, key) => (part as JsonObject)[key] ?? null, document);
+        fc.pre(value !== seen);
+        const match = path.reduceRight<Json>((child, key) => ({ [key]: child }), value);
+        const { reason } = refusal({ app: match as JsonObject });
+        expect(reason).toBe("no-match");
+      }),
+    );
+  });
+});
+
+describe("a service is chosen", () => {
+  const right = { container: { Config: { Labels: { app: "app" } } } };
+  const wrong = { container: { Config: { Labels: { app: "other" } } } };
+
+  test("where it is the one that matches", () => {
+    expect(chosen({ wrong, right })).toBe("right");
+    expect(chosen({ right, wrong })).toBe("right");
+  });
+
+  test("not where there is none", () => {
+    expect(refusal({}).reason).toBe("no-match");
+  });
+
+  test("not where two match: the refusal names both", () => {
+    const { reason, cause } = refusal({ right, also: right });
+    expect(reason).toBe("ambiguous");
+    expect(cause).toEqual({ services: ["right", "also"] });
+  });
+
+  test("not where one of two that match says more than the other", () => {
+    const more = { ...right, peer: { uid: 0 } };
+    expect(refusal({ right, more }).reason).toBe("ambiguous");
+  });
+
+  test("not where none matches: the refusal names the nearest, and what it misses", () => {
+    const near = { peer: { uid: 0, gid: 5 }, ...right };
+    const { reason, cause } = refusal({ far: { peer: { uid: 1, gid: 5 }, ...wrong }, near });
+    expect(reason).toBe("no-match");
+    expect(cause).toEqual({ service: "near", path: "peer.gid", wanted: 5, seen: 1001 });
+  });
+
+  test("by a refusal that shows no value of the environment", () => {
+    for (const Env of [["A=wanted-secret"], "A=wanted-secret", { A: "wanted-secret" }]) {
+      const { cause } = refusal({ app: { container: { Config: { Env } } } });
+      expect(cause).toEqual({ service: "app", path: "container.Config.Env" });
+    }
+  });
+});

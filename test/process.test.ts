@@ -1,0 +1,161 @@
+import { readFileSync, readlinkSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { containerIn, readProcess } from "../server/process.ts";
+import { Stage, until } from "./stage.ts";
+
+const ID = "0123456789abcdef".repeat(4);
+const OTHER = "fedcba9876543210".repeat(4);
+
+describe("the container in a process's cgroup is", () => {
+  test.each<[string, string[]]>([
+    [
+      "cgroup v1",
+      [`12:pids:/docker/${ID}`, `11:memory:/docker/${ID}`, `1:name=systemd:/docker/${ID}`],
+    ],
+    ["v1, in one line of several", ["12:pids:/", `11:memory:/docker/${ID}`]],
+    ["hybrid", [`12:pids:/docker/${ID}`, `0::/docker/${ID}`]],
+    ["hybrid, without it in v2", [`12:pids:/docker/${ID}`, "0::/"]],
+    ["v2", [`0::/docker/${ID}`]],
+    ["the systemd driver", [`0::/system.slice/docker-${ID}.scope`]],
+    ["a parent of its own", [`0::/parent/${ID}`]],
+    ["a deep parent", [`0::/a/b/c/${ID}`]],
+    ["podman, cgroupfs", [`0::/libpod_parent/libpod-${ID}`]],
+    ["podman, systemd", [`0::/machine.slice/libpod-${ID}.scope/container`]],
+    ["a cgroup that the container made below its own", [`0::/docker/${ID}/below`]],
+    ["the leftmost: docker in docker", [`0::/docker/${ID}/docker/${OTHER}`]],
+    [
+      "the leftmost: docker in docker, by systemd",
+      [`0::/docker/${ID}/system.slice/docker-${OTHER}.scope`],
+    ],
+    ["several controllers in a line", [`3:cpu,cpuacct:/docker/${ID}`]],
+    ["below a name with a colon", [`0::/a:b/docker-${ID}.scope`]],
+    ["below a name that looks like a line", [`0::/0::/${ID}`]],
+  ])("%s", (_, cgroup) => {
+    const { id, line } = containerIn(cgroup);
+    expect(id).toBe(ID);
+    expect(cgroup).toContain(line);
+    expect(line).toContain(ID);
+  });
+
+  test.each<[string, string[]]>([
+    ["no cgroup at all", []],
+    ["an empty text", [""]],
+    ["the host's", ["0::/user.slice/user-0.slice/session-1.scope"]],
+    ["rootless podman's, without an id", ["0::/"]],
+    ["outside of our cgroup namespace", [`0::/../${ID}`]],
+    ["outside of it, further", [`0::/../../docker/${ID}`]],
+    ["outside of it, on the way", [`0::/docker/../${ID}`]],
+    ["a user's own", [`0::/user.slice/user-7.slice/user@7.service/user.slice/libpod-${ID}.scope`]],
+    ["the kubelet's", [`0::/kubepods/burstable/pod1/${ID}`]],
+    ["the kubelet's, by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/cri-${ID}.scope`]],
+    ["two in two lines", [`12:pids:/docker/${ID}`, `11:memory:/docker/${OTHER}`]],
+    ["one in one line, a user's in another", [`12:pids:/docker/${ID}`, "0::/x/user@7.service"]],
+    ["an id that is too short", [`0::/docker/${ID.slice(1)}`]],
+    ["an id that is too long", [`0::/docker/${ID}0`]],
+    ["an id in capitals", [`0::/docker/${ID.toUpperCase()}`]],
+    ["an id as part of a name", [`0::/docker/x-${ID}`]],
+    ["an id with another ending", [`0::/docker/docker-${ID}.service`]],
+    ["an id in the controllers", [`1:name=/docker/${ID}:/`]],
+    ["a relative path", [`0::docker/${ID}`]],
+  ])("not known: %s", (_, cgroup) => {
+    expect(() => containerIn(cgroup)).toThrow("no-container");
+  });
+
+  test("not changed by what the workload names its own cgroups", () => {
+    const name = fc
+      .string({ minLength: 1 })
+      .filter((text) => !/[/\n]|^\.\.?$|^user@|^kubepods/.test(text));
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(name, fc.constant(OTHER), fc.constant(`docker-${OTHER}.scope`))),
+        (below) => {
+          const cgroup = [`0::${["", "docker", ID, ...below].join("/")}`];
+          expect(containerIn(cgroup).id).toBe(ID);
+        },
+      ),
+    );
+  });
+
+  test("found in a time that grows with the length, not more", () => {
+    const began = performance.now();
+    expect(() => containerIn([`0::${"/a".repeat(100_000)}`])).toThrow("no-container");
+    expect(() => containerIn([`0::${`/${ID}x`.repeat(5000)}`])).toThrow("no-container");
+    expect(performance.now() - began).toBeLessThan(1000);
+  });
+});
+
+describe("a process is read", () => {
+  const plain = { environment: { DB_PASSWORD_FILE: "/no/reference" } };
+
+  test("in a container: as the kernel shows it", async () => {
+    await using stage = new Stage();
+    const container = await stage.container({ ...plain, command: ["sleep", "60"] });
+    const { State } = await container.inspect();
+    await until("it is the command", () => readProcess(State.Pid).cmdline[0] === "sleep");
+    const read = readProcess(State.Pid);
+    expect(read).toMatchObject({
+      exe: "/usr/bin/sleep",
+      cmdline: ["sleep", "60"],
+      uids: [1001, 1001, 1001, 1001],
+      gids: [1001, 1001, 1001, 1001],
+      pids: [State.Pid, 1],
+      init: true,
+      alone: true,
+      dumpable: true,
+      tracer: 0,
+    });
+    expect(read.namespaces.pid).not.toBe(readlinkSync("/proc/self/ns/pid"));
+    expect(read.cgroup.join()).toContain(container.id);
+  });
+
+  test("in company: not alone, and the company is not the first process", async () => {
+    await using stage = new Stage();
+    const entrypoint = ["sh", "-c", "sleep 60 & exec sleep 61"];
+    const container = await stage.container({ ...plain, entrypoint, command: [] });
+    const { State } = await container.inspect();
+    await until("it has company", () => !readProcess(State.Pid).alone);
+    const children = readFileSync(`/proc/${State.Pid}/task/${State.Pid}/children`, "utf8");
+    expect(readProcess(Number(children))).toMatchObject({ init: false, ppid: State.Pid });
+  });
+
+  test("of root: dumpable, as any of root's shows", async () => {
+    await using stage = new Stage();
+    const container = await stage.container({ ...plain, user: "0:0", command: ["sleep", "60"] });
+    const { State } = await container.inspect();
+    expect(readProcess(State.Pid)).toMatchObject({ uids: [0, 0, 0, 0], dumpable: true });
+  });
+
+  test.each([") R 1 2 3 4 5", "a) (b) c)", ")))", "a\nUid:\t0\t0\t0", "\\nUid:\t0"])(
+    "whatever it is named: %j",
+    async (name) => {
+      await using stage = new Stage();
+      const rename = `process.title = ${JSON.stringify(name)};
+        console.log("named"); setInterval(() => {}, 1000)`;
+      const container = await stage.container({ ...plain, command: ["node", "-e", rename] });
+      await container.says("named");
+      const { State } = await container.inspect();
+      const stat = readFileSync(`/proc/${State.Pid}/stat`, "utf8");
+      expect(stat).toContain(`(${name})`); // prctl(2), PR_SET_NAME: by libuv, for the title
+      // proc(5): 52 fields, of which none after the name holds a space: counted from the end.
+      expect(readProcess(State.Pid)).toMatchObject({
+        start_ticks: Number(
+          stat
+            .trimEnd()
+            .split(" ")
+            .at(22 - 53),
+        ),
+        uids: [1001, 1001, 1001, 1001],
+        pids: [State.Pid, 1],
+      });
+    },
+  );
+
+  test("of the host: refused, it is in no container", () => {
+    expect(() => readProcess(process.pid)).toThrow("no-container");
+  });
+
+  test("that is not there: an error", () => {
+    expect(() => readProcess(2 ** 30)).toThrow();
+  });
+});
