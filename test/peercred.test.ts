@@ -360,7 +360,7 @@ describe("the socket", () => {
     const first = await helper();
     const second = new Program(binary, path);
     expect(await second.ended).toBe(1);
-    expect(second.stderr).toContain(`${path} (a running server, or no socket?)`);
+    expect(second.stderr).toContain(`${path} (is a server running? does the directory exist?)`);
     await connection();
     await first.says(/^peer/);
   });
@@ -369,7 +369,7 @@ describe("the socket", () => {
     writeFileSync(path, "precious");
     const peercred = new Program(binary, path);
     expect(await peercred.ended).toBe(1);
-    expect(peercred.stderr).toContain(`${path} (a running server, or no socket?)`);
+    expect(peercred.stderr).toContain(`${path} (is a server running? does the directory exist?)`);
     expect(readFileSync(path, "utf8")).toBe("precious");
   });
 
