@@ -552,7 +552,9 @@ describe("the server and its helper", () => {
     await first.until({ event: "ready" });
     const second = stage.start(file);
     expect(await second.ended).toBe(1);
-    expect(second.stderr).toContain(`${first.socket} (is a server running? does the directory exist?)`);
+    expect(second.stderr).toContain(
+      `${first.socket} (is a server running? does the directory exist?)`,
+    );
     expect(await ask(first.socket)).toContain("refused");
   });
 
