@@ -77,7 +77,7 @@ function serve({ services, vault: place, ...config }: Config): void {
     const known: JsonObject = { ...peer };
     const began = performance.now();
     const busy = inFlight.has(peer.pid) || inFlight.size >= 256;
-    inFlight.add(peer.pid);
+    if (!busy) inFlight.add(peer.pid);
     try {
       if (busy) throw new Error("busy");
       await grant(peer, known);
