@@ -6,6 +6,7 @@ import { Refusal, Unavailable } from "./refusal.ts";
 import type { Container, Facts, Json, JsonObject, Process, Service } from "./types.ts";
 
 const NOT_YET = ["alone", "clock"]; // a health check that runs; a clock that is being set
+const SEARCH = /^[A-Z_]*(PATH|OPTIONS|PRELOAD)=/; // variables that name programs or libraries
 const TICK_MS = 10;
 const TOLERANCE_MS = 2000;
 
@@ -22,14 +23,13 @@ export function judge(facts: Facts, { match, relax = [] }: Service): string[] {
 function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
   const { peer, process, container, init, imageLabels } = facts;
   const { uids, gids, tracer, namespaces, pids } = process;
-  const { State } = container;
+  const { State, Config } = container;
   const place = (p: Process) => Object.values(p.namespaces).concat(p.cgroup).join(" ");
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
   const latestMs = Date.parse(State.StartedAt) + TOLERANCE_MS;
   const writable = writableProgram(process, container) ?? null;
   const matched = Object.keys((match.container as Partial<Container>).Config?.Labels ?? {});
-  const own = (key: string) => imageLabels[key] === container.Config.Labels?.[key];
-  const declared = matched.find(own) ?? null;
+  const declared = matched.find((key) => imageLabels[key] === Config.Labels?.[key]) ?? null;
   return [
     // A set-user-ID program run after connect() changes /proc, not what the kernel vouched for.
     ["credentials", uids.every((uid) => uid === peer.uid), uids],
@@ -49,11 +49,13 @@ function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
   ];
 }
 
-/** What someone inside could overwrite, to be run at the container's next start. */
+/** What someone inside could overwrite, to be run at the container's next start: a writable mount
+ * that is named anywhere in the program's path, in a word of its command, or in a search path. */
 function writableProgram(process: Process, { Path, Args, ...rest }: Container): string | undefined {
   if (!rest.HostConfig.ReadonlyRootfs) return Path;
-  const writable = rest.Mounts.filter((mount) => mount.RW).map((mount) => `${mount.Destination}/`);
-  const words = [process.exe, Path, ...Args.map((text) => text.replace(/^-[^=]*=?/, ""))];
-  const paths = words.map((word) => word && posix.resolve(rest.Config.WorkingDir || "/", word));
-  return paths.find((path) => writable.some((directory) => `${path}/`.startsWith(directory)));
+  const { WorkingDir, Env } = rest.Config;
+  const words = [process.exe, Path, ...Args, ...(Env ?? []).filter((text) => SEARCH.test(text))];
+  const paths = words.map((word) => posix.resolve(WorkingDir || "/", word));
+  const writable = rest.Mounts.filter((mount) => mount.RW);
+  return paths.find((path) => writable.some(({ Destination }) => path.includes(Destination)));
 }

@@ -20,6 +20,8 @@ import { connectVault } from "./vault.ts";
 function serve({ services, vault: place, ...config }: Config): void {
   const { address, ca_file, namespace } = { ...place, ...place.for_clients };
   const forClients = { address, ca: ca_file && readFileSync(ca_file, "utf8"), namespace };
+  // peercred takes a line of 128 KiB.
+  if ((forClients.ca?.length ?? 0) > 65_536) throw new Error(`${ca_file}: over 64 KiB`);
   const user_namespace = readlinkSync("/proc/self/ns/user");
   const engine = connectEngine(config.engine);
   const vault = connectVault(place);
@@ -42,7 +44,7 @@ function serve({ services, vault: place, ...config }: Config): void {
     const now = { first: !starts.get(start)?.sent, bootMs: Date.now() - uptime() * 1000 };
     const facts: Facts = { peer, process, container, init, imageLabels, user_namespace, ...now };
     known.relaxed = judge(facts, service);
-    if (starts.has(start)) throw new Error("busy");
+    if (starts.get(start)?.sent === false) throw new Error("busy");
 
     const lease: Lease = { exit: new AbortController(), sent: false };
     starts.set(start, lease); // invariant 6
@@ -97,7 +99,7 @@ function serve({ services, vault: place, ...config }: Config): void {
     if (kernelHas === "no-pidfd" && !config.allow_no_pidfd)
       throw new Error('this kernel has no SO_PEERPIDFD (Linux 6.5 has it): see "allow_no_pidfd"');
   });
-  peercred.heard.on("drop", (reason, [pid, uid]) => note("refused", { pid, uid, reason }));
+  peercred.heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), reason }));
   peercred.heard.on("exit", (id) => holders.get(id)?.exit.abort());
   peercred.heard.on("peer", (id, words) => attend(peerFrom(id, words)));
   void vault.stayLoggedIn();
@@ -107,8 +109,7 @@ process.on("uncaughtException", ({ message }) => {
   process.stderr.write(`authproxy: error: ${message}\n`);
   process.exit(1); // and peercred with us
 });
-const { values } = parseArgs({
-  options: { config: { type: "string" }, check: { type: "boolean" } },
-});
+const options = { config: { type: "string" }, check: { type: "boolean" } } as const;
+const { values } = parseArgs({ options });
 const config = loadConfig(values.config ?? "/etc/authproxy/authproxy.json");
 if (!values.check) serve(config);

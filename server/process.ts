@@ -1,5 +1,5 @@
 // Question: what does /proc say about a process? Input: a pid that the kernel vouched for. Who runs
-// in a container chooses its exe, cmdline and names, and with enough privilege its cgroup and
+// in a container chooses its exe and names, and with enough privilege its cgroup and
 // namespaces. Guaranteed: a reading of one and the same process if it is still alive afterwards,
 // which peercred checks last. Sources: proc(5), cgroups(7), namespaces(7).
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
@@ -12,7 +12,8 @@ const CONTAINER =
 // Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 
-/** Throws ENOENT or ESRCH when the process is gone. */
+/** Throws ENOENT or ESRCH when the process is gone. Reads nothing that waits for its memory lock
+ * (cmdline, environ, maps): who holds that would hold us. */
 export function readProcess(pid: number): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
@@ -22,7 +23,6 @@ export function readProcess(pid: number): Process {
   const cgroup = read("cgroup").trimEnd().split("\n"); // a cgroup's name holds no newline
   return {
     exe: link("exe"),
-    cmdline: read("cmdline").split("\0").slice(0, -1),
     cgroup,
     ppid: Number(numbers("PPid")),
     // Field 22 of stat. The name, field 2, may hold anything: counted from the last ")".

@@ -17,7 +17,6 @@ export type Peer = {
 /** What /proc says; process.ts says who could forge what. */
 export type Process = {
   exe: string;
-  cmdline: string[];
   cgroup: string[];
   ppid: number;
   /** Real, effective, saved and file system id. */
@@ -47,7 +46,7 @@ export type Container = JsonObject & {
   Path: string;
   Args: string[];
   State: { Pid: number; StartedAt: string };
-  Config: { WorkingDir: string; Labels: JsonObject | null };
+  Config: { WorkingDir: string; Env: string[]; Labels: JsonObject | null };
   HostConfig: { ReadonlyRootfs: boolean };
   Mounts: { Destination: string; RW: boolean }[];
 };

@@ -11,7 +11,6 @@ const startedAt = "2026-01-01T01:00:00.120Z"; // the engine says so a little lat
 const peer: Peer = { id: "1", pid: 7, uid: 1001, gid: 1001, groups: [], label: "" };
 const first: Process = {
   exe: "/usr/bin/node",
-  cmdline: ["node", "/app/main.js"],
   cgroup: [`0::/docker/${ID}`],
   ppid: 6,
   uids: [1001, 1001, 1001, 1001],
@@ -32,7 +31,11 @@ const container: Container = {
   Path: "node",
   Args: ["/app/main.js", "--port=80"],
   State: { Pid: 7, StartedAt: startedAt },
-  Config: { WorkingDir: "/app", Labels: { app: "app", stage: "test" } },
+  Config: {
+    WorkingDir: "/app",
+    Env: ["PATH=/usr/bin:/bin"],
+    Labels: { app: "app", stage: "test" },
+  },
   HostConfig: { ReadonlyRootfs: true },
   Mounts: [{ Destination: "/run/authproxy", RW: false }],
 };
@@ -58,6 +61,8 @@ const ofContainer = (changes: JsonObject) => ({
 const started = (StartedAt: string) => ofContainer({ State: { Pid: 7, StartedAt } });
 const mounted = (Destination: string, RW = true, more: JsonObject = {}) =>
   ofContainer({ Mounts: [{ Destination, RW }], ...more });
+const searched = (variable: string) =>
+  mounted("/data", true, { Config: { ...container.Config, Env: [variable] } });
 /** Started by `docker exec`: it is in the container, and not its first process. */
 const later = {
   peer: { ...peer, pid: 9 },
@@ -177,13 +182,21 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       ["… over a script by way of ..", mounted("/data", true, { Args: ["/app/../data/x.js"] })],
       ["… over a script in an option", mounted("/data", true, { Args: ["--require=/data/x.js"] })],
       ["… over a relative program", mounted("/app", true, { Path: "./run", Args: [] })],
+      [
+        "… over a script in a shell's command",
+        mounted("/data", true, { Args: ["-c", "node /data/x"] }),
+      ],
+      ["… over a script in a URL", mounted("/data", true, { Args: ["--import=file:///data/x"] })],
+      ["… over a place where programs are looked for", searched("PATH=/bin:/data:/usr/bin")],
+      ["… over what Node is told to load", searched("NODE_OPTIONS=--import=/data/x.mjs")],
+      ["one whose name begins the same: words are not parsed", mounted("/ap")],
     ],
     [
       ["a writable mount elsewhere", mounted("/data")],
-      ["a writable mount whose name only begins the same", mounted("/ap")],
       ["a writable mount below the script", mounted("/app/main.js.d")],
       ["a read-only mount over the script", mounted("/app", false)],
       ["no arguments", mounted("/data", true, { Args: [] })],
+      ["a writable mount that the environment calls data", searched("PGDATA=/data")],
     ],
   ],
   [

@@ -7,7 +7,7 @@ const token = { create: "auth/token/create/app" };
 
 const document: JsonObject = {
   peer: { pid: 7, uid: 0, gid: 1001, groups: [], label: "" },
-  process: { exe: "/usr/bin/node", cmdline: ["node", "a.js"], init: true, alone: false },
+  process: { exe: "/usr/bin/node", cgroup: ["node", "a.js"], init: true, alone: false },
   container: {
     Image: "sha256:1",
     Path: "node",
@@ -51,12 +51,12 @@ describe("a fragment is in the document", () => {
     ["an empty text, where there is nothing", { container: { Config: { Cmd: "" } } }, false],
     ["false, where there is nothing", { process: { dumpable: false } }, false],
     ["a number, written as a text", { peer: { uid: "0" } }, false],
-    ["a list, the same", { process: { cmdline: ["node", "a.js"] } }, true],
-    ["a list, in another order", { process: { cmdline: ["a.js", "node"] } }, false],
-    ["a list, shorter", { process: { cmdline: ["node"] } }, false],
-    ["a list, longer", { process: { cmdline: ["node", "a.js", "b"] } }, false],
+    ["a list, the same", { process: { cgroup: ["node", "a.js"] } }, true],
+    ["a list, in another order", { process: { cgroup: ["a.js", "node"] } }, false],
+    ["a list, shorter", { process: { cgroup: ["node"] } }, false],
+    ["a list, longer", { process: { cgroup: ["node", "a.js", "b"] } }, false],
     ["an empty list, the same", { peer: { groups: [] } }, true],
-    ["an empty list, where one is not empty", { process: { cmdline: [] } }, false],
+    ["an empty list, where one is not empty", { process: { cgroup: [] } }, false],
     ["an empty list, where a text is", { container: { Path: [] } }, false],
     ["any of these", { container: { Path: ["java", "node"] } }, true],
     ["none of these", { container: { Path: ["java", "ruby"] } }, false],

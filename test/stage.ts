@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -330,6 +330,9 @@ export class Stage {
 
 /** No process has this number; a zombie counts as gone. */
 export function isGone(pid: number): boolean {
-  if (!existsSync(`/proc/${pid}/stat`)) return true;
-  return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  try {
+    return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return true; // ENOENT, or ESRCH when it ends while it is read
+  }
 }

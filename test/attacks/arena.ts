@@ -1,0 +1,174 @@
+// Question: on what do the attacks play?
+// Input:    the C programs of this folder, static: an image needs nothing else to run them.
+// Output:   images that hold them in /app, which belongs to the application's user; containers
+//           that are started as an attack needs it, on the stage of the server's other tests.
+import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { HostConfig } from "dockerode";
+import { GenericContainer } from "testcontainers";
+import { afterAll } from "vitest";
+import type { JsonObject } from "../../server/types.ts";
+import { type AuditLine, app, Container, type Server, Stage, until } from "../stage.ts";
+import { Naive } from "./naive.ts";
+import type { Note } from "./table.ts";
+
+const sources = join(import.meta.dirname, "programs");
+const built = mkdtempSync(join(tmpdir(), "authproxy-attacks-"));
+chmodSync(built, 0o755); // some run as other users
+const images: string[] = [];
+afterAll(() => {
+  for (const image of images)
+    execFileSync("docker", ["image", "rm", "--force", image], { stdio: "pipe" });
+  rmSync(built, { recursive: true, force: true });
+});
+
+export const SOCKET = "/run/authproxy/authproxy.sock";
+export const USER = 1001;
+
+/** The path of the program that was made of programs/<name>.c */
+export function compile(name: string): string {
+  const program = join(built, name);
+  const flags = ["-std=gnu17", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-pthread"];
+  if (!existsSync(program))
+    execFileSync(process.env.CC ?? "cc", [
+      ...[...flags, "-o", program],
+      join(sources, `${name}.c`),
+    ]);
+  return program;
+}
+
+type ImageOptions = {
+  /** Lines of a Dockerfile. */
+  changes?: string[];
+  /** Other names or modes for programs: "/app/<name>". */
+  arrange?: (directory: string) => void;
+  name?: string;
+};
+
+/** An image with these programs in /app, all of them the user's own. */
+export function imageWith(programs: string[], options: ImageOptions = {}): string {
+  const { changes = [], arrange, name = `authproxy-attack:${randomUUID()}` } = options;
+  const directory = mkdtempSync(join(built, "image-"));
+  mkdirSync(join(directory, "app"));
+  for (const program of programs)
+    execFileSync("cp", [compile(program), join(directory, "app", program)]);
+  arrange?.(join(directory, "app"));
+  const archive = `${directory}.tar`;
+  const owned = ["--numeric-owner", `--owner=${USER}`, `--group=${USER}`];
+  execFileSync("tar", ["--create", ...owned, "-f", archive, "-C", directory, "app"]);
+  const lines = changes.flatMap((line) => ["--change", line]);
+  execFileSync("docker", ["import", ...lines, archive, name], { stdio: "pipe" });
+  images.push(name);
+  return name;
+}
+
+export type Wanted = {
+  image: string;
+  command: string[];
+  labels?: Record<string, string>;
+  user?: number;
+  name?: string;
+  hostname?: string;
+  /** What differs from a careful `docker run`. */
+  host?: HostConfig;
+};
+
+/** Testcontainers has no methods for some of these; `hostConfig` is its hook. */
+class AttackContainer extends GenericContainer {
+  withHost(host: HostConfig): this {
+    Object.assign(this.hostConfig, host);
+    return this;
+  }
+}
+
+/** Starts a container with the socket in it, and the label of the service unless told otherwise. */
+export async function run(stage: Stage, wanted: Wanted): Promise<Container> {
+  const { image, command, labels = { app: "app" }, user = USER, name, hostname, host } = wanted;
+  const log = Promise.withResolvers<NodeJS.ReadableStream>();
+  const source = join(stage.directory, "run");
+  const container = new AttackContainer(image)
+    .withCommand(command)
+    .withLabels(labels)
+    .withUser(`${user}:${user}`)
+    .withBindMounts([{ source, target: "/run/authproxy", mode: "ro" }])
+    .withHost({ ReadonlyRootfs: true, NetworkMode: "none", ...host })
+    .withLogConsumer(log.resolve);
+  if (name) container.withName(name);
+  if (hostname) container.withHostname(hostname);
+  const started = new Container(await container.start(), await log.promise);
+  stage.defer(() => started.remove());
+  return started;
+}
+
+/** The server under attack: ours, or the naive one. */
+export type Target = {
+  stage: Stage;
+  /** The process that accepts: while it is stopped, connections wait in the backlog. */
+  acceptor: number;
+};
+export type Defended = Target & { server: Server };
+
+export function newStage(): Stage {
+  const stage = new Stage();
+  mkdirSync(join(stage.directory, "run"), { recursive: true });
+  return stage;
+}
+
+export async function naive(stage: Stage, match: JsonObject = app.match): Promise<Target> {
+  const { acceptor } = await Naive.start(stage, match);
+  return { stage, acceptor };
+}
+
+/** Our server with one service, of which some checks are relaxed. */
+export async function ours(
+  stage: Stage,
+  {
+    match = app.match as JsonObject,
+    relax = [] as string[],
+    ...changes
+  }: JsonObject & {
+    match?: JsonObject;
+    relax?: string[];
+  } = {},
+): Promise<Defended> {
+  const services = { app: { match, token: app.token, relax } };
+  const server = await stage.server({ services, ...changes });
+  return { stage, server, acceptor: server.helper };
+}
+
+/** While `what` happens, everybody who connects waits in the backlog. */
+export async function unaccepted<T>(target: Target, what: () => Promise<T>): Promise<T> {
+  process.kill(target.acceptor, "SIGSTOP");
+  try {
+    return await what();
+  } finally {
+    process.kill(target.acceptor, "SIGCONT");
+  }
+}
+
+const DECISIONS = ["granted", "refused", "unavailable"];
+
+/** What our server decided about a container, so far. */
+export function decisions(server: Server, container: Container): AuditLine[] {
+  return server.events.filter(
+    (line) => DECISIONS.includes(line.event) && line.container === container.id,
+  );
+}
+
+/** The n-th decision, the first being 1. */
+export async function decision(server: Server, container: Container, n = 1): Promise<AuditLine> {
+  await until(`decision ${n}`, () => decisions(server, container).length >= n);
+  return decisions(server, container)[n - 1] as AuditLine;
+}
+
+/** A container as it should be is served. */
+export async function honest(stage: Stage, image: string, note?: Note): Promise<Container> {
+  const container = await run(stage, { image, command: ["/app/trusted", SOCKET] });
+  if (!(await container.says("trusted: end")).includes('"token"'))
+    throw new Error(`an honest container got no token, but: ${container.output}`);
+  note?.("honest", "served");
+  return container;
+}

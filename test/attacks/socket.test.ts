@@ -1,0 +1,237 @@
+// Attacks by what a peer does with its connection: it speaks, hands it on, becomes another program.
+import { chmodSync, copyFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { JsonObject } from "../../server/types.ts";
+import { Gate } from "../gate.ts";
+import { app, bao, type Container, tokensOf, until, vaultAt } from "../stage.ts";
+import {
+  decision,
+  decisions,
+  honest,
+  imageWith,
+  naive,
+  newStage,
+  ours,
+  run,
+  SOCKET,
+  type Target,
+  unaccepted,
+  type Wanted,
+} from "./arena.ts";
+import { Naive, SlowMint } from "./naive.ts";
+import { attack } from "./table.ts";
+
+const image = imageWith(["trusted", "steal", "speak", "handoff", "overmount"], {
+  arrange: (directory) => {
+    copyFileSync(join(directory, "trusted"), join(directory, "set-user-id"));
+    chmodSync(join(directory, "set-user-id"), 0o4755);
+  },
+});
+const TOKEN = '"token"';
+const TRUSTED = "/app/trusted";
+
+async function pidOf(container: Container): Promise<number> {
+  return (await container.inspect()).State.Pid;
+}
+
+/** Starts a container whose first process connects and then becomes `program`, before it is
+ * accepted; gives it when its child has had the answer. */
+async function becoming(target: Target, program: string, wanted: Partial<Wanted> = {}) {
+  const command = ["/app/handoff", SOCKET, program];
+  const thief = await unaccepted(target, async () => {
+    const started = await run(target.stage, { image, command, ...wanted });
+    const pid = await pidOf(started);
+    await until(`it is ${program}`, () => readlinkSync(`/proc/${pid}/exe`) === program);
+    return started;
+  });
+  await thief.says("thief: end");
+  return thief;
+}
+
+describe("a deputy that speaks before it is accepted", () => {
+  const note = attack(20, "a web request forged to the socket: bytes queued before accept");
+
+  async function speak(target: Target) {
+    const thief = await unaccepted(target, async () => {
+      const started = await run(target.stage, { image, command: ["/app/speak", "early", SOCKET] });
+      await started.says("spoken");
+      return started;
+    });
+    await thief.says("thief: end");
+    return thief;
+  }
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    expect((await speak(await naive(stage))).output).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gets nothing, not even a line: spoke", async () => {
+    await using stage = newStage();
+    const target = await ours(stage);
+    const thief = await speak(target);
+    expect(thief.output).toContain("thief got: \n");
+    const { pid } = await target.server.until({ event: "refused", reason: "spoke" });
+    expect(Number(pid)).toBeGreaterThan(0);
+    expect(decisions(target.server, thief)).toEqual([]); // its container was never looked at
+    note("defended", "spoke");
+    await honest(stage, image, note);
+  });
+});
+
+describe("a deputy that speaks while Vault is slow", () => {
+  const note = attack(37, "a client that speaks after accept");
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    const slow = new SlowMint();
+    await Naive.start(stage, app.match, slow.mint);
+    const thief = await run(stage, { image, command: ["/app/speak", "late", SOCKET] });
+    await slow.asked;
+    process.kill(await pidOf(thief), "SIGUSR1");
+    await thief.says("spoken");
+    slow.release();
+    expect(await thief.says("thief: end")).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gets nothing, and what was minted is revoked: spoke", async () => {
+    await using stage = newStage();
+    const gate = await Gate.before(bao.address);
+    stage.defer(() => gate.shut());
+    const { server } = await ours(stage, { vault: vaultAt(gate.address) });
+    await honest(stage, image, note);
+    const held = gate.hold();
+    const thief = await run(stage, { image, command: ["/app/speak", "late", SOCKET] });
+    await held;
+    process.kill(await pidOf(thief), "SIGUSR1");
+    await thief.says("spoken");
+    gate.release();
+    expect(await thief.says("thief: end")).not.toContain(TOKEN);
+    await until("it was refused", () => decisions(server, thief).some((d) => d.reason === "spoke"));
+    await server.until({ event: "revoked", container: thief.id });
+    expect(await tokensOf(thief.id)).toEqual([]);
+    note("defended", "spoke");
+  });
+});
+
+describe("a program that connects, leaves the socket to its child, and becomes the trusted one", () => {
+  const note = attack(3, "connect, a child keeps the socket, exec the trusted binary");
+  const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    const thief = await becoming(await naive(stage, match), TRUSTED);
+    expect(thief.output).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gets nothing: alone", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { match });
+    const thief = await becoming(target, TRUSTED);
+    expect(thief.output).not.toContain(TOKEN);
+    expect(await decision(target.server, thief)).toMatchObject({
+      event: "unavailable",
+      reason: "alone",
+      exe: TRUSTED,
+    });
+    note("defended", "alone");
+    await honest(stage, image, note);
+  });
+
+  test("gets the token where alone is relaxed: it is the first process, and its exe is right", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { match, relax: ["alone"] });
+    const thief = await becoming(target, TRUSTED);
+    expect(thief.output).toContain(TOKEN);
+    expect(await decision(target.server, thief)).toMatchObject({ relaxed: ["alone"] });
+    note("minus one", "without alone: falls");
+  });
+});
+
+describe("a program that connects as another user and becomes a set-user-ID one", () => {
+  const note = attack(6, "set-user-ID exec after connect");
+  const program = "/app/set-user-id";
+  const user = 1002;
+
+  test("gets the token from a naive server that reads the uid in /proc", async () => {
+    await using stage = newStage();
+    const { container } = app.match;
+    const thief = await becoming(
+      await naive(stage, { container, process: { euid: 1001 } }),
+      program,
+      {
+        user,
+      },
+    );
+    expect(thief.output).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gets nothing: no-match, its uid is the one that connected", async () => {
+    await using stage = newStage();
+    const target = await ours(stage);
+    const thief = await becoming(target, program, { user });
+    expect(thief.output).not.toContain(TOKEN);
+    expect(await decision(target.server, thief)).toMatchObject({
+      event: "refused",
+      reason: "no-match",
+      uid: 1002,
+      detail: { path: "peer.uid", wanted: 1001, seen: 1002 },
+    });
+    note("defended", "no-match: peer.uid");
+    await honest(stage, image, note);
+  });
+
+  test("gets nothing where no uid is asked for, and all is relaxed: credentials", async () => {
+    await using stage = newStage();
+    const { container } = app.match;
+    const target = await ours(stage, { match: { container }, relax: ["init", "alone", "once"] });
+    const thief = await becoming(target, program, { user });
+    expect(thief.output).not.toContain(TOKEN);
+    expect(await decision(target.server, thief)).toMatchObject({
+      event: "refused",
+      reason: "credentials",
+      detail: [1002, 1001, 1001, 1001],
+    });
+    note("minus one", "no uid in the policy: stopped by credentials");
+  });
+});
+
+describe("a program mounted over the trusted one, in namespaces of its own", () => {
+  const note = attack(7, "exe forged: a bind mount in a user and a mount namespace");
+  const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
+  const wanted = {
+    image,
+    command: ["/app/overmount", "/app/steal", TRUSTED, SOCKET],
+    host: { SecurityOpt: ["seccomp=unconfined"] },
+  };
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    await naive(stage, match);
+    const thief = await run(stage, wanted);
+    expect(await thief.says("thief: end")).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test.each([
+    { relax: [], title: "" },
+    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
+  ])("gets nothing: user-namespace$title", async ({ relax }) => {
+    await using stage = newStage();
+    const { server } = await ours(stage, { match, relax });
+    const thief = await run(stage, wanted);
+    expect(await thief.says("thief: end")).not.toContain(TOKEN);
+    expect(await decision(server, thief)).toMatchObject({
+      event: "refused",
+      reason: "user-namespace",
+      exe: TRUSTED,
+    });
+    note(relax.length ? "minus one" : "defended", "user-namespace");
+    await honest(stage, image, note);
+  });
+});
