@@ -60,8 +60,8 @@ export function imageWith(programs: string[], options: ImageOptions = {}): strin
   const owned = ["--numeric-owner", `--owner=${USER}`, `--group=${USER}`];
   execFileSync("tar", ["--create", ...owned, "-f", archive, "-C", directory, "app"]);
   const lines = changes.flatMap((line) => ["--change", line]);
-  execFileSync("docker", ["import", ...lines, archive, name], { stdio: "pipe" });
-  images.push(name);
+  const id = execFileSync("docker", ["import", ...lines, archive, name], { encoding: "utf8" });
+  images.push(id.trim()); // by its id: an attack may give its name to another
   return name;
 }
 
