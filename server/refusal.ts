@@ -3,5 +3,5 @@
 // "unavailable" after any other error.
 export class Refusal extends Error {}
 
-/** Not yet, or not now: the container, the engine or Vault. Asked again until the deadline. */
+/** Not yet, or not now: the container, the engine or Vault. The client asks again. */
 export class Unavailable extends Error {}

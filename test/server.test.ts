@@ -344,41 +344,24 @@ describe("Vault", () => {
     expect(await tokensOf(container.id)).toEqual([]);
   });
 
-  test("with a role that issues children, not orphans: refused, and the child is revoked", async () => {
+  test.each([
+    { what: "children, not orphans", orphan: false, policy: "app", ours: [] },
+    { what: "the server's own policy", orphan: true, policy: "authproxy", ours: ["authproxy"] },
+  ])("with a role that issues $what: refused, and revoked", async ({ orphan, policy, ours }) => {
     await using stage = new Stage();
     const root = client(bao);
-    await root.write("auth/token/roles/plain", { orphan: false, allowed_policies: ["app"] });
-    const policy = 'path "auth/token/create/plain" { capabilities = ["update"] }';
-    await root.addPolicy({ name: "plain", policy });
-    await root.write("auth/approle/role/authproxy", { token_policies: ["authproxy", "plain"] });
+    const create = "auth/token/create/wrong";
+    await root.write("auth/token/roles/wrong", { orphan, allowed_policies: [policy] });
+    const may = `path "${create}" { capabilities = ["update"] }`;
+    await root.addPolicy({ name: "wrong", policy: may });
+    await root.write("auth/approle/role/authproxy", { token_policies: ["authproxy", "wrong"] });
     stage.defer(() => root.write("auth/approle/role/authproxy", { token_policies: ["authproxy"] }));
-    const services = { app: { ...app, token: { create: "auth/token/create/plain" } } };
-    const server = await stage.server({ services });
+    const server = await stage.server({ services: { app: { ...app, token: { create } } } });
     const container = await stage.container();
     expect(await container.ended).toBe(REFUSED);
     expect(await server.until({ event: "refused", container: container.id })).toMatchObject({
       reason: "wrong-role",
-      detail: { create: "auth/token/create/plain", orphan: false },
-    });
-    expect(await tokensOf(container.id)).toEqual([]);
-  });
-
-  test("with a role that issues the server's own policy: refused, and revoked", async () => {
-    await using stage = new Stage();
-    const root = client(bao);
-    const own = { orphan: true, allowed_policies: ["authproxy"] };
-    await root.write("auth/token/roles/own", own);
-    const policy = 'path "auth/token/create/own" { capabilities = ["update"] }';
-    await root.addPolicy({ name: "own", policy });
-    await root.write("auth/approle/role/authproxy", { token_policies: ["authproxy", "own"] });
-    stage.defer(() => root.write("auth/approle/role/authproxy", { token_policies: ["authproxy"] }));
-    const services = { app: { ...app, token: { create: "auth/token/create/own" } } };
-    const server = await stage.server({ services });
-    const container = await stage.container();
-    expect(await container.ended).toBe(REFUSED);
-    expect(await server.until({ event: "refused", container: container.id })).toMatchObject({
-      reason: "wrong-role",
-      detail: { orphan: true, ours: ["authproxy"] },
+      detail: { create, orphan, ours },
     });
     expect(await tokensOf(container.id)).toEqual([]);
   });

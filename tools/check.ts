@@ -5,8 +5,8 @@
 // stays in the daemon; it has no dependencies.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Json } from "../server/types.ts";
 
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 /** As much of JSON Schema as config.schema.json uses. */
 type Schema = {
   $ref?: string;

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Question: has this machine all that `npm test` and `npm run demo` need?
+# Usage:    prepare.sh [tests]     (tests: also what only the tests need)
 # Inputs:   AUTHPROXY_CACHE (a folder), AUTHPROXY_NO_INSTALL=1 (install and start nothing),
 #           DOCKER_HOST, CC. Runs on any Node, before node_modules exists.
 # Promise:  either everything is in place at exit 0, or one line says what is missing and what to
@@ -268,7 +269,7 @@ check_platform
 prepare_engine
 prepare_npm_packages
 prepare_helper
-prepare_strace
+if [ "${1:-}" = tests ]; then prepare_strace; fi
 prepare_client
 prepare_openbao
 say "ready: Docker $engine_version, Node ${node_version#v}, $client"

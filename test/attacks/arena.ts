@@ -4,20 +4,20 @@
 //           that are started as an attack needs it, on the stage of the server's other tests.
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HostConfig } from "dockerode";
 import { GenericContainer } from "testcontainers";
 import { afterAll } from "vitest";
 import type { JsonObject } from "../../server/types.ts";
+import { compile as compileFrom } from "../programs.ts";
 import { type AuditLine, app, Container, type Server, Stage, until } from "../stage.ts";
 import { Naive } from "./naive.ts";
 import type { Note } from "./table.ts";
 
 const sources = join(import.meta.dirname, "programs");
 const built = mkdtempSync(join(tmpdir(), "authproxy-attacks-"));
-chmodSync(built, 0o755); // some run as other users
 const images: string[] = [];
 afterAll(() => {
   for (const image of images)
@@ -27,18 +27,16 @@ afterAll(() => {
 
 export const SOCKET = "/run/authproxy/authproxy.sock";
 export const USER = 1001;
+/** What a thief's output has in it when the token was stolen. */
+export const TOKEN = '"token"';
+
+/** The container's first process, as the host numbers it. */
+export async function pidOf(container: Container): Promise<number> {
+  return (await container.inspect()).State.Pid;
+}
 
 /** The path of the program that was made of programs/<name>.c */
-export function compile(name: string): string {
-  const program = join(built, name);
-  const flags = ["-std=gnu17", "-Wall", "-Wextra", "-Werror", "-O1", "-static", "-pthread"];
-  if (!existsSync(program))
-    execFileSync(process.env.CC ?? "cc", [
-      ...[...flags, "-o", program],
-      join(sources, `${name}.c`),
-    ]);
-  return program;
-}
+export const compile = (name: string) => compileFrom(name, sources);
 
 type ImageOptions = {
   /** Lines of a Dockerfile. */

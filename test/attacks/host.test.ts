@@ -22,21 +22,18 @@ import {
   naive,
   newStage,
   ours,
+  pidOf,
   run,
   SOCKET,
   type Target,
+  TOKEN,
   USER,
   unaccepted,
 } from "./arena.ts";
 import { attack } from "./table.ts";
 
 const image = imageWith(["trusted", "orphan", "worker"]);
-const TOKEN = '"token"';
 const CGROUPS = "/sys/fs/cgroup";
-
-async function pidOf(container: Container): Promise<number> {
-  return (await container.inspect()).State.Pid;
-}
 
 /** The mounted hierarchies: one for version 2, a directory each before. */
 function hierarchies(): string[] {

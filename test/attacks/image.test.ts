@@ -15,12 +15,12 @@ import {
   run,
   SOCKET,
   type Target,
+  TOKEN,
   USER,
 } from "./arena.ts";
 import { attack } from "./table.ts";
 
 const image = imageWith(["trusted", "steal", "replace"]);
-const TOKEN = '"token"';
 
 function digestOf(name: string): string {
   return execFileSync("docker", ["image", "inspect", "--format", "{{.Id}}", name], {

@@ -11,12 +11,12 @@ import {
   ours,
   SOCKET,
   type Target,
+  TOKEN,
   unaccepted,
 } from "./arena.ts";
 import { attack } from "./table.ts";
 
 const image = imageWith(["trusted", "steal", "puppet"]);
-const TOKEN = '"token"';
 
 describe("docker exec", () => {
   const note = attack(8, "docker exec, or code run inside, connects");

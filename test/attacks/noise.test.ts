@@ -4,11 +4,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/types.ts";
 import { app, until } from "../stage.ts";
-import { decision, honest, imageWith, naive, newStage, ours, run, SOCKET } from "./arena.ts";
+import { decision, honest, imageWith, naive, newStage, ours, run, SOCKET, TOKEN } from "./arena.ts";
 import { Naive } from "./naive.ts";
 import { attack } from "./table.ts";
 
-const TOKEN = '"token"';
 const DELETED = "trusted (deleted)";
 const FORGED = "granted pid=1 exe=trusted";
 const HOSTILE = `x"}\n${FORGED}\n{"event":"granted","forged":true}\u001b[2J`;

@@ -6,12 +6,11 @@ import type { JsonObject } from "../../server/types.ts";
 import { client } from "../../tools/openbao.ts";
 import { Gate } from "../gate.ts";
 import { app, bao, type Container, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
-import { decision, honest, imageWith, newStage, ours, run, SOCKET } from "./arena.ts";
+import { decision, honest, imageWith, newStage, ours, run, SOCKET, TOKEN } from "./arena.ts";
 import { Naive, SlowMint } from "./naive.ts";
 import { attack, type Note } from "./table.ts";
 
 const image = imageWith(["trusted", "steal", "orphan", "become"]);
-const TOKEN = '"token"';
 
 /** Our server, logged in to a Vault that can be made slow, with an honest container served. */
 async function behindGate(stage: Stage, changes: JsonObject, note: Note) {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/types.ts";
 import { Gate } from "../gate.ts";
-import { app, bao, type Container, tokensOf, until, vaultAt } from "../stage.ts";
+import { app, bao, tokensOf, until, vaultAt } from "../stage.ts";
 import {
   decision,
   decisions,
@@ -13,9 +13,11 @@ import {
   naive,
   newStage,
   ours,
+  pidOf,
   run,
   SOCKET,
   type Target,
+  TOKEN,
   unaccepted,
   type Wanted,
 } from "./arena.ts";
@@ -28,12 +30,7 @@ const image = imageWith(["trusted", "steal", "speak", "handoff", "overmount"], {
     chmodSync(join(directory, "set-user-id"), 0o4755);
   },
 });
-const TOKEN = '"token"';
 const TRUSTED = "/app/trusted";
-
-async function pidOf(container: Container): Promise<number> {
-  return (await container.inspect()).State.Pid;
-}
 
 /** Starts a container whose first process connects and then becomes `program`, before it is
  * accepted; gives it when its child has had the answer. */

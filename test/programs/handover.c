@@ -1,22 +1,14 @@
 /* An attack: a process connects, leaves the socket to a child, and exits when its standard input
  * ends. Its number is then free for any other process, while the child waits for the answer.
  * Usage: handover PATH. The child prints all that it is given, and ends with the connection. */
-#include <err.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include "../attacks/programs/peer.h"
 
 int main(int argc, char **argv) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     char text[4096];
     ssize_t n;
     if (argc != 2)
         errx(64, "usage: handover PATH");
-    int s = socket(AF_UNIX, SOCK_STREAM, 0);
-    strncpy(address.sun_path, argv[1], sizeof address.sun_path - 1);
-    if (connect(s, (struct sockaddr *)&address, sizeof address) < 0)
-        err(1, "%s", argv[1]);
+    int s = connect_to(argv[1]);
     pid_t child = fork();
     if (child < 0)
         err(1, "fork");
