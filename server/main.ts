@@ -59,7 +59,8 @@ function serve({ services, vault: place, ...config }: Config): void {
       });
       const again = readProcess(peer.pid); // invariant 3: what was judged is what gets it
       judge({ ...facts, process: again }, service);
-      const same = isDeepStrictEqual({ ...again, alone: process.alone }, process);
+      // Company was judged, and a parent that ends (runc exec's) changes nobody.
+      const same = isDeepStrictEqual({ ...again, alone: process.alone, ppid: process.ppid }, process);
       if (!same) throw new Refusal("changed", { cause: again });
       await record("granted", { ...known, accessor: auth.accessor }); // invariant 9
       const { client_token: token, lease_duration: ttl, renewable } = auth;
