@@ -57,11 +57,11 @@ function serve({ services, vault: place, ...config }: Config): void {
         holders.delete(peer.id);
         if (process.init && starts.get(start) === lease) starts.delete(start);
       });
-      const again = readProcess(peer.pid); // invariant 3: what was judged is what gets it
-      judge({ ...facts, process: again }, service);
+      const last = readProcess(peer.pid); // invariant 3: what was judged is what gets it
+      judge({ ...facts, process: last }, service);
       // Company was judged, and a parent that ends (runc exec's) changes nobody.
-      const same = isDeepStrictEqual({ ...again, alone: process.alone, ppid: process.ppid }, process);
-      if (!same) throw new Refusal("changed", { cause: again });
+      const same = isDeepStrictEqual({ ...last, alone: process.alone, ppid: process.ppid }, process);
+      if (!same) throw new Refusal("changed", { cause: last });
       await record("granted", { ...known, accessor: auth.accessor }); // invariant 9
       const { client_token: token, lease_duration: ttl, renewable } = auth;
       const answer = { service: name, token, wrapped: false, ttl, renewable, vault: forClients };
