@@ -60,8 +60,8 @@ function serve({ services, vault: place, ...config }: Config): void {
       const last = readProcess(peer.pid); // invariant 3: what was judged is what gets it
       judge({ ...facts, process: last }, service);
       // Company was judged, and a parent that ends (runc exec's) changes nobody.
-      const same = isDeepStrictEqual({ ...last, alone: process.alone, ppid: process.ppid }, process);
-      if (!same) throw new Refusal("changed", { cause: last });
+      const self = { ...last, alone: process.alone, ppid: process.ppid };
+      if (!isDeepStrictEqual(self, process)) throw new Refusal("changed", { cause: last });
       await record("granted", { ...known, accessor: auth.accessor }); // invariant 9
       const { client_token: token, lease_duration: ttl, renewable } = auth;
       const answer = { service: name, token, wrapped: false, ttl, renewable, vault: forClients };
