@@ -1,7 +1,5 @@
 // Question: what did the server decide, and why? Output: JSON lines on stdout.
 // Guaranteed: when `record` returns, the line has left this process; nothing here sees a token.
-import { Unavailable } from "./refusal.ts";
-
 const MAX_TEXT = 512;
 const DEADLINE_MS = 1000;
 
@@ -10,7 +8,7 @@ process.stdout.on("error", () => {}); // its reader has gone: each write's callb
 /** Throws when the line cannot be written in time: no line, no token (invariant 9). */
 export async function record(event: string, fields: object): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const fail = () => reject(new Unavailable("audit", { cause: "nobody reads the audit stream" }));
+  const fail = () => reject(new Error("audit", { cause: "nobody reads the audit stream" }));
   const cut = (_: string, v: unknown) => (typeof v === "string" ? v.slice(0, MAX_TEXT) : v);
   const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, cut);
   const timer = setTimeout(fail, DEADLINE_MS);

@@ -19,8 +19,8 @@ export function judge(facts: Facts, { match, relax = [] }: Service): string[] {
   throw new (NOT_YET.includes(name) ? Unavailable : Refusal)(name, { cause });
 }
 
-/** Each check: its name, whether it holds, what was seen. */
-function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
+/** Each check, for `authproxy explain` too: its name, whether it holds, what was seen. */
+export function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
   const { peer, process, container, init, imageLabels } = facts;
   const { uids, gids, tracer, namespaces, pids } = process;
   const { State, Config } = container;
@@ -54,8 +54,11 @@ function checks(facts: Facts, match: JsonObject): [string, boolean, Json][] {
 function writableProgram(process: Process, { Path, Args, ...rest }: Container): string | undefined {
   if (!rest.HostConfig.ReadonlyRootfs) return Path;
   const { WorkingDir, Env } = rest.Config;
-  const words = [process.exe, Path, ...Args, ...(Env ?? []).filter((text) => SEARCH.test(text))];
-  const paths = words.map((word) => posix.resolve(WorkingDir || "/", word));
   const writable = rest.Mounts.filter((mount) => mount.RW);
-  return paths.find((path) => writable.some(({ Destination }) => path.includes(Destination)));
+  const inside = (word: string) => {
+    const path = posix.resolve(WorkingDir || "/", word);
+    return writable.some(({ Destination }) => path.includes(Destination));
+  };
+  const variable = Env?.find((text) => SEARCH.test(text) && inside(text));
+  return [process.exe, Path, ...Args].find(inside) ?? variable?.split("=")[0]; // not its value
 }

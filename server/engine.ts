@@ -8,8 +8,8 @@ import type { Container, JsonObject } from "./types.ts";
 
 const deadlineMs = 1500;
 
-export function connectEngine(socketPath = "/var/run/docker.sock") {
-  const agent = new Agent({ keepAlive: true });
+export function connectEngine(socketPath: string) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
   const labelsOf = new Map<string, JsonObject>(); // by digest, which never means another image
 
   async function get(path: string): Promise<JsonObject> {
@@ -23,6 +23,8 @@ export function connectEngine(socketPath = "/var/run/docker.sock") {
   async function inspect(id: string): Promise<Container> {
     const container = (await get(`containers/${id}`)) as Container;
     if (container.Id !== id) throw new Unavailable("engine", { cause: { not: container.Id } });
+    // The engine's own order is another at each answer; a policy's list is in this one.
+    container.Mounts.sort((a, b) => (a.Destination < b.Destination ? -1 : 1));
     if (container.State.Pid > 0) return container;
     throw new Unavailable("starting", { cause: container.State });
   }

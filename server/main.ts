@@ -3,31 +3,38 @@
 // `grant` is in the order of the threat model: who connected (the kernel), what that is (/proc, the
 // engine), which service (the policy), what it has to prove (the checks), then its token, the same
 // process once more, the audit line, and the answer, if that very process still waits for it.
-import { readFileSync, readlinkSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, readlinkSync, writeFileSync } from "node:fs";
 import { hostname, uptime } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 import { note, record } from "./audit.ts";
 import { judge } from "./checks.ts";
 import { loadConfig } from "./config.ts";
 import { connectEngine } from "./engine.ts";
+import { startKeeper } from "./keeper.ts";
 import { listen, peerFrom } from "./peers.ts";
 import { choose } from "./policy.ts";
 import { containerIn, readProcess } from "./process.ts";
-import { Refusal } from "./refusal.ts";
-import type { Config, Facts, JsonObject, Lease, Peer } from "./types.ts";
-import { connectVault } from "./vault.ts";
+import { Refusal, Unavailable } from "./refusal.ts";
+import type { Config, JsonObject, Peer } from "./types.ts";
 
-function serve({ services, vault: place, ...config }: Config): void {
-  const { address, ca_file, namespace } = { ...place, ...place.for_clients };
-  const forClients = { address, ca: ca_file && readFileSync(ca_file, "utf8"), namespace };
-  // peercred takes a line of 128 KiB.
-  if ((forClients.ca?.length ?? 0) > 65_536) throw new Error(`${ca_file}: over 64 KiB`);
+const AGAIN_MS = 3000; // the last try begins by then; each ends in 7 s
+
+async function serve(config: Config): Promise<void> {
+  let { services } = config;
+  let pidfd = false;
+  let stopping = false;
   const user_namespace = readlinkSync("/proc/self/ns/user");
   const engine = connectEngine(config.engine);
-  const vault = connectVault(place);
+  const keeper = startKeeper(config);
+  keeper.heard.on("note", note);
+  await once(keeper.heard, "ready"); // it knows who has had a token
+  const { heard, answer, watch } = listen(config.socket);
   const inFlight = new Set<number>(); // pids of peers
-  const starts = new Map<string, Lease>(); // a container's start: its token
-  const holders = new Map<string, Lease>(); // a peer's id: the same
+  const waiting = new Set<unknown>(); // containers, of which one peer at a time is tried again
 
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
   async function grant(peer: Peer, known: JsonObject): Promise<void> {
@@ -38,72 +45,105 @@ function serve({ services, vault: place, ...config }: Config): void {
     Object.assign(known, { container: Id, image: Image });
     const init = State.Pid === peer.pid ? process : readProcess(State.Pid);
     const imageLabels = await engine.imageLabels(Image);
-    const [name, service] = choose({ peer, process, container }, services);
-    known.service = name;
-    const start = `${Id} ${State.Pid} ${init.start_ticks}`; // kernel facts, no wall clock
-    const now = { first: !starts.get(start)?.sent, bootMs: Date.now() - uptime() * 1000 };
-    const facts: Facts = { peer, process, container, init, imageLabels, user_namespace, ...now };
+    const [named, service] = choose({ peer, process, container }, services);
+    known.service = named;
+    const start = { pid: State.Pid, ticks: init.start_ticks }; // kernel facts, no wall clock
+    const mark = `${Id}-${start.pid}-${start.ticks}`;
+    const first = !existsSync(join(config.state, mark)); // also before a restart of ours
+    const bootMs = Date.now() - uptime() * 1000;
+    const facts = { peer, process, container, init, imageLabels, user_namespace, first, bootMs };
     known.relaxed = judge(facts, service);
-    if (starts.get(start)?.sent === false) throw new Error("busy");
 
-    const lease: Lease = { exit: new AbortController(), sent: false };
-    starts.set(start, lease); // invariant 6
+    const name = first ? mark : `${mark}.${randomUUID()}`;
+    const meta = {
+      service: named,
+      container: Id,
+      image: Image,
+      uid: `${peer.uid}`,
+      host: hostname(),
+    };
+    const lease = { name, start, pid: peer.pid, ticks: process.start_ticks, sent: false, meta };
     try {
-      const about = { service: name, container: Id, image: Image };
-      const meta = { ...about, uid: String(peer.uid), host: hostname() };
-      const auth = await vault.mint(service.token, meta);
-      holders.set(peer.id, lease);
-      void vault.tend(auth, lease.exit.signal, meta).finally(() => {
-        holders.delete(peer.id);
-        if (process.init && starts.get(start) === lease) starts.delete(start);
-      });
+      // Invariant 6. The keeper writes the lease in its place.
+      writeFileSync(join(config.state, name), "pending", { flag: "wx", mode: 0o600 });
+      const { token, accessor, ...life } = await keeper.mint(lease, service.token);
       const last = readProcess(peer.pid); // invariant 3: what was judged is what gets it
       judge({ ...facts, process: last }, service);
       // Company was judged, and a parent that ends (runc exec's) changes nobody.
-      const self = { ...last, alone: process.alone, ppid: process.ppid };
-      if (!isDeepStrictEqual(self, process)) throw new Refusal("changed", { cause: last });
-      await record("granted", { ...known, accessor: auth.accessor }); // invariant 9
-      const { client_token: token, lease_duration: ttl, renewable } = auth;
-      const answer = { service: name, token, wrapped: false, ttl, renewable, vault: forClients };
-      const outcome = await peercred.answer("grant", peer.id, answer);
+      const same = { ...last, alone: process.alone, ppid: process.ppid };
+      if (!isDeepStrictEqual(same, process)) throw new Refusal("changed", { cause: last });
+      await record("granted", { ...known, accessor, shared: !accessor }); // invariant 9
+      const { wrapped = false, ttl = 0, renewable = false } = life;
+      const vault = config.for_clients;
+      const line = { service: named, token, wrapped, ttl, renewable, vault };
+      heard.once(`exit ${peer.id}`, () => keeper.tell("end", name)); // invariant 7
+      const outcome = await answer("grant", peer.id, line);
       if (outcome !== "sent") throw new Refusal(outcome);
-      lease.sent = true;
+      keeper.tell("sent", name);
     } catch (error) {
-      starts.delete(start);
-      lease.exit.abort();
+      heard.removeAllListeners(`exit ${peer.id}`);
+      keeper.tell("end", name); // if it was minted, it is revoked
       throw error;
     }
   }
 
   /** From a connection to its answer, which gives no reason. */
   async function attend(peer: Peer): Promise<void> {
-    const known: JsonObject = { ...peer };
+    const known: JsonObject = { ...peer, pidfd };
     const began = performance.now();
-    const busy = inFlight.has(peer.pid) || inFlight.size >= 256;
+    const busy = stopping || inFlight.has(peer.pid) || inFlight.size >= 256;
     if (!busy) inFlight.add(peer.pid);
-    try {
-      if (busy) throw new Error("busy");
-      await grant(peer, known);
-    } catch (error) {
-      const { message, cause: detail = message } = error as Error;
-      const reason = /^(ENOENT|ESRCH)/.test(message) ? "exited" : message; // its /proc is gone
-      const answer = error instanceof Refusal ? "refused" : "unavailable";
-      note(answer, { ...known, reason, detail, ms: Math.round(performance.now() - began) });
-      await peercred.answer("refuse", peer.id, { error: answer });
+    for (let pauseMs = 100; ; pauseMs *= 2) {
+      try {
+        if (busy) throw new Error("busy");
+        await grant(peer, known);
+        break;
+      } catch (error) {
+        const { message, cause: detail = message } = error as Error;
+        const reason = /^ESRCH|^ENOENT.*'.proc/.test(message) ? "exited" : message;
+        const verdict = error instanceof Refusal ? "refused" : "unavailable";
+        const ms = Math.round(performance.now() - began);
+        const place = known.container ?? peer.pid;
+        const passing = error instanceof Unavailable && ms + pauseMs < AGAIN_MS && !stopping;
+        const again = passing && !waiting.has(place);
+        note(again ? "retry" : verdict, { ...known, reason, detail, ms });
+        if (!again) await answer("refuse", peer.id, { error: verdict });
+        if (!again) break;
+        waiting.add(place);
+        await sleep(pauseMs);
+        waiting.delete(place);
+      }
     }
     if (!busy) inFlight.delete(peer.pid);
   }
 
-  const peercred = listen(config.socket);
-  peercred.heard.on("ready", (kernelHas) => {
-    note("ready", { kernelHas });
-    if (kernelHas === "no-pidfd" && !config.allow_no_pidfd)
+  heard.on("ready", (kernelHas) => {
+    pidfd = kernelHas === "pidfd";
+    note("ready", { pidfd });
+    if (!pidfd && !config.allow_no_pidfd)
       throw new Error('this kernel has no SO_PEERPIDFD (Linux 6.5 has it): see "allow_no_pidfd"');
   });
-  peercred.heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), reason }));
-  peercred.heard.on("exit", (id) => holders.get(id)?.exit.abort());
-  peercred.heard.on("peer", (id, words) => attend(peerFrom(id, words)));
-  void vault.stayLoggedIn();
+  heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), reason }));
+  heard.on("peer", (id, words) => attend(peerFrom(id, words)));
+  heard.on("watching", (id, [pid = ""]) => {
+    keeper.tell("watching", pid);
+    heard.once(`exit ${id}`, () => keeper.tell("exited", pid));
+  });
+  keeper.heard.on("watch", watch);
+
+  process.on("SIGHUP", async () => {
+    try {
+      services = (await loadConfig(file)).services;
+      note("reload", { services: Object.keys(services) });
+    } catch (error) {
+      note("reload-failed", { detail: (error as Error).message }); // the old policy is in force
+    }
+  });
+  process.on("SIGTERM", async () => {
+    stopping = true; // who comes now asks again; the leases are kept for the next start
+    while (inFlight.size > 0) await sleep(20);
+    process.exit(0);
+  });
 }
 
 process.on("uncaughtException", ({ message }) => {
@@ -112,5 +152,6 @@ process.on("uncaughtException", ({ message }) => {
 });
 const options = { config: { type: "string" }, check: { type: "boolean" } } as const;
 const { values } = parseArgs({ options });
-const config = loadConfig(values.config ?? "/etc/authproxy/authproxy.json");
-if (!values.check) serve(config);
+const file = values.config ?? "/etc/authproxy/authproxy.json";
+const config = await loadConfig(file);
+if (!values.check) await serve(config);

@@ -1,19 +1,24 @@
 // Question: who is connected, and did our answer reach that very process? Input: the lines of
 // peercred, which owns the socket and every client's descriptor; its head defines them.
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
-import { spawn } from "node:child_process";
+import { type ChildProcessByStdio, type StdioOptions, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import { join } from "node:path";
+import type { Readable, Writable } from "node:stream";
 import type { Peer } from "./types.ts";
 
 const BINARY = join(import.meta.dirname, "../dist/peercred");
 
 /** `heard` emits each line of the helper by its verb, as (id, words), and once more by verb and id.
  * The helper's end is an uncaught exception, and ours. */
-export function listen(socket = "/run/authproxy/authproxy.sock") {
+export function listen(socket: string) {
+  const { LISTEN_FDS, LISTEN_PID } = process.env; // systemd's: sd_listen_fds(3)
+  const inherited = LISTEN_FDS === "1" && LISTEN_PID === String(process.pid);
+  const stdio: StdioOptions = ["pipe", "pipe", "inherit", inherited ? 3 : "ignore"];
+  const words = inherited ? ["--inherited"] : [socket];
   // Detached: the signals of a terminal are for us alone.
-  const stdio: ["pipe", "pipe", "inherit"] = ["pipe", "pipe", "inherit"];
-  const helper = spawn(BINARY, [socket], { stdio, env: {}, detached: true });
+  const child = spawn(BINARY, words, { stdio, env: {}, detached: true });
+  const helper = child as ChildProcessByStdio<Writable, Readable, null>;
   const heard = new EventEmitter();
   let rest = "";
   const end = (why: unknown, signal?: unknown) => {
@@ -35,7 +40,13 @@ export function listen(socket = "/run/authproxy/authproxy.sock") {
     helper.stdin.write(`${verb} ${id} ${JSON.stringify(value)}\n`);
     return (await once(heard, `answered ${id}`))[0];
   }
-  return { heard, answer };
+
+  /** Holds a process until its end: "watching PID ID", then "exit ID". */
+  function watch(pid: number): void {
+    helper.stdin.write(`watch ${pid}\n`);
+  }
+
+  return { heard, answer, watch };
 }
 
 export function peerFrom(id: string, words: string[]): Peer {

@@ -25,8 +25,7 @@ export function readProcess(pid: number): Process {
     exe: link("exe"),
     cgroup,
     ppid: Number(numbers("PPid")),
-    // Field 22 of stat. The name, field 2, may hold anything: counted from the last ")".
-    start_ticks: Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(read("stat"))?.[1]),
+    start_ticks: startTicks(read("stat")),
     uids: numbers("Uid"),
     gids: numbers("Gid"),
     uid_map: read("uid_map").trim().replace(/ +/g, " "),
@@ -38,6 +37,12 @@ export function readProcess(pid: number): Process {
     tracer: Number(numbers("TracerPid")),
     namespaces: { user: link("ns/user"), pid: link("ns/pid"), mnt: link("ns/mnt") },
   };
+}
+
+/** Field 22 of /proc/PID/stat, in clock ticks after boot. The name, field 2, may hold anything:
+ * counted from the last ")". */
+export function startTicks(stat: string): number {
+  return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
 /** The container id in a process's cgroup, and the last line that has it. Only a hint: who may make

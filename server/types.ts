@@ -74,23 +74,38 @@ export type Exchange = import("node:http").RequestOptions & {
   deadlineMs: number;
 };
 
-/** `create` is a path below /v1/ whose answer has `auth`, and `body` goes with it. */
-export type TokenSource = { create: string; body?: JsonObject };
+/** `create` is a path below /v1/ whose answer has `auth`, and `body` goes with it; or `read` is
+ * PATH#KEY of a ready token, which all containers of the service share. */
+export type TokenSource = {
+  create?: string;
+  body?: JsonObject;
+  wrap_ttl?: string;
+  read?: string;
+  namespace?: string;
+};
 export type Service = { match: JsonObject; token: TokenSource; relax?: string[] };
 export type VaultConfig = {
   address: string;
-  ca_file?: string;
+  ca?: string | undefined;
   namespace?: string;
-  login: { path: string; body?: JsonObject; body_files?: Record<string, string> };
-  /** Where containers reach Vault by another name. */
-  for_clients?: { address?: string; ca_file?: string };
+  /** For keeper/login.ts. */
+  login: {
+    path?: string;
+    body?: JsonObject;
+    body_files?: Record<string, string>;
+    token_file?: string;
+    client_cert_file?: string;
+    client_key_file?: string;
+  };
 };
+/** As config/load.ts gives it: with defaults, and certificates in place of their files. */
 export type Config = {
-  /** Both sockets have the defaults of peers.ts and engine.ts. */
-  socket?: string;
-  engine?: string;
+  socket: string;
+  state: string;
+  engine: string;
   allow_no_pidfd?: boolean;
   vault: VaultConfig;
+  for_clients: { address: string; ca?: string | undefined; namespace?: string | undefined };
   services: Record<string, Service>;
 };
 /** A selector that does not hold: where in the identity document, what was wanted, what is there. */
@@ -104,9 +119,34 @@ export type Auth = {
   renewable: boolean;
   orphan: boolean;
   policies: string[];
+  token_type: string;
 };
+/** The token of one start of a container, as the state directory keeps it: no secret. */
+export type Lease = {
+  /** Of its file: CONTAINER-PID-TICKS of the container's first process, which are kernel facts and
+   * no wall clock; for a second token of that start (where `once` is relaxed) also an own part. */
+  name: string;
+  start: { pid: number; ticks: number };
+  /** The process that gets the token, and its start. */
+  pid: number;
+  ticks: number;
+  /** That process has its token. */
+  sent: boolean;
+  /** What Vault says in its audit log at each use of the token. */
+  meta: { container: string; service?: string; image?: string; uid?: string; host?: string };
+  /** Not there before the token is minted, nor for a shared one. */
+  accessor?: string;
+  /** In seconds. */
+  ttl?: number;
+  renewable?: boolean;
+  wrapped?: boolean;
+  namespace?: string;
+};
+export type Minted = Lease & { token: string };
 
-/** The token of one start of a container. `exit` says that its process has gone, or never got it. */
-export type Lease = { exit: AbortController; sent: boolean };
+/** What server and keeper tell each other; keeper/main.ts says which verbs there are. */
+export type FromServer = { verb: string; name: string; fields: object };
+export type FromKeeper = { verb: string; name: string; fields: object };
+
 /** What a policy can match: what the kernel fixed, what /proc says, what the engine says. */
 export type Identity = { peer: Peer; process: Process; container: Container };

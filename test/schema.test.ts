@@ -1,13 +1,13 @@
-// Question: does tools/check.ts judge as a complete implementation of JSON Schema does, by the same
+// Question: does config/check.ts judge as a complete implementation of JSON Schema does, by the same
 // schema? What no schema can say (the text itself, keys that stand twice) is left out.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
-import { check } from "../tools/check.ts";
+import { check } from "../config/check.ts";
 
 const cases = join(import.meta.dirname, "fixtures/config");
-const schemaFile = join(import.meta.dirname, "../tools/config.schema.json");
+const schemaFile = join(import.meta.dirname, "../config/config.schema.json");
 const complete = new Ajv2020().compile(JSON.parse(readFileSync(schemaFile, "utf8")));
 
 const texts = ["valid", "invalid"].flatMap((folder) =>

@@ -543,7 +543,7 @@ describe("the server and its helper", () => {
 
   test("do not start without the helper's binary, and say where it should be", async () => {
     await using stage = new Stage();
-    for (const part of ["server", "tools/check.ts", "tools/config.schema.json"])
+    for (const part of ["server", "keeper", "config"])
       cpSync(join(import.meta.dirname, "..", part), join(stage.directory, part), {
         recursive: true,
       });

@@ -90,7 +90,8 @@ export async function lookUp(accessor: unknown, from = bao): Promise<JsonObject 
   try {
     return (await client(from).write("auth/token/lookup-accessor", { accessor })).data;
   } catch (error) {
-    if (/invalid accessor|status 40[34]/i.test(String(error))) return undefined;
+    // Root is denied nothing but an accessor without a token: its creation was cut off.
+    if (/invalid accessor|permission denied|status 40[34]/i.test(String(error))) return undefined;
     throw error;
   }
 }
@@ -129,7 +130,21 @@ export class Server {
 
   /** peercred's pid. */
   get helper(): number {
-    return Number(readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, "utf8").trim());
+    return this.#childThatRuns("peercred");
+  }
+
+  get keeper(): number {
+    return this.#childThatRuns("keeper/main.ts");
+  }
+
+  #childThatRuns(program: string): number {
+    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, "utf8");
+    const pids = children.trim().split(" ").map(Number);
+    const found = pids.find((pid) =>
+      readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(program),
+    );
+    if (!found) throw new Error(`the server has no child that runs ${program}`);
+    return found;
   }
 
   /** The first audit line with these members. */
@@ -272,6 +287,7 @@ export class Stage {
     writeFileSync(secretFile, secretId, { mode: 0o600 });
     const config = {
       socket: join(this.directory, "run/authproxy.sock"),
+      state: join(this.directory, "state"),
       vault: vaultAt(bao.address),
       services: { app },
       ...changes,

@@ -1,8 +1,6 @@
-// Question: is this configuration one that the server should run with? Input: its text on stdin,
-// and config.schema.json beside this module, which is all of its shape (JSON Schema 2020-12;
-// editors use the same file). Output: nothing, or one line on stderr that says what is wrong and
-// where, and exit 1. The server runs this in a process of its own at each load, so that none of it
-// stays in the daemon; it has no dependencies.
+// Question: is this configuration one that the server should run with? Input: its text, and
+// config.schema.json beside this module, which is all of its shape (JSON Schema 2020-12; editors
+// use the same file). Pure, without dependencies. Output: what is wrong, and where, in one line.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Json } from "../server/types.ts";
@@ -66,10 +64,4 @@ function flaw(value: Json, schema: Schema, at: string): string | undefined {
   }
   const referred = schema.$ref && root.$defs?.[schema.$ref.replace("#/$defs/", "")];
   return referred ? flaw(value, referred, at) : undefined;
-}
-
-if (import.meta.main) {
-  const found = check(readFileSync(0, "utf8"));
-  if (found) process.stderr.write(`${found}\n`);
-  process.exitCode = found ? 1 : 0;
 }

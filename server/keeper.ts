@@ -1,0 +1,37 @@
+// Question: which token does this service get? Asked of keeper/main.ts, a process of its own that
+// holds all that Vault trusts, and keeps each token as long as its process lives. Guaranteed: the
+// server's own Vault token, and how it logs in, are never in this process.
+import { fork } from "node:child_process";
+import { EventEmitter, once } from "node:events";
+import { join } from "node:path";
+import { Refusal, Unavailable } from "./refusal.ts";
+import type { Config, FromKeeper, Lease, Minted, TokenSource } from "./types.ts";
+
+const PROGRAM = join(import.meta.dirname, "../keeper/main.ts");
+
+/** `heard` emits what the keeper says by its verb, as (name, fields): "note", "watch". Its end is
+ * an uncaught exception, and ours. */
+export function startKeeper({ vault, state }: Config) {
+  const child = fork(PROGRAM, { env: {}, detached: true });
+  const heard = new EventEmitter();
+  child.on("exit", (code, signal) => {
+    throw new Error(`${PROGRAM} has ended: ${signal ?? code}`);
+  });
+  child.on("message", ({ verb, name, fields }: FromKeeper) => {
+    heard.emit(verb, name, fields);
+    heard.emit(`${verb} ${name}`, fields);
+  });
+  const tell = (verb: string, name: string, fields = {}) => child.send({ verb, name, fields });
+  tell("start", state, vault);
+
+  /** Throws what Vault refuses, or that it cannot be had now. */
+  async function mint(lease: Lease, source: TokenSource): Promise<Minted> {
+    tell("mint", lease.name, { lease, source });
+    const [{ failure, ...minted }] = await once(heard, `minted ${lease.name}`);
+    if (!failure) return minted;
+    const { reason, cause, refused } = failure;
+    throw new (refused ? Refusal : Unavailable)(reason, { cause });
+  }
+
+  return { heard, tell, mint };
+}

@@ -1,0 +1,757 @@
+// Question: does the command `authproxy` say what is so, and no secret? Pure parts as tables; the
+// rest beside a real engine, real containers and the real server.
+import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
+import fc from "fast-check";
+import { getContainerRuntimeClient } from "testcontainers";
+import { afterAll, describe, expect, test } from "vitest";
+import { check } from "../config/check.ts";
+import { choose } from "../server/policy.ts";
+import type { Config, Facts, JsonObject, Service } from "../server/types.ts";
+import { type Advice, advise, type Host } from "../tools/advise.ts";
+import { explain } from "../tools/explain.ts";
+import { type Flaw, flawsIn } from "../tools/flaws.ts";
+import { securityModule, storeOf } from "../tools/host.ts";
+import { lastRefusal } from "../tools/last.ts";
+import { observe } from "../tools/observe.ts";
+import { knownReasons } from "../tools/reasons.ts";
+import { suggest } from "../tools/suggest.ts";
+import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
+
+const root = join(import.meta.dirname, "..");
+const cases = join(import.meta.dirname, "fixtures/config");
+const usual = readFileSync(join(cases, "valid/usual.json"), "utf8");
+const STARTED = `started with a password of ${password.length} characters`;
+
+type Ran = { status: number; stdout: string; stderr: string };
+
+/** The command, as somebody would run it. */
+async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {}): Promise<Ran> {
+  const argv = [join(root, "tools/authproxy.ts"), ...words];
+  const child = spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
+  const ended = new Promise<number>((resolve) => child.on("close", resolve));
+  child.stdin.on("error", () => {}).end(input); // it need not read
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { status: await ended, stdout, stderr };
+}
+
+const scratch = mkdtempSync(join(tmpdir(), "authproxy-tools-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+function fileOf(content: string): string {
+  const file = join(scratch, `${randomUUID()}.json`);
+  writeFileSync(file, content, { mode: 0o600 });
+  return file;
+}
+
+describe("a flaw of a configuration", () => {
+  const texts = (folder: string) =>
+    readdirSync(join(cases, folder))
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => ({ name, content: readFileSync(join(cases, folder, name), "utf8") }));
+
+  test.each(texts("valid"))("is in none that the server takes: $name", ({ content }) => {
+    expect(flawsIn(content)).toEqual([]);
+  });
+
+  test.each(texts("invalid"))("has a place in each that it refuses: $name", ({ content }) => {
+    const [first] = flawsIn(content);
+    const line = content.split("\n")[(first?.line ?? 0) - 1] ?? "no such line";
+    expect(first?.column).toBeLessThanOrEqual(line.length + 1);
+    const verdict = check(content) ?? "";
+    const own = /^is not JSON|^a key stands twice/.test(verdict);
+    if (!own) expect(first?.message).toBe(verdict);
+  });
+
+  const swap = (from: string, to: string) => usual.replace(from, to);
+  const below = (key: string) => swap('"peer": {', `"${key}": 1, "peer": {`);
+  test.each<[string, string, string, Partial<Flaw>]>([
+    [
+      "an unknown key, by its nearest",
+      swap('"socket"', '"sokcet"'),
+      '"sokcet"',
+      { instead: 'did you mean "socket"?' },
+    ],
+    ["a known key in the wrong place", below("uid"), '"uid"', { instead: "it belongs below peer" }],
+    [
+      "a label in the wrong place",
+      below("Labels"),
+      '"Labels"',
+      { instead: "it belongs below container.Config" },
+    ],
+    [
+      "a key that every object has",
+      below("constructor"),
+      '"constructor"',
+      { message: expect.stringContaining("is not known here") },
+    ],
+    [
+      "a number as a text",
+      swap("1001", '"1001"'),
+      '"1001"',
+      { instead: "write 1001, without quotes" },
+    ],
+    [
+      "a key that stands twice, with its first place",
+      swap('"socket"', '"engine": "/a",\n  "socket"').replace(/}\s*$/, ',"engine": "/b" }'),
+      '"engine": "/b"',
+      { message: 'the key "engine" stands twice', first: { line: 2, column: 3 } },
+    ],
+    [
+      "an escape that is not needed",
+      swap('"socket"', '"s\\u006fcket"'),
+      '"s\\u006fcket"',
+      { message: "a string is written unusually", instead: 'write "socket"' },
+    ],
+    [
+      "a comma after the last member",
+      usual.replace(/}\s*$/, ", }"),
+      "}",
+      {
+        message: "is not JSON",
+        instead: "a key in double quotes; after the last member stands no comma",
+      },
+    ],
+    [
+      "a comment",
+      swap("{", "{ // here"),
+      "// here",
+      { message: "is not JSON", instead: "JSON has no comments: take it out" },
+    ],
+  ])("%s: is found, and said what to write", (_, content, token, wanted) => {
+    const found = flawsIn(content).find(({ line, column }) => {
+      const lines = content.split("\n");
+      return lines[line - 1]?.slice(column - 1).startsWith(token);
+    });
+    expect(found).toMatchObject(wanted);
+  });
+
+  test("points at its place with a caret, also in a line of a thousand characters", () => {
+    const long = JSON.stringify({ ...JSON.parse(usual), sokcet: "/x" });
+    for (const content of [swap('"socket"', '"sokcet"'), long]) {
+      const [line = "", carets = ""] = flawsIn(content)[0]?.source ?? [];
+      expect(line.length).toBeLessThan(110);
+      expect(line.slice(carets.indexOf("^"), carets.lastIndexOf("^") + 1)).toBe('"sokcet"');
+    }
+  });
+
+  test("hides no other: all unknown keys are told at once, in the file's words", () => {
+    const content = swap('"socket"', '"sokcet"').replace('"login"', '"logni": 1, "login"');
+    expect(flawsIn(content).map(({ message }) => message.split(" ")[0])).toEqual([
+      "sokcet",
+      "vault.logni",
+    ]);
+  });
+
+  test("shows no value but the wrong one, and of a text that is not JSON none", () => {
+    const secret = "hunter2-hunter2";
+    const inside = [
+      swap('"login": {', `"login": { "secret_id": "${secret}",`),
+      swap('"vault": {', `"vault": { "token": "${secret}",`),
+      swap('"vault": {', `"vault": { "\\u0061": "${secret}",`),
+      swap('"https://', `"https://user:${secret}@`),
+      JSON.stringify({ ...JSON.parse(usual), sokcet: secret }),
+      swap('"body": {', `"body": { "password": "\\u0061${secret}",`),
+      swap('"body": {', `"body": { "password": "a", "password": "${secret}",`),
+      swap('"vault"', `"password": ${secret}, "vault"`),
+      swap('"vault"', `"password": "${secret}" "vault"`),
+      swap('"vault"', `"password": "${secret}": "vault"`),
+      swap('"vault"', `// ${secret}\n "vault"`),
+      swap('"vault"', `"${secret}, "vault"`),
+    ];
+    for (const content of inside) {
+      const found = flawsIn(content);
+      expect(content).toContain(secret);
+      expect(found.length, content).toBeGreaterThan(0);
+      expect(JSON.stringify(found)).not.toContain(secret);
+    }
+  });
+
+  test("is found in whatever the server refuses, and nowhere else", () => {
+    fc.assert(
+      fc.property(fc.string(), fc.nat(), fc.nat(20), (word, at, gone) => {
+        const place = at % usual.length;
+        const content = usual.slice(0, place) + word + usual.slice(place + gone);
+        expect(flawsIn(content).length > 0).toBe(check(content) !== undefined);
+      }),
+    );
+  });
+});
+
+describe("what `check` says of a service", () => {
+  const digest = `sha256:${"0".repeat(64)}`;
+  const service = (match: JsonObject, relax: string[] = []): Service => ({
+    match,
+    token: app.token,
+    relax,
+  });
+  const labelled = (labels: JsonObject, more: JsonObject = {}): JsonObject => ({
+    container: { Config: { Labels: labels } },
+    ...more,
+  });
+  const pinned = (more: JsonObject = {}): JsonObject => ({ container: { Image: digest, ...more } });
+  const five = { Path: "/app", Args: [], Mounts: [], Config: { Env: ["A=b"] } };
+
+  function adviceOn(services: Record<string, Service>, host: Host = {}): Advice {
+    const all = advise({ vault: {}, services } as unknown as Config, host);
+    return all[Object.keys(services)[0] ?? ""] as Advice;
+  }
+
+  test("ranks its selectors: kernel, engine, /proc, image", () => {
+    const match = {
+      container: { Path: "node", Image: digest },
+      process: { exe: "/usr/bin/node" },
+      peer: { uid: 1 },
+    };
+    expect(adviceOn({ a: service(match) }).selectors.map(({ rank, path }) => [rank, path])).toEqual(
+      [
+        ["kernel", "peer.uid"],
+        ["engine", "container.Image"],
+        ["/proc", "process.exe"],
+        ["image", "container.Path"],
+      ],
+    );
+  });
+
+  test.each<[string, JsonObject, string]>([
+    [
+      "labels and a uid",
+      labelled({ app: "a", stage: "b" }, { peer: { uid: 1 } }),
+      "uid and labels only: whoever may start containers here can be this service",
+    ],
+    [
+      "an image",
+      pinned(),
+      "whoever may start containers here can be this service by this image with other Path, Args, " +
+        "Config.Env and Mounts",
+    ],
+    [
+      "a label and an image's name, which is no digest",
+      { container: { Config: { Image: "app:1.2", Labels: { app: "a" } } } },
+      "Config.Image and labels only: whoever may start containers here can be this service",
+    ],
+    [
+      "a name with a digest, and a script's interpreter",
+      { container: { Path: "/usr/bin/python3.12", Config: { Image: `app@${digest}` } } },
+      "whoever may start containers here can be this service by this image with other Args, " +
+        'Config.Env and Mounts; a script, run by "/usr/bin/python3.12", is authenticated only by ' +
+        "Image, Path, Args, Config.Env and Mounts together",
+    ],
+    [
+      "an image and all that makes it run other code",
+      pinned(five),
+      "only this image with this command, environment and mounts can be this service",
+    ],
+  ])("says who can be it by %s", (_, match, who) => {
+    expect(adviceOn({ a: service(match) }).who).toBe(who);
+  });
+
+  test("says that relaxations let others in beside an image that is pinned whole", () => {
+    expect(adviceOn({ a: service(pinned(five), ["readonly"]) }).who).toMatch(
+      /^only this image .* can be this service, and what its relaxations let in$/,
+    );
+  });
+
+  test("does not take an image's name for a digest", () => {
+    const forgedBy = (Image: string) =>
+      adviceOn({ a: service({ container: { Config: { Image } } }) }).selectors[0]?.forgedBy;
+    expect(forgedBy("app:1.2")).toBe("whoever may name images here");
+    expect(forgedBy(`app@${digest}`)).toMatch(/^nobody/);
+  });
+
+  test("says of each relaxation what it opens", () => {
+    const names = ["init", "alone", "once", "readonly", "labels"];
+    const { relaxed } = adviceOn({ a: service(pinned(), names) });
+    expect(relaxed.map(({ check }) => check)).toEqual(names);
+    for (const { opens } of relaxed) expect(opens).toMatch(/\w+ \w+/);
+  });
+
+  const images = [{ Id: digest, RepoDigests: [`app@sha256:${"1".repeat(64)}`] }];
+  const store = "classic";
+  const container: JsonObject = {
+    Image: "",
+    Name: "/a",
+    Args: [],
+    State: { Pid: 1 },
+    Config: { User: "", Labels: {}, Env: null },
+    HostConfig: { ReadonlyRootfs: true },
+  };
+  const ofImage = (Image: string) => ({ container: { Image } });
+  const withConfig = (Config: JsonObject) => pinned({ Config });
+  // What is warned of, with and without the reason to.
+  test.each<
+    [
+      string,
+      { match: JsonObject; relax?: string[] },
+      { match: JsonObject; relax?: string[] },
+      Host?,
+    ]
+  >([
+    [
+      "uid 0",
+      { match: labelled({ app: "a" }, { peer: { uid: [1, 0] } }) },
+      { match: labelled({ app: "a" }, { peer: { uid: [1, 2] } }) },
+    ],
+    [
+      "a pid",
+      { match: labelled({ app: "a" }, { peer: { pid: 7 } }) },
+      { match: labelled({ app: "a" }, { peer: { gid: 7 } }) },
+    ],
+    [
+      "no security label is pinned, and this kernel has selinux",
+      { match: pinned() },
+      { match: { ...pinned(), peer: { label: "a" } } },
+      { mac: "selinux" },
+    ],
+    [
+      "is Compose's own",
+      { match: labelled({ "com.docker.compose.service": "a" }) },
+      { match: labelled({ "com.example.service": "a" }) },
+    ],
+    [
+      "process.init: false can never hold",
+      { match: { ...pinned(), process: { init: false } } },
+      { match: { ...pinned(), process: { init: false } }, relax: ["init"] },
+    ],
+    [
+      "process.alone: false can never hold",
+      { match: { ...pinned(), process: { alone: false } } },
+      { match: { ...pinned(), process: { alone: true } } },
+    ],
+    [
+      `is the manifest's digest, and this engine's classic store goes by the configuration's: write ${digest}`,
+      { match: ofImage(`sha256:${"1".repeat(64)}`) },
+      { match: ofImage(digest) },
+      { images, store },
+    ],
+    [
+      "this engine has no image of that digest",
+      { match: ofImage(`sha256:${"2".repeat(64)}`) },
+      { match: ofImage(digest) },
+      { images, store },
+    ],
+    [
+      "container.Config.User can never hold: the engine says a string there",
+      { match: withConfig({ User: 1001 }) },
+      { match: withConfig({ User: "1001" }) },
+      { container },
+    ],
+    [
+      "container.Args can never hold: the engine says a list there",
+      { match: pinned({ Args: "a.js" }) },
+      { match: pinned({ Args: ["a.js"] }) },
+      { container },
+    ],
+    [
+      "container.State can never hold: the engine says an object there",
+      { match: pinned({ State: ["running"] }) },
+      { match: pinned({ State: { Pid: [1] } }) },
+      { container },
+    ],
+    [
+      "container.HostConfig.ReadOnlyRootfs is not what the engine says: did you mean ReadonlyRootfs?",
+      { match: pinned({ HostConfig: { ReadOnlyRootfs: true } }) },
+      { match: pinned({ HostConfig: { ReadonlyRootfs: true, Sysctls: { a: "b" } } }) },
+      { container },
+    ],
+    [
+      `container.Name can never hold: the engine's names begin with "/"`,
+      { match: pinned({ Name: "a" }) },
+      { match: pinned({ Name: ["a", "/b"] }) },
+      { container },
+    ],
+  ])("warns: %s; and not without the reason", (warning, warned, silent, host = {}) => {
+    const warnings = ({ match, relax }: { match: JsonObject; relax?: string[] }) =>
+      adviceOn({ a: service(match, relax) }, host).warnings.filter((text) =>
+        text.includes(warning),
+      );
+    expect(warnings(warned)).toHaveLength(1);
+    expect(warnings(silent)).toEqual([]);
+  });
+
+  const a = labelled({ app: "a" }, { peer: { uid: 1 } });
+  test.each<[string, JsonObject, JsonObject, boolean]>([
+    ["the same", a, a, true],
+    ["one selector less", a, labelled({ app: "a" }), true],
+    ["one selector more", a, labelled({ app: "a", b: "c" }, { peer: { uid: 1 } }), false],
+    ["another label", a, labelled({ app: "b" }), false],
+    ["any of two, one of them this", a, labelled({ app: ["a", "b"] }), true],
+    ["one of this one's two", labelled({ app: ["a", "b"] }), labelled({ app: "a" }), false],
+    ["a list of a list, longer", pinned({ Args: ["a"] }), pinned({ Args: ["a", "b"] }), false],
+    ["a list of a list, equal", pinned({ Args: ["a"] }), pinned({ Args: ["a"] }), true],
+  ])("beside %s: always ambiguous or not", (_, mine, others, ambiguous) => {
+    const { warnings } = adviceOn({ mine: service(mine), other: service(others) });
+    expect(warnings.some((warning) => /other.*always refused as ambiguous/.test(warning))).toBe(
+      ambiguous,
+    );
+  });
+
+  test("names those with whom it shares a uid, and nobody else", () => {
+    const of = (uid: number, app: string) => service(labelled({ app }, { peer: { uid } }));
+    const { warnings } = adviceOn({ a: of(1, "a"), b: of(1, "b"), c: of(2, "c"), d: of(1, "d") });
+    expect(warnings).toEqual([expect.stringContaining("its uid is that of b and d too")]);
+  });
+});
+
+describe("of the host", () => {
+  const sysOf = (files: Record<string, string>) => {
+    const sys = mkdtempSync(join(scratch, "sys-"));
+    for (const [name, content] of Object.entries(files)) {
+      mkdirSync(join(sys, dirname(name)), { recursive: true });
+      writeFileSync(join(sys, name), content);
+    }
+    return sys;
+  };
+  test.each<[string, Record<string, string>, string | undefined]>([
+    ["none", {}, undefined],
+    ["modules without labels", { "kernel/security/lsm": "capability,landlock,yama" }, undefined],
+    ["SELinux", { "kernel/security/lsm": "capability,selinux,bpf" }, "selinux"],
+    ["AppArmor", { "kernel/security/lsm": "capability,yama,apparmor" }, "apparmor"],
+    ["SELinux, without securityfs", { "fs/selinux/enforce": "1" }, "selinux"],
+    ["AppArmor, without securityfs", { "module/apparmor/parameters/enabled": "Y\n" }, "apparmor"],
+    ["AppArmor, switched off", { "module/apparmor/parameters/enabled": "N\n" }, undefined],
+  ])("the security module that labels is known: %s", (_, files, found) => {
+    expect(securityModule(sysOf(files))).toBe(found);
+  });
+
+  test.each([
+    [[["Backing Filesystem", "extfs"]], "classic"],
+    [[["driver-type", "io.containerd.snapshotter.v1"]], "containerd"],
+    [null, "classic"],
+  ])("the kind of its image store is known: %j", (DriverStatus, kind) => {
+    expect(storeOf({ DriverStatus })).toBe(kind);
+  });
+});
+
+test("there is advice for each reason of docs/audit.md, and for no other", () => {
+  const page = readFileSync(join(root, "docs/audit.md"), "utf8");
+  const table = page.slice(page.indexOf("| reason |"));
+  const documented = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, reason]) => reason);
+  expect(documented.length).toBeGreaterThan(20);
+  expect(knownReasons.toSorted()).toEqual(documented.toSorted());
+});
+
+describe("the last refusal in an audit stream", () => {
+  const id = "0123456789ab".repeat(5);
+  const line = (fields: JsonObject) =>
+    JSON.stringify({ time: "2026-01-01T00:00:00.000Z", event: "refused", pid: 7, ...fields });
+  const lines = [
+    line({ reason: "no-match", detail: { service: "app" }, pid: 8 }),
+    line({ reason: "ambiguous", detail: { services: ["one", "two"] } }),
+    `Jan 01 00:00:00 host authproxy[12]: ${line({ reason: "readonly", service: "db", container: id })}`,
+    line({ event: "granted", service: "db", reason: "no" }),
+    line({ event: "unavailable", reason: "vault", service: "web", container: "f".repeat(64) }),
+    line({ reason: "cut", service: "db" }).slice(0, -5),
+    "-- Boot 4 --",
+    '{"time":5,"event":"refused","service":"db"}',
+  ];
+  test.each<[string, string[], string | undefined]>([
+    ["of all", [], "vault"],
+    ["of a service that was chosen", ["db"], "readonly"],
+    ["of the service that was nearest", ["app"], "no-match"],
+    ["of one of two services that match", ["two"], "ambiguous"],
+    ["of a container, by the beginning of its id", ["012345"], "readonly"],
+    ["of a container, by another part of its id", ["123456"], undefined],
+    ["of a container, by too little", ["0"], undefined],
+    ["of a pid", ["8"], "no-match"],
+    ["of a name that the engine has resolved", ["timeline", id], "readonly"],
+    ["of a stranger", ["stranger"], undefined],
+  ])("%s", async (_, whom, reason) => {
+    expect((await lastRefusal(lines, whom))?.reason).toBe(reason);
+  });
+});
+
+describe("the command", () => {
+  test.each<[string, string[], number, string]>([
+    ["that there is none", [], 64, "no command"],
+    ["one that it does not know", ["chekc"], 64, "no command chekc"],
+    ["one that every object has", ["constructor"], 64, "no command constructor"],
+    ["an option that it does not know", ["check", "--cofig", "x"], 64, "--cofig"],
+    ["too much", ["explain", "1", "2"], 64, "one too many: 2"],
+    ["a subject where none belongs", ["check", "x"], 64, "check takes no x"],
+    ["a subject that is missing", ["explain"], 64, "a pid or a container is missing"],
+    ["a container that is missing", ["suggest"], 64, "a container is missing"],
+    ["a file that is not there", ["check", "--config", "/nowhere"], 66, "ENOENT"],
+    ["a container that is not there", ["suggest", "no-such-container"], 66, "knows no container"],
+    ["a stream that is not there", ["explain", "--last", "--audit", "/nowhere"], 66, "ENOENT"],
+    ["a stream without a refusal", ["explain", "--last", "x"], 66, "no refusal of x"],
+  ])("says %s, in one line with its exit code", async (_, words, status, message) => {
+    const ran = await authproxy(words);
+    expect(ran).toMatchObject({ status, stdout: "" });
+    expect(ran.stderr).toMatch(/^authproxy: error: .*\n(authproxy: hint: .*\n)?$/);
+    expect(ran.stderr).toContain(message);
+  });
+
+  test("says how it is used, and exits 0", async () => {
+    const { status, stdout } = await authproxy(["--help"]);
+    expect(status).toBe(0);
+    for (const name of ["check", "explain", "suggest"]) expect(stdout).toContain(`\n  ${name} `);
+  });
+
+  test("shows where a configuration is wrong, and what to write, and exits 78", async () => {
+    const file = fileOf(usual.replace('"socket"', '"sokcet"'));
+    const { status, stdout, stderr } = await authproxy(["check", "--config", file]);
+    expect({ status, stdout }).toEqual({ status: 78, stdout: "" });
+    expect(stderr.split("\n")).toEqual([
+      expect.stringMatching(`^authproxy: error: ${file}:2:3: sokcet is not known here`),
+      `  2 |   "sokcet": ${"·".repeat('"/run/authproxy/authproxy.sock"'.length)},`,
+      "    |   ^^^^^^^^",
+      'authproxy: hint: did you mean "socket"?',
+      "",
+    ]);
+  });
+
+  test("says the same for machines", async () => {
+    const file = fileOf(usual.replace('"socket"', '"sokcet"'));
+    const { status, stdout, stderr } = await authproxy(["check", "--json", "--config", file]);
+    expect({ status, stderr }).toEqual({ status: 78, stderr: "" });
+    expect(JSON.parse(stdout)).toMatchObject({ file, flaws: [{ line: 2, column: 3 }] });
+  });
+
+  test("does not read a configuration that others can write", async () => {
+    const file = fileOf(usual);
+    chmodSync(file, 0o606);
+    const { status, stderr } = await authproxy(["check", "--config", file]);
+    expect(status).toBe(78);
+    expect(stderr).toContain("others can write it (try: chmod go-w");
+  });
+
+  test("says who can be a service, in colour where that is wanted, and shows no Env", async () => {
+    const config = JSON.parse(usual.replace("/etc/authproxy/ca.pem", bao.caFile));
+    config.services.app.match.container.Config.Env = ["PASSWORD=hunter2"];
+    const words = ["check", "--config", fileOf(JSON.stringify(config))];
+    const plain = await authproxy(words, "", { NO_COLOR: "1" });
+    expect(plain.status).toBe(0);
+    expect(plain.stdout).toContain("can be this service");
+    expect(plain.stdout).not.toMatch(/\x1b|hunter2/);
+    expect((await authproxy([...words, "--json"])).stdout).not.toContain("hunter2");
+    expect((await authproxy(words, "", { FORCE_COLOR: "1" })).stdout).toContain("\x1b[1mapp\x1b[");
+  });
+
+  test("goes on without an engine, and says what it leaves out", async () => {
+    const usable = JSON.parse(usual.replace("/etc/authproxy/ca.pem", bao.caFile));
+    const config = { ...usable, engine: "/nowhere.sock" };
+    const { status, stdout, stderr } = await authproxy([
+      ...["check", "--config", fileOf(JSON.stringify(config))],
+    ]);
+    expect(status).toBe(0);
+    expect(stdout).toContain("can be this service");
+    expect(stderr).toContain("are not held against the engine");
+  });
+});
+
+describe("a running container", () => {
+  const secret = randomUUID();
+  async function factsOf(container: Container): Promise<Facts> {
+    const { facts } = await observe((await container.inspect()).State.Pid);
+    if (!facts) throw new Error("it cannot be looked at");
+    return facts;
+  }
+  const idle = { entrypoint: ["sleep", "600"], command: [] };
+
+  test("is suggested a service that is its own: it, and it alone, gets the token", async () => {
+    await using stage = new Stage();
+    stage.configure(); // makes the directory that containers mount
+    const container = await stage.container(); // its client waits for the socket
+    const { status, stdout, stderr } = await authproxy(["suggest", container.id]);
+    expect(status).toBe(0);
+    const [[name, service] = []] = Object.entries<Service>(JSON.parse(stdout));
+    expect(service?.match).toMatchObject({
+      peer: { uid: 1001 },
+      container: {
+        Image: (await container.inspect()).Image,
+        Path: "node",
+        Args: expect.arrayContaining(["/authproxy/authproxy.js"]),
+        Config: {
+          Labels: { app: "app" },
+          Env: expect.arrayContaining([expect.stringMatching(/^PATH=/)]),
+        },
+        Mounts: [{ Destination: "/run/authproxy", RW: false }],
+      },
+    });
+    expect(service?.relax).toEqual([]);
+    expect(stderr).toMatch(/^authproxy: note: auth\/token\/create\/\S+ is a guess.*\n$/);
+    const services = { [name ?? ""]: { ...service, token: app.token } } as Record<string, Service>;
+    const server = await stage.server({ services } as unknown as JsonObject);
+    await container.says(STARTED);
+    await server.until({ event: "granted", container: container.id, service: name ?? "" });
+    const others = { environment: { NODE_OPTIONS: "--no-warnings" } };
+    const other = await stage.container(others);
+    await server.until({ event: "refused", container: other.id, reason: "no-match" });
+    const config = join(stage.directory, "authproxy.json");
+    const last = await authproxy(["explain", "--last", other.id], server.stdout);
+    expect(last.status).toBe(0);
+    expect(last.stdout).toContain("container.Config.Env differs (values are shown to nobody)");
+    expect(last.stdout).toContain("`authproxy suggest` writes one");
+    const checked = await authproxy(["check", "--config", config]);
+    expect(checked.status).toBe(0);
+    expect(checked.stdout).toContain("only this image with this command, environment and mounts");
+    expect(checked.stdout).not.toContain("never hold");
+  });
+
+  test("is suggested no value that was given at its start, and told so", async () => {
+    await using stage = new Stage();
+    stage.configure();
+    const container = await stage.container({ ...idle, environment: { PASSWORD: secret } });
+    const { stdout, stderr } = await authproxy(["suggest", container.id]);
+    expect(stdout + stderr).not.toContain(secret);
+    expect(JSON.stringify(JSON.parse(stdout))).not.toContain("Env");
+    expect(stderr).toContain("Config.Env is not pinned: the values of PASSWORD were given");
+  });
+
+  test("is suggested no label that its image declares", async () => {
+    await using stage = new Stage();
+    stage.configure();
+    const facts = await factsOf(await stage.container(idle));
+    const declared = { ...facts, imageLabels: { ...facts.imageLabels, app: "app" } };
+    const labels = (of: Facts) => JSON.stringify(Object.values(suggest(of, []).services)[0]?.match);
+    expect(labels(facts)).toContain('"app":"app"');
+    expect(labels(declared)).not.toContain('"app":"app"');
+  });
+
+  test("is suggested the relaxations that it needs, with what each opens", async () => {
+    await using stage = new Stage();
+    stage.configure();
+    const facts = await factsOf(await stage.container({ ...idle, writable: true }));
+    const relaxations = (of: Facts) => Object.values(suggest(of, []).services)[0]?.relax;
+    expect(relaxations(facts)).toEqual(["readonly"]);
+    expect(suggest(facts, []).notes.join("\n")).toContain(
+      "relax readonly: code inside may overwrite",
+    );
+    const { HostConfig, Config, Mounts } = facts.container;
+    const changed = (changes: JsonObject) =>
+      ({ ...facts, container: { ...facts.container, ...changes } }) as Facts;
+    const withInit = changed({ HostConfig: { ...HostConfig, ReadonlyRootfs: true, Init: true } });
+    expect(relaxations(withInit)).toEqual(["init", "alone"]);
+    const pinned = { ...Config, Image: `app@sha256:${"0".repeat(64)}`, Env: null };
+    const byName = changed({ Config: pinned as unknown as JsonObject });
+    expect(Object.values(suggest(byName, []).services)[0]?.match.container).toMatchObject({
+      Config: { Image: pinned.Image, Env: [null] },
+    });
+    for (const each of [facts, withInit, byName])
+      expect(choose(each, suggest(each, []).services)[0]).toBe(
+        String(facts.container.Name).slice(1),
+      );
+    const unnamed = { Type: "volume", Name: "0".repeat(64), Destination: "/data", RW: true };
+    const anonymous = suggest(changed({ Mounts: [...Mounts, unnamed] }), []);
+    expect(JSON.stringify(anonymous.services)).not.toContain("Mounts");
+    expect(anonymous.notes.join("\n")).toContain("the volume at /data has no name");
+  });
+
+  test("is explained: what is known of it, each check, each service, and what would come of it", async () => {
+    await using stage = new Stage();
+    const other = { match: { container: { Config: { Labels: { app: "b" }, User: "0" } } } };
+    const services = { other: { ...other, token: app.token }, app };
+    const config = stage.configure({ services });
+    const right = await stage.container({ ...idle, environment: { PASSWORD: secret } });
+    const { stdout, status } = await authproxy(["explain", right.id, "--config", config]);
+    expect(status).toBe(0);
+    expect(stdout).not.toContain(secret);
+    expect(stdout).toMatch(/peer\.uid +1001\n/);
+    expect(stdout).toMatch(/container\.Config\.Env +\[.*"PASSWORD=…"/);
+    expect(stdout).toMatch(/holds +readonly\n/);
+    expect(stdout).toMatch(/\? +once +only the server knows\n/);
+    expect(stdout).toMatch(
+      /matches +app\n +differs +other +container\.Config\.Labels\.app: wanted "b", seen "app", and 1 more\n/,
+    );
+    expect(stdout).toContain('granted: it would get a token as "app", once');
+    const machine = await authproxy(["explain", right.id, "--json", "--config", config]);
+    expect(machine.stdout).not.toContain(secret);
+    expect(JSON.parse(machine.stdout)).toMatchObject({
+      answer: "granted",
+      service: "app",
+      identity: { container: { Id: right.id } },
+    });
+  });
+
+  test("is explained with the reason for which it would be refused", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const words = ["--config", config];
+    const writable = await stage.container({ ...idle, writable: true });
+    const readonly = await authproxy(["explain", writable.id, ...words]);
+    expect(readonly.status).toBe(77);
+    expect(readonly.stdout).toMatch(/fails +readonly +"sleep"\n/);
+    expect(readonly.stdout).toContain("Start it with --read-only");
+    const stranger = await stage.container({ ...idle, labels: { app: "stranger" } });
+    const unmatched = await authproxy(["explain", stranger.id.slice(0, 12), ...words]);
+    expect(unmatched.status).toBe(77);
+    expect(unmatched.stdout).toContain(
+      'container.Config.Labels.app: wanted "app", seen "stranger"',
+    );
+    await stranger.kill();
+    const dead = await authproxy(["explain", stranger.id, ...words]);
+    expect(dead).toMatchObject({ status: 66, stdout: "" });
+    expect(dead.stderr).toContain(`explain --last ${stranger.id.slice(0, 12)}`);
+  });
+
+  test("is explained by a process that is not its first, and one of the host by none", async () => {
+    await using stage = new Stage();
+    const container = await stage.container(idle);
+    const { container: engine } = await getContainerRuntimeClient();
+    const command = { Cmd: ["sleep", "600"] };
+    const later = await engine.dockerode.getContainer(container.id).exec(command);
+    await later.start({ Detach: true });
+    const { Pid: pid } = await later.inspect();
+    const explanation = explain(await observe(pid), { app });
+    expect(explanation).toMatchObject({ answer: "refused", reason: "init", service: "app" });
+    expect(explain(await observe(process.pid), { app })).toMatchObject({
+      answer: "refused",
+      reason: "no-container",
+      services: [],
+    });
+    expect(explain(await observe(4_194_305), { app })).toMatchObject({ reason: "exited" });
+  });
+
+  test("is explained without the value of a search path that lies in a volume", async () => {
+    await using stage = new Stage();
+    stage.configure();
+    const facts = await factsOf(await stage.container(idle));
+    const { container } = facts;
+    const Env = ["JAVA_OPTIONS=-cp /data -Dpassword=hunter2"];
+    const mount = { Destination: "/data", RW: true };
+    const changed = { Config: { ...container.Config, Env }, Mounts: [mount] };
+    const seen = {
+      facts: { ...facts, container: { ...container, ...changed } as Facts["container"] },
+    };
+    const explanation = explain(seen, { app });
+    expect(explanation.checks.find(({ name }) => name === "readonly")).toMatchObject({
+      holds: false,
+      seen: "JAVA_OPTIONS",
+    });
+    expect(JSON.stringify(explanation)).not.toContain("hunter2");
+  });
+});
+
+test("a refusal is explained from the audit stream when its container is gone", async () => {
+  const stage = new Stage();
+  const server = await stage.server({ vault: vaultAt(bao.address) });
+  const container = await stage.container({ image, labels: { app: "stranger" } });
+  await container.ended;
+  await server.until({ event: "refused", container: container.id });
+  const journal = server.stdout.replaceAll(/^/gm, "Jan 01 00:00:00 host authproxy[7]: ");
+  const named = (await container.inspect()).Name.slice(1);
+  const file = fileOf(journal);
+  const byName = await authproxy(["explain", "--last", named, "--audit", file]);
+  expect(byName.stdout).toContain('wanted "app", seen "stranger"');
+  await stage[Symbol.asyncDispose](); // the container and the server are gone
+  for (const words of [[], ["app"], [container.id.slice(0, 12)]]) {
+    const { status, stdout } = await authproxy(["explain", "--last", ...words], journal);
+    expect(status).toBe(0);
+    expect(stdout).toContain("refused: no-match");
+  }
+  const machine = await authproxy(["explain", "--last", "--json", "--audit", "-"], journal);
+  expect(JSON.parse(machine.stdout)).toMatchObject({ container: container.id, reason: "no-match" });
+});
