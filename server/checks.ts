@@ -6,7 +6,8 @@ import { Refusal, Unavailable } from "./refusal.ts";
 import type { Container, Facts, Json, JsonObject, Process, Service } from "./types.ts";
 
 const NOT_YET = ["alone", "clock"]; // a health check that runs; a clock that is being set
-const SEARCH = /^[A-Z_]*(PATH|OPTIONS|PRELOAD)=/; // variables that name programs or libraries
+// Variables that name programs or libraries, of loaders, shells and languages.
+const SEARCH = /^(LD_\w+|\w*(PATH\w*|OPT|OPTS|OPTIONS|LIB)|BASH_ENV|ENV|OPENSSL_CONF)=/;
 const TICK_MS = 10;
 const TOLERANCE_MS = 2000;
 
@@ -24,7 +25,7 @@ export function checks(facts: Facts, match: JsonObject): [string, boolean, Json]
   const { peer, process, container, init, imageLabels } = facts;
   const { uids, gids, tracer, namespaces, pids } = process;
   const { State, Config } = container;
-  const place = (p: Process) => Object.values(p.namespaces).concat(p.cgroup).join(" ");
+  const place = (p: Process) => Object.values(p.namespaces).concat(p.cgroup).join("\n");
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
   const latestMs = Date.parse(State.StartedAt) + TOLERANCE_MS;
   const writable = writableProgram(process, container) ?? null;

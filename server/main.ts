@@ -73,8 +73,8 @@ async function serve(config: Config): Promise<void> {
       const same = { ...last, alone: process.alone, ppid: process.ppid };
       if (!isDeepStrictEqual(same, process)) throw new Refusal("changed", { cause: last });
       await record("granted", { ...known, accessor, shared: !accessor }); // invariant 9
-      const { wrapped = false, ttl = 0, renewable = false } = life;
-      const vault = config.for_clients;
+      const { wrapped = false, ttl = 0, renewable = false, namespace } = life;
+      const vault = { ...config.for_clients, ...(namespace && { namespace }) };
       const line = { service: named, token, wrapped, ttl, renewable, vault };
       heard.once(`exit ${peer.id}`, () => keeper.tell("end", name)); // invariant 7
       const outcome = await answer("grant", peer.id, line);
@@ -119,11 +119,11 @@ async function serve(config: Config): Promise<void> {
 
   heard.on("ready", (kernelHas) => {
     pidfd = kernelHas === "pidfd";
-    note("ready", { pidfd });
     if (!pidfd && !config.allow_no_pidfd)
       throw new Error('this kernel has no SO_PEERPIDFD (Linux 6.5 has it): see "allow_no_pidfd"');
+    note("ready", { pidfd });
   });
-  heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), reason }));
+  heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), pidfd, reason }));
   heard.on("peer", (id, words) => attend(peerFrom(id, words)));
   heard.on("watching", (id, [pid = ""]) => {
     keeper.tell("watching", pid);

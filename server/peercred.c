@@ -74,14 +74,9 @@ static uint64_t keep(int socket, int pidfd) {
     return peers[pidfd].id;
 }
 
-static void close_socket(struct peer *p) {
+static void forget(struct peer *p) {
     if (p->socket >= 0)
         close(p->socket);
-    p->socket = -1;
-}
-
-static void forget(struct peer *p) {
-    close_socket(p);
     close((int)(p - peers)); /* the only descriptor of it: epoll forgets it too */
     p->id = 0;
 }
@@ -133,10 +128,12 @@ static void accept_peer(int socket) {
     const char *reason = NULL;
     int known = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size);
     int pidfd = open_pidfd(socket, who.pid);
+    if (pidfd < 0 && (errno == EMFILE || errno == ENFILE))
+        poll(NULL, 0, PAUSE_MS); /* the socket took the last one: the others wait */
     if (known < 0 || who.pid <= 0)
         reason = "no-pid"; /* of a pid namespace that we cannot see */
-    else if (pidfd < 0 || !alive(pidfd))
-        reason = "exited"; /* invariant 3 */
+    else if (pidfd < 0 || pidfd >= MAX_DESCRIPTORS || !alive(pidfd))
+        reason = "exited"; /* invariant 3; or no descriptor is left to hold it by */
     else if (!read_groups_and_label(socket, groups_and_label, sizeof groups_and_label))
         reason = "unreadable";
     else if (has_spoken(socket))
@@ -163,7 +160,8 @@ static void answer(struct peer *p, bool grant, const char *text, size_t length) 
     else if (send(p->socket, text, length, MSG_NOSIGNAL) != (ssize_t)length)
         outcome = "closed"; /* by the peer: the empty buffer of a new socket holds any answer */
     say("answered %ju %s\n", p->id, outcome);
-    close_socket(p);
+    close(p->socket);
+    p->socket = -1; /* watched from now on */
     if (!grant || strcmp(outcome, "sent") != 0)
         forget(p);
 }
@@ -180,7 +178,7 @@ static void obey(const char *line, size_t length) {
     char verb[8];
     uint64_t number;
     int used = 0;
-    if (sscanf(line, "%7s %ju%n", verb, &number, &used) != 2)
+    if (sscanf(line, "%7s %ju%n", verb, &number, &used) != 2 || (size_t)used >= length)
         errx(1, "a line from the server is no command");
     struct peer *p = &peers[number % MAX_DESCRIPTORS];
     if (strcmp(verb, "watch") == 0)
@@ -195,7 +193,7 @@ static void obey(const char *line, size_t length) {
 static void read_commands(void) {
     static char buffer[1 << 17];
     static size_t filled;
-    ssize_t n = read(STDIN_FILENO, buffer + filled, sizeof buffer - filled);
+    ssize_t n = read(STDIN_FILENO, buffer + filled, sizeof buffer - 1 - filled);
     if (n <= 0)
         exit(0);
     filled += (size_t)n;

@@ -18,8 +18,8 @@ export function readProcess(pid: number): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
   const status = read("status"); // the kernel escapes the name in it: no line can be forged
-  const numbers = (field: string) =>
-    (new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1] ?? "").split(/\s/).map(Number);
+  const line = (field: string) => new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1];
+  const numbers = (field: string) => String(line(field)).split(/\s/).map(Number);
   const cgroup = read("cgroup").trimEnd().split("\n"); // a cgroup's name holds no newline
   return {
     exe: link("exe"),
@@ -45,11 +45,12 @@ export function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
-/** The container id in a process's cgroup, and the last line that has it. Only a hint: who may make
- * cgroups can write any id, so the engine must confirm it (invariant 4). */
+/** The container id in a process's cgroup, and the last line that has it, up to it: what a workload
+ * makes below is part of the container. Only a hint: who may make cgroups can write any id, so the
+ * engine must confirm it (invariant 4). */
 export function containerIn(cgroup: string[]): { id: string; line: string } {
   const [id, another] = new Set(cgroup.flatMap((line) => CONTAINER.exec(line)?.[1] ?? []));
-  const line = cgroup.findLast((text) => CONTAINER.test(text));
+  const [line] = CONTAINER.exec(cgroup.findLast((text) => CONTAINER.test(text)) ?? "") ?? [];
   if (id && line && !another && !cgroup.some((text) => UNSUPPORTED.test(text))) return { id, line };
   throw new Refusal("no-container", { cause: { cgroup } });
 }

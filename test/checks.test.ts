@@ -69,10 +69,12 @@ const later = {
   process: { ...first, pids: [9, 3], init: false, start_ticks: ticks + 500, alone: false },
 };
 
+const labels = (Labels: JsonObject | null) => ofContainer({ Config: { WorkingDir: "", Labels } });
+
 /** The reason, or the relaxed checks that do not hold. */
-function verdict(changes: Partial<Facts>, relax: string[] = []): string | string[] {
+function verdict(changes: Partial<Facts>, relax?: string[]): string | string[] {
   try {
-    return judge({ ...facts, ...changes }, { ...service, relax });
+    return judge({ ...facts, ...changes }, relax ? { ...service, relax } : service);
   } catch (error) {
     const word = error instanceof Unavailable ? "unavailable" : "refused";
     return `${word}: ${(error as Error).message}`;
@@ -123,6 +125,13 @@ describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>(
       ],
       ["another cgroup below the same id", { init: { ...first, cgroup: [`0::/docker/${ID}/x`] } }],
       ["one cgroup of several", { init: { ...first, cgroup: [...first.cgroup, "1:pids:/x"] } }],
+      [
+        "two cgroups whose names, one after the other, are the other's one",
+        {
+          process: { ...first, cgroup: ["1:pids:/a", "b"] },
+          init: { ...first, cgroup: ["1:pids:/ab"] },
+        },
+      ],
     ],
     [],
   ],
@@ -135,6 +144,7 @@ describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>(
     ],
     [
       ["started 1.9 s after its container", started("2026-01-01T00:59:58.100Z")],
+      ["started 2 s after its container", started("2026-01-01T00:59:58.000Z")],
       ["started long before its container says", started("2026-01-01T02:00:00Z")],
       ["by nanoseconds and another zone", started("2026-01-01T02:00:00.123456789+01:00")],
     ],
@@ -151,8 +161,6 @@ describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>(
     });
 });
 
-const labels = (Labels: JsonObject | null) => ofContainer({ Config: { WorkingDir: "", Labels } });
-
 describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>([
   [
     "init",
@@ -162,6 +170,10 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       [
         "the engine's pid, and not the first of its namespace",
         ofProcess({ pids: [7, 3], init: false }),
+      ],
+      [
+        "the first of its namespace, and not the engine's pid",
+        { ...later, process: { ...later.process, init: true, alone: true } },
       ],
     ],
     [],
@@ -197,12 +209,24 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       ["a read-only mount over the script", mounted("/app", false)],
       ["no arguments", mounted("/data", true, { Args: [] })],
       ["a writable mount that the environment calls data", searched("PGDATA=/data")],
+      ["… or a variable names after a search path's", searched("TEXT=PATH=/data")],
+      [
+        "no working directory: a relative script is looked for below the root, not below ours",
+        mounted(process.cwd(), true, {
+          Args: ["main.js"],
+          Config: { ...container.Config, WorkingDir: "" },
+        }),
+      ],
+      ["no environment", mounted("/data", true, { Config: { ...container.Config, Env: null } })],
     ],
   ],
   [
     "labels",
     "refused: labels",
-    [["the image declares the label, with that value", { imageLabels: { app: "app" } }]],
+    [
+      ["the image declares the label, with that value", { imageLabels: { app: "app" } }],
+      ["neither the image nor the container has the label that is matched on", labels(null)],
+    ],
     [
       ["the image declares another value", { imageLabels: { app: "something" } }],
       ["the image declares a label that is not matched on", { imageLabels: { stage: "test" } }],
@@ -220,6 +244,36 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
     test.each(allowed)("allowed: %s", (_, changes) => {
       expect(verdict(changes)).toEqual([]);
     });
+});
+
+describe("a refusal says what was seen:", () => {
+  const startedMs = bootMs + 3_600_000;
+  test.each<[string, Partial<Facts>, unknown]>([
+    ["the uids", ofProcess({ uids: [0, 1, 2, 3] }), [0, 1, 2, 3]],
+    ["the gids", ofProcess({ gids: [0, 1, 2, 3] }), [0, 1, 2, 3]],
+    ["the tracer", ofProcess({ tracer: 9 }), 9],
+    ["the user namespace", { user_namespace: "user:[9]" }, "user:[1]"],
+    [
+      "the place",
+      { init: { ...first, cgroup: [] } },
+      expect.stringMatching(/^user:\[1\]\spid:\[2\]\smnt:\[2\]\s0::\/docker\/0123/),
+    ],
+    ["both times", started("2026-01-01T00:00:00Z"), { startedMs, latestMs: bootMs + 2000 }],
+    [
+      "the pids, and the engine's",
+      ofProcess({ pids: [7, 3], init: false }),
+      { pids: [7, 3], State: container.State },
+    ],
+    ["company", ofProcess({ alone: false }), "other processes are in the container"],
+    ["a second time", { first: false }, "this start of the container has had its token"],
+    ["what can be written", mounted("/app/main"), "/app/main.js"],
+    ["which variable, without its value", searched("NODE_OPTIONS=-r /data/x"), "NODE_OPTIONS"],
+    ["what the image declares", { imageLabels: { app: "app" } }, "app"],
+  ])("%s", (_, changes, cause) => {
+    expect(() => judge({ ...facts, ...changes }, service)).toThrow(
+      expect.objectContaining({ cause }),
+    );
+  });
 });
 
 describe("of several checks that do not hold", () => {

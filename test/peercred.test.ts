@@ -17,7 +17,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { compile } from "./programs.ts";
 
-const binary = join(import.meta.dirname, "../dist/peercred");
+/** hardening/peercred.test.ts names one of its own. */
+const binary = process.env.AUTHPROXY_PEERCRED ?? join(import.meta.dirname, "../dist/peercred");
 const hold = compile("hold");
 const handover = compile("handover");
 const activate = compile("activate");

@@ -1,4 +1,15 @@
-import { readFileSync, readlinkSync } from "node:fs";
+import { type SpawnOptions, spawn } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  readlinkSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { containerIn, readProcess } from "../server/process.ts";
@@ -34,7 +45,7 @@ describe("the container in a process's cgroup is", () => {
   ])("%s", (_, cgroup) => {
     const { id, line } = containerIn(cgroup);
     expect(id).toBe(ID);
-    expect(cgroup).toContain(line);
+    expect(cgroup.some((text) => text.startsWith(line))).toBe(true);
     expect(line).toContain(ID);
   });
 
@@ -48,6 +59,7 @@ describe("the container in a process's cgroup is", () => {
     ["outside of it, on the way", [`0::/docker/../${ID}`]],
     ["a user's own", [`0::/user.slice/user-7.slice/user@7.service/user.slice/libpod-${ID}.scope`]],
     ["the kubelet's", [`0::/kubepods/burstable/pod1/${ID}`]],
+    ["the kubelet's, by systemd, without a directory for all", [`0::/kubepods-pod1.slice/${ID}`]],
     ["the kubelet's, by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/cri-${ID}.scope`]],
     ["two in two lines", [`12:pids:/docker/${ID}`, `11:memory:/docker/${OTHER}`]],
     ["one in one line, a user's in another", [`12:pids:/docker/${ID}`, "0::/x/user@7.service"]],
@@ -58,8 +70,10 @@ describe("the container in a process's cgroup is", () => {
     ["an id with another ending", [`0::/docker/docker-${ID}.service`]],
     ["an id in the controllers", [`1:name=/docker/${ID}:/`]],
     ["a relative path", [`0::docker/${ID}`]],
+    ["a relative path, below which is what looks like a line", [`0::docker/0::/${ID}`]],
   ])("not known: %s", (_, cgroup) => {
-    expect(() => containerIn(cgroup)).toThrow("no-container");
+    const refusal = { message: "no-container", cause: { cgroup } };
+    expect(() => containerIn(cgroup)).toThrow(expect.objectContaining(refusal));
   });
 
   test("not changed by what the workload names its own cgroups", () => {
@@ -85,6 +99,9 @@ describe("the container in a process's cgroup is", () => {
   });
 });
 
+/** A file's words, with one space between two. */
+const words = (path: string) => readFileSync(path, "utf8").match(/\S+/g)?.join(" ");
+
 describe("a process is read", () => {
   const plain = { environment: { DB_PASSWORD_FILE: "/no/reference" } };
 
@@ -103,9 +120,19 @@ describe("a process is read", () => {
       alone: true,
       dumpable: true,
       tracer: 0,
+      // user_namespaces(7): of our own user namespace, the same lines.
+      uid_map: words("/proc/self/uid_map"),
+      gid_map: words("/proc/self/gid_map"),
+      namespaces: {
+        user: readlinkSync("/proc/self/ns/user"),
+        pid: readlinkSync(`/proc/${State.Pid}/ns/pid`),
+        mnt: readlinkSync(`/proc/${State.Pid}/ns/mnt`),
+      },
     });
     expect(read.namespaces.pid).not.toBe(readlinkSync("/proc/self/ns/pid"));
     expect(read.cgroup.join()).toContain(container.id);
+    const lines = readFileSync(`/proc/${State.Pid}/cgroup`, "utf8").split("\n");
+    expect([...read.cgroup, ""]).toEqual(lines);
   });
 
   test("in company: not alone, and the company is not the first process", async () => {
@@ -123,6 +150,15 @@ describe("a process is read", () => {
     const container = await stage.container({ ...plain, user: "0:0", command: ["sleep", "60"] });
     const { State } = await container.inspect();
     expect(readProcess(State.Pid)).toMatchObject({ uids: [0, 0, 0, 0], dumpable: true });
+  });
+
+  test("that is traced: with its tracer", async () => {
+    await using stage = new Stage();
+    const container = await stage.container({ ...plain, command: ["sleep", "60"] });
+    const { State } = await container.inspect();
+    const tracer = spawn("strace", ["-p", String(State.Pid)]);
+    stage.defer(() => void tracer.kill());
+    await until("it is traced", () => readProcess(State.Pid).tracer === tracer.pid);
   });
 
   test.each([") R 1 2 3 4 5", "a) (b) c)", ")))", "a\nUid:\t0\t0\t0", "\\nUid:\t0"])(
@@ -157,4 +193,121 @@ describe("a process is read", () => {
   test("that is not there: an error", () => {
     expect(() => readProcess(2 ** 30)).toThrow();
   });
+});
+
+/** Where this machine's cgroup hierarchies are (proc(5), mountinfo), as far as they take a process
+ * without further preparation. */
+const hierarchies = readFileSync("/proc/self/mountinfo", "utf8")
+  .split("\n")
+  .flatMap((line) => / \/ (\S+) .* - cgroup.*(?:2 rw|pids|name=)/.exec(line)?.slice(1) ?? []);
+
+/** The cgroup of no container, but named like one's, in one hierarchy. The stage ends it. */
+class Cgroup {
+  readonly #directory: string;
+  readonly #stage: Stage;
+
+  constructor(stage: Stage, hierarchy = hierarchies.at(-1)) {
+    this.#stage = stage;
+    const parent = `${hierarchy}/authproxy:${process.pid}`; // a name may hold a colon
+    mkdirSync(parent);
+    stage.defer(() => rmdirSync(parent));
+    this.#directory = join(parent, ID);
+    this.make("");
+  }
+
+  make(below: string): void {
+    const directory = join(this.#directory, below);
+    mkdirSync(directory);
+    const processes = () => readFileSync(`${directory}/cgroup.procs`, "utf8");
+    this.#stage.defer(async () => {
+      await until("its processes have ended", () => processes() === "");
+      rmdirSync(directory);
+    });
+  }
+
+  /** Moves a process here. */
+  take(pid: number, below = ""): number {
+    writeFileSync(join(this.#directory, below, "cgroup.procs"), String(pid));
+    return pid;
+  }
+
+  /** Starts a program here. */
+  start(command: string[], below = "", options: SpawnOptions = {}): number {
+    const [program = "", ...words] = command;
+    const child = spawn(program, words, { stdio: "ignore", ...options });
+    this.#stage.defer(() => child.kill("SIGKILL"));
+    return this.take(child.pid ?? 0, below);
+  }
+}
+
+describe.each(hierarchies)("in the hierarchy %s a process is", (hierarchy) => {
+  const sleep = ["sleep", "60"];
+
+  test("alone, with an empty cgroup below", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    cgroup.make("below");
+    expect(readProcess(cgroup.start(sleep)).alone).toBe(true);
+  });
+
+  test("not alone, with another in a cgroup far below", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    cgroup.make("below");
+    cgroup.make("below/far");
+    const pid = cgroup.start(sleep);
+    cgroup.start(sleep, "below/far");
+    expect(readProcess(pid).alone).toBe(false);
+  });
+
+  test("not alone, in a cgroup that it made below the container's, with another above", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    cgroup.make("below");
+    cgroup.start(sleep);
+    expect(readProcess(cgroup.start(sleep, "below")).alone).toBe(false);
+  });
+
+  test("not alone, with another in its cgroup and a third below", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    cgroup.make("below");
+    const pid = cgroup.start(sleep);
+    cgroup.start(sleep);
+    cgroup.start(sleep, "below");
+    expect(readProcess(pid).alone).toBe(false);
+  });
+});
+
+describe("a process is not the first of a pid namespace", () => {
+  test("where its name is what the kernel says of one that is", async () => {
+    await using stage = new Stage();
+    const program = join(stage.directory, "NSpid:\t1\t1");
+    symlinkSync("/usr/bin/sleep", program);
+    const pid = new Cgroup(stage).start([program, "60"]);
+    expect(readFileSync(`/proc/${pid}/status`, "utf8")).toMatch(/^Name:\tNSpid:\t1\t1\n/);
+    expect(readProcess(pid)).toMatchObject({ init: false, pids: [pid] });
+  });
+
+  test("where its number only begins with a 1", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage);
+    const script = "echo 16 >/proc/sys/kernel/ns_last_pid; sleep 60 & wait";
+    const parent = cgroup.start(["unshare", "--pid", "--fork", "--kill-child", "sh", "-c", script]);
+    const child = (pid: number) =>
+      Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")) || parent;
+    await until("it has a grandchild", () => child(child(parent)) !== parent);
+    const pid = cgroup.take(child(child(parent)));
+    expect(readProcess(pid)).toMatchObject({ init: false, pids: [pid, 17] });
+  });
+});
+
+test("a process whose program its user may only execute: not dumpable", async () => {
+  await using stage = new Stage();
+  const program = join(stage.directory, "sleep");
+  copyFileSync("/usr/bin/sleep", program);
+  chmodSync(program, 0o711);
+  chmodSync(stage.directory, 0o711);
+  const pid = new Cgroup(stage).start([program, "60"], "", { uid: 1001, gid: 1001 });
+  expect(readProcess(pid)).toMatchObject({ dumpable: false, uids: [1001, 1001, 1001, 1001] });
 });
