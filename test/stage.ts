@@ -96,6 +96,12 @@ export async function lookUp(accessor: unknown, from = bao): Promise<JsonObject 
   }
 }
 
+function descendantsOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+  const children = text.split(" ").filter(Boolean).map(Number);
+  return [...children, ...children.flatMap(descendantsOf)];
+}
+
 export type AuditLine = JsonObject & { time: string; event: string };
 
 /** The daemon, and its audit stream as it comes. */
@@ -138,11 +144,8 @@ export class Server {
   }
 
   #childThatRuns(program: string): number {
-    const children = readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, "utf8");
-    const pids = children.trim().split(" ").map(Number);
-    const found = pids.find((pid) =>
-      readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(program),
-    );
+    const runs = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(program);
+    const found = descendantsOf(this.pid).find(runs);
     if (!found) throw new Error(`the server has no child that runs ${program}`);
     return found;
   }

@@ -2,9 +2,10 @@
 // Input:    the C programs of this folder, static: an image needs nothing else to run them.
 // Output:   images that hold them in /app, which belongs to the application's user; containers
 //           that are started as an attack needs it, on the stage of the server's other tests.
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HostConfig } from "dockerode";
@@ -12,7 +13,7 @@ import { GenericContainer } from "testcontainers";
 import { afterAll } from "vitest";
 import type { JsonObject } from "../../server/types.ts";
 import { compile as compileFrom } from "../programs.ts";
-import { type AuditLine, app, Container, type Server, Stage, until } from "../stage.ts";
+import { type AuditLine, app, buildImage, Container, type Server, Stage, until } from "../stage.ts";
 import { Naive } from "./naive.ts";
 import type { Note } from "./table.ts";
 
@@ -56,20 +57,49 @@ export function imageWith(programs: string[], options: ImageOptions = {}): strin
   arrange?.(join(directory, "app"));
   const archive = `${directory}.tar`;
   const owned = ["--numeric-owner", `--owner=${USER}`, `--group=${USER}`];
-  execFileSync("tar", ["--create", ...owned, "-f", archive, "-C", directory, "app"]);
+  execFileSync("tar", ["--create", ...owned, "-f", archive, "-C", directory, "."]);
   const lines = changes.flatMap((line) => ["--change", line]);
   const id = execFileSync("docker", ["import", ...lines, archive, name], { encoding: "utf8" });
   images.push(id.trim()); // by its id: an attack may give its name to another
   return name;
 }
 
+/** An image made of another by these lines of a Dockerfile, with these programs in /app. */
+export async function imageOver(
+  base: string,
+  lines: string[],
+  { programs = [] as string[], arrange = (_: string) => {} } = {},
+) {
+  const context = mkdtempSync(join(built, "context-"));
+  mkdirSync(join(context, "app"));
+  for (const program of programs)
+    execFileSync("cp", [compile(program), join(context, "app", program)]);
+  arrange(context);
+  const text = ["ARG BASE", `FROM \${BASE}`, "COPY app /app", ...lines].join("\n");
+  writeFileSync(join(context, "Dockerfile"), text);
+  const name = await buildImage(`authproxy-attack-${randomUUID()}`, context, "Dockerfile", base);
+  images.push(digestOf(name));
+  return name;
+}
+
+export function digestOf(image: string): string {
+  const words = ["image", "inspect", "--format", "{{.Id}}", image];
+  return execFileSync("docker", words, { encoding: "utf8" }).trim();
+}
+
 export type Wanted = {
   image: string;
   command: string[];
   labels?: Record<string, string>;
+  environment?: Record<string, string>;
+  workingDirectory?: string;
+  /** A command that the engine runs in it, for the first time after so many milliseconds. */
+  healthCheck?: { test: ["CMD", ...string[]]; interval: number };
   user?: number;
   name?: string;
   hostname?: string;
+  /** How the socket's directory is mounted: read-only, as it should be, unless told otherwise. */
+  mode?: "ro" | "rw";
   /** What differs from a careful `docker run`. */
   host?: HostConfig;
 };
@@ -84,18 +114,23 @@ class AttackContainer extends GenericContainer {
 
 /** Starts a container with the socket in it, and the label of the service unless told otherwise. */
 export async function run(stage: Stage, wanted: Wanted): Promise<Container> {
-  const { image, command, labels = { app: "app" }, user = USER, name, hostname, host } = wanted;
+  const { image, command, labels = { app: "app" }, environment = {}, user = USER } = wanted;
+  const { name, hostname, workingDirectory, healthCheck, mode = "ro", host } = wanted;
   const log = Promise.withResolvers<NodeJS.ReadableStream>();
   const source = join(stage.directory, "run");
   const container = new AttackContainer(image)
     .withCommand(command)
     .withLabels(labels)
+    .withEnvironment(environment)
     .withUser(`${user}:${user}`)
-    .withBindMounts([{ source, target: "/run/authproxy", mode: "ro" }])
-    .withHost({ ReadonlyRootfs: true, NetworkMode: "none", ...host })
+    .withBindMounts([{ source, target: "/run/authproxy", mode }])
+    .withNetworkMode("none")
+    .withHost({ ReadonlyRootfs: true, ...host })
     .withLogConsumer(log.resolve);
   if (name) container.withName(name);
   if (hostname) container.withHostname(hostname);
+  if (healthCheck) container.withHealthCheck(healthCheck);
+  if (workingDirectory) container.withWorkingDir(workingDirectory);
   const started = new Container(await container.start(), await log.promise);
   stage.defer(() => started.remove());
   return started;
@@ -115,6 +150,9 @@ export function newStage(): Stage {
   return stage;
 }
 
+/** Our server without one of the defences of its helper: see programs/without.c. */
+export const without = (defence: string) => [compile("without"), defence];
+
 export async function naive(stage: Stage, match: JsonObject = app.match): Promise<Target> {
   const { acceptor } = await Naive.start(stage, match);
   return { stage, acceptor };
@@ -126,14 +164,18 @@ export async function ours(
   {
     match = app.match as JsonObject,
     relax = [] as string[],
+    under = [] as string[],
     ...changes
   }: JsonObject & {
     match?: JsonObject;
     relax?: string[];
+    /** A program that runs the server, with its arguments. */
+    under?: string[];
   } = {},
 ): Promise<Defended> {
   const services = { app: { match, token: app.token, relax } };
-  const server = await stage.server({ services, ...changes });
+  const server = stage.start(stage.configure({ services, ...changes }), { under });
+  await server.until({ event: "ready" });
   return { stage, server, acceptor: server.helper };
 }
 
@@ -169,4 +211,29 @@ export async function honest(stage: Stage, image: string, note?: Note): Promise<
     throw new Error(`an honest container got no token, but: ${container.output}`);
   note?.("honest", "served");
   return container;
+}
+
+/** A program of the host that does what `docker exec`, or another user, would do. */
+export type Thief = { says: (text: string) => Promise<string>; ended: Promise<string> };
+
+export function startThief(stage: Stage, ...command: string[]): Thief {
+  const [program = "", ...words] = command;
+  const child = spawn(program, words, { stdio: ["ignore", "pipe", "inherit"] });
+  stage.defer(() => child.kill());
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const ended = once(child, "close").then(() => output);
+  const says = async (text: string) => {
+    await until(`the thief says "${text}", not:\n${output}`, () => output.includes(text));
+    return output;
+  };
+  return { says, ended };
+}
+
+/** On the host, with the application's uid and without any capability. */
+export function asHostUser(program: string, ...words: string[]): string[] {
+  const user = ["--reuid", `${USER}`, "--regid", `${USER}`, "--clear-groups"];
+  return ["setpriv", ...user, compile(program), ...words];
 }

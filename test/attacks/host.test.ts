@@ -1,19 +1,10 @@
 // Attacks by processes of the host that would pass for a container, and by a number used again.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import {
-  chmodSync,
-  chownSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from "node:fs";
-import { dirname, join } from "node:path";
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { type Container, type Stage, until } from "../stage.ts";
+import { app, type Container, type Stage, until } from "../stage.ts";
 import {
   compile,
   decision,
@@ -29,53 +20,25 @@ import {
   TOKEN,
   USER,
   unaccepted,
+  without,
 } from "./arena.ts";
+import { cgroupsOf, delegated } from "./cgroups.ts";
+import { Naive } from "./naive.ts";
 import { attack } from "./table.ts";
 
-const image = imageWith(["trusted", "orphan", "worker"]);
-const CGROUPS = "/sys/fs/cgroup";
-
-/** The mounted hierarchies: one for version 2, a directory each before. */
-function hierarchies(): string[] {
-  if (existsSync(join(CGROUPS, "cgroup.controllers"))) return [CGROUPS];
-  return readdirSync(CGROUPS).map((name) => join(CGROUPS, name));
-}
-
-/** All of the victim's cgroups, which only root can join. */
-async function cgroupsOf(_: Stage, victim: Container): Promise<string[]> {
-  const lines = readFileSync(`/proc/${await pidOf(victim)}/cgroup`, "utf8")
-    .trim()
-    .split("\n");
-  const paths = new Set(lines.map((line) => line.split(":").slice(2).join(":")));
-  const directories = hierarchies().flatMap((root) => [...paths].map((path) => join(root, path)));
-  return directories.filter((directory) => existsSync(join(directory, "cgroup.procs")));
-}
-
-/** A cgroup with the victim's name, in a directory that was delegated to a user. */
-async function delegated(stage: Stage, victim: Container): Promise<string[]> {
-  const root = hierarchies().find((directory) => existsSync(join(directory, "cgroup.controllers")));
-  const forged = join(root ?? CGROUPS, `authproxy-attack-${process.pid}`, "docker", victim.id);
-  mkdirSync(forged, { recursive: true });
-  const made = [forged, dirname(forged), dirname(dirname(forged))];
-  for (const directory of made) chownSync(directory, USER, USER);
-  stage.defer(() => until("the cgroups are empty", () => removed(made)));
-  return [forged];
-}
-
-function removed(directories: string[]): boolean {
-  try {
-    for (const directory of directories) rmdirSync(directory);
-    return true;
-  } catch {
-    return !existsSync(directories[0] ?? "");
-  }
-}
-
+const image = imageWith(["trusted", "steal", "orphan", "worker"]);
+const usurper = imageWith(["usurp"], {
+  arrange: (directory) => mkdirSync(join(directory, "../mnt")),
+});
 describe.each([
-  { where: "joins the victim's cgroups", place: cgroupsOf },
-  { where: "was delegated a cgroup with the victim's name", place: delegated },
-])("a process of the host that $where", ({ where, place }) => {
-  const note = attack(16, `a host process ${where}`);
+  { number: "16" as const, where: "joins the victim's cgroups", place: cgroupsOf },
+  {
+    number: "16b" as const,
+    where: "was delegated a cgroup with the victim's name",
+    place: delegated,
+  },
+])("a process of the host that $where", ({ number, place }) => {
+  const note = attack(number);
 
   /** Asks from the host, with the application's uid, and gives the answer. */
   async function askFrom({ stage }: Target, victim: Container): Promise<string> {
@@ -115,12 +78,13 @@ describe.each([
       reason: "namespace",
       uid: USER,
     });
-    note(relax.length ? "minus one" : "defended", "namespace");
+    const which = relax.length ? "without init, alone, once: stopped by namespace" : "namespace";
+    note(relax.length ? "minus one" : "defended", which);
   });
 });
 
 describe("a stranger whose number a trusted process got", () => {
-  const note = attack(1, "pid reuse: the connector exits, its child keeps the socket");
+  const note = attack("1");
 
   /** The processes that have this parent. */
   function childrenOf(pid: number): number[] {
@@ -169,5 +133,103 @@ describe("a stranger whose number a trusted process got", () => {
     expect(Number(pid)).toBe(connector);
     note("defended", "exited");
     await honest(stage, image, note);
+  });
+
+  test("gets the token on a kernel without SO_PEERPIDFD, where init, alone, once are relaxed", async () => {
+    await using stage = newStage();
+    const relax = ["init", "alone", "once"];
+    const under = without("peerpidfd");
+    const { stranger } = await reuse(await ours(stage, { relax, under, allow_no_pidfd: true }));
+    expect(stranger.output).toContain(TOKEN);
+    note("minus one", "without SO_PEERPIDFD, init, alone, once: falls");
+  });
+
+  test("gets nothing there by default: init", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { under: without("peerpidfd"), allow_no_pidfd: true });
+    const { stranger, victim } = await reuse(target);
+    expect(stranger.output).not.toContain(TOKEN);
+    expect(await decision(target.server, victim)).toMatchObject({ reason: "init" });
+    note("minus one", "without SO_PEERPIDFD: stopped by init");
+  });
+});
+
+describe("a container with CAP_SYS_ADMIN that joins the victim's cgroups", () => {
+  const note = attack("16c");
+
+  async function usurp({ stage }: Target, victim: Container) {
+    const thief = await run(stage, {
+      image: usurper,
+      command: ["/app/usurp", victim.id, `${USER}`, SOCKET],
+      user: 0,
+      labels: {},
+      host: {
+        CapAdd: ["SYS_ADMIN"],
+        SecurityOpt: ["seccomp=unconfined", "apparmor=unconfined"],
+      },
+    });
+    await thief.says("thief: end");
+    return thief;
+  }
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    const target = await naive(stage);
+    const victim = await honest(stage, image);
+    const thief = await usurp(target, victim);
+    expect(thief.output).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test.each([
+    { relax: [], title: "" },
+    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
+  ])("gets nothing: namespace$title", async ({ relax }) => {
+    await using stage = newStage();
+    const target = await ours(stage, { relax });
+    const victim = await honest(stage, image, note);
+    const thief = await usurp(target, victim);
+    expect(thief.output).not.toContain(TOKEN);
+    expect(await decision(target.server, victim, 2)).toMatchObject({
+      event: "refused",
+      reason: "namespace",
+      uid: USER,
+    });
+    const which = relax.length ? "without init, alone, once: stopped by namespace" : "namespace";
+    note(relax.length ? "minus one" : "defended", which);
+  });
+});
+
+describe("a server that cannot see the peer's pid namespace", () => {
+  const note = attack("24", "not separable: there is no number to go on with");
+  /** A pid namespace of its own, in which containers have the pid 0. */
+  const under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+
+  /** A stopped container of the service, whose State.Pid is 0, and then a stranger. */
+  async function strangerBesideStopped(stage: Stage) {
+    const victim = await run(stage, { image, command: ["/app/trusted"] });
+    await victim.kill();
+    await until("it is stopped", async () => (await pidOf(victim)) === 0);
+    const wanted = { image, command: ["/app/steal", SOCKET], labels: { app: "stranger" } };
+    const stranger = await run(stage, wanted);
+    return { victim, stranger: await stranger.says("thief: end") };
+  }
+
+  test("gives a stranger the token, if it is naive: 0 is the State.Pid of the stopped one", async () => {
+    await using stage = newStage();
+    await Naive.start(stage, app.match, { under, find: "State.Pid" });
+    const { stranger } = await strangerBesideStopped(stage);
+    expect(stranger).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gives nobody anything, if it is ours: no-pid", async () => {
+    await using stage = newStage();
+    const { server } = await ours(stage, { under });
+    const { stranger } = await strangerBesideStopped(stage);
+    expect(stranger).toContain("thief got: \n");
+    expect(await server.until({ event: "refused" })).toMatchObject({ reason: "no-pid", pid: 0 });
+    note("defended", "no-pid");
+    note("honest", "nobody can be served there");
   });
 });

@@ -19,7 +19,7 @@ import { attack } from "./table.ts";
 const image = imageWith(["trusted", "steal", "puppet"]);
 
 describe("docker exec", () => {
-  const note = attack(8, "docker exec, or code run inside, connects");
+  const note = attack("8");
 
   async function connectInside({ stage }: Target) {
     const victim = await honest(stage, image);
@@ -54,7 +54,7 @@ describe("docker exec", () => {
       event: "refused",
       reason: "once",
     },
-  ])("gets nothing: $reason$title", async ({ relax, event, reason }) => {
+  ])("gets nothing$title: $reason", async ({ relax, event, reason }) => {
     await using stage = newStage();
     const target = await ours(stage, { relax });
     const { victim, output } = await connectInside(target);
@@ -80,7 +80,7 @@ describe("docker exec", () => {
 });
 
 describe("a debugger that makes the first process connect again", () => {
-  const note = attack(9, "ptrace makes pid 1 connect again");
+  const note = attack("9");
 
   /** The debugger has left before anybody judges the connection, and comes back for the answer. */
   async function hitAndRun(target: Target, decided?: Defended) {

@@ -15,39 +15,53 @@ import type { Stage } from "../stage.ts";
 import { compile } from "./arena.ts";
 
 type Mint = (container: string) => Promise<string>;
+type Options = {
+  mint?: Mint;
+  /** A program that runs the part that accepts, with its arguments. */
+  under?: string[];
+  /** How it finds the peer's container: the id in its cgroup, or the one that has its pid. */
+  find?: "cgroup" | "State.Pid";
+  /** What else it looks at, before it judges. */
+  look?: (pid: number) => Promise<unknown>;
+};
 
 export class Naive {
   /** Of the process that accepts. */
   readonly acceptor: number;
   /** Its log, in lines of text, as it would be read by `grep`. */
   log = "";
+  /** Those that were accepted: they are answered one after the other. */
+  readonly accepted: number[] = [];
   /** Those that were judged, and found to be the service. */
   readonly granted: number[] = [];
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #match: JsonObject;
   readonly #mint: Mint;
+  readonly #find: string;
+  readonly #look: (pid: number) => Promise<unknown>;
   #queue = Promise.resolve();
 
-  private constructor(child: ChildProcessWithoutNullStreams, match: JsonObject, mint: Mint) {
+  private constructor(child: ChildProcessWithoutNullStreams, match: JsonObject, options: Options) {
     this.acceptor = child.pid ?? 0;
     this.#child = child;
     this.#match = match;
-    this.#mint = mint;
+    this.#mint = options.mint ?? (async () => "naive");
+    this.#find = options.find ?? "cgroup";
+    this.#look = options.look ?? (async () => {});
   }
 
-  static async start(
-    stage: Stage,
-    match: JsonObject,
-    mint: Mint = async () => "naive",
-  ): Promise<Naive> {
+  static async start(stage: Stage, match: JsonObject, options: Options = {}): Promise<Naive> {
+    const { under = [], ...rest } = options;
     const socket = join(stage.directory, "run/authproxy.sock");
-    const child = spawn(compile("naive"), [socket], { stdio: "pipe" });
+    const [program = "", ...words] = [...under, compile("naive"), socket];
+    const child = spawn(program, words, { stdio: "pipe" });
     child.stdin.on("error", () => {}); // it was ended
     stage.defer(() => child.kill("SIGKILL"));
-    const server = new Naive(child, match, mint);
+    const server = new Naive(child, match, rest);
     const ready = Promise.withResolvers<void>();
     createInterface(child.stdout).on("line", (line) => {
       const [verb, socket = "", pid, uid] = line.split(" ");
+      if (verb === "peer") server.accepted.push(Number(pid));
       if (verb === "peer") server.#enqueue(socket, Number(pid), Number(uid));
       else ready.resolve();
     });
@@ -66,23 +80,41 @@ export class Naive {
   }
 
   async #answer(pid: number, uid: number): Promise<object> {
-    const id = /[0-9a-f]{64}/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[0] ?? "";
-    const engine = await getContainerRuntimeClient();
-    const container = await engine.container.getById(id).inspect();
-    const status = readFileSync(`/proc/${pid}/status`, "utf8");
-    const process = {
-      // What the kernel adds when a running program's file was replaced.
-      exe: readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ""),
-      ppid: Number(readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[3]),
-      euid: Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]),
-    };
+    await this.#look(pid);
+    const container = await (this.#find === "cgroup" ? byCgroup(pid) : byPid(pid));
+    const process = pid > 0 ? readProcess(pid) : { exe: "" };
     const document = JSON.parse(JSON.stringify({ peer: { uid }, process, container }));
     const granted = mismatches(this.#match, document).length === 0;
     this.log += `${granted ? "granted" : "refused"} pid=${pid} exe=${process.exe}\n`;
     if (!granted) return { error: "refused" };
     this.granted.push(pid);
-    return { token: await this.#mint(id) };
+    return { token: await this.#mint(container.Id) };
   }
+}
+
+async function byCgroup(pid: number) {
+  const id = /[0-9a-f]{64}/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[0] ?? "";
+  const engine = await getContainerRuntimeClient();
+  return await engine.container.getById(id).inspect();
+}
+
+async function byPid(pid: number) {
+  const { container } = await getContainerRuntimeClient();
+  for (const { Id } of await container.dockerode.listContainers({ all: true })) {
+    const found = await container.getById(Id).inspect();
+    if (found.State.Pid === pid) return found;
+  }
+  throw new Error(`no container has the pid ${pid}`);
+}
+
+function readProcess(pid: number) {
+  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+  return {
+    // What the kernel adds when a running program's file was replaced.
+    exe: readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, ""),
+    ppid: Number(readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[3]),
+    euid: Number(/^Uid:\t\d+\t(\d+)/m.exec(status)?.[1]),
+  };
 }
 
 /** A Vault that answers when the test says so. */

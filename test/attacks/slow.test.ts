@@ -34,13 +34,13 @@ async function noTokenOf(container: Container): Promise<void> {
 }
 
 describe("a peer that dies between decision and answer, while its child reads", () => {
-  const note = attack(5, "the peer dies between decision and send, a child reads");
+  const note = attack("5");
   const wanted = { image, command: ["/app/orphan", SOCKET] };
 
   test("gets the token from a naive server", async () => {
     await using stage = newStage();
     const slow = new SlowMint();
-    const server = await Naive.start(stage, app.match, slow.mint);
+    const server = await Naive.start(stage, app.match, slow);
     const thief = await run(stage, wanted);
     await slow.asked;
     process.kill(server.granted[0] ?? 0, "SIGKILL");
@@ -80,16 +80,18 @@ describe("a peer that dies between decision and answer, while its child reads", 
 });
 
 describe("a container that is killed while Vault is slow", () => {
-  const note = attack(31, "Vault stalls while the peer is killed");
+  const note = attack("31", "not separable: /proc, the pidfd and the socket each show the exit");
   const wanted = { image, command: ["/app/trusted", SOCKET] };
 
   test("leaves a living token that nobody has, with a naive server", async () => {
     await using stage = newStage();
     const slow = new SlowMint();
-    await Naive.start(stage, app.match, async (container) => {
-      await slow.mint();
-      const minted = await client(bao).write("auth/token/create/app", { meta: { container } });
-      return minted.auth.client_token;
+    await Naive.start(stage, app.match, {
+      mint: async (container) => {
+        await slow.mint();
+        const minted = await client(bao).write("auth/token/create/app", { meta: { container } });
+        return minted.auth.client_token;
+      },
     });
     const victim = await run(stage, wanted);
     await slow.asked;
@@ -118,7 +120,7 @@ describe("a container that is killed while Vault is slow", () => {
 });
 
 describe("company that arrives while Vault is slow", () => {
-  const note = attack(39, "company or another program arrives while Vault is slow");
+  const note = attack("39");
   const wanted = { image, command: ["/app/trusted", SOCKET] };
   const join = (victim: Container) =>
     execFileSync("docker", ["exec", "--detach", victim.id, "/app/trusted"]);
@@ -128,7 +130,7 @@ describe("company that arrives while Vault is slow", () => {
   test("is there when a naive server sends the token", async () => {
     await using stage = newStage();
     const slow = new SlowMint();
-    await Naive.start(stage, app.match, slow.mint);
+    await Naive.start(stage, app.match, slow);
     const victim = await run(stage, wanted);
     await slow.asked;
     join(victim);
@@ -153,13 +155,27 @@ describe("company that arrives while Vault is slow", () => {
     note("defended", "alone (company)");
   });
 
+  test("has the token beside it where alone is relaxed, and the audit says so", async () => {
+    await using stage = newStage();
+    const { server, gate } = await behindGate(stage, { relax: ["alone"] }, note);
+    const held = gate.hold();
+    const victim = await run(stage, wanted);
+    await held;
+    join(victim);
+    await until("it has company", joined(victim));
+    gate.release();
+    expect(await victim.says("trusted: end")).toContain(TOKEN);
+    await server.until({ event: "granted", container: victim.id });
+    note("minus one", "without alone: falls (company); changed has no switch");
+  });
+
   const match: JsonObject = { ...app.match, process: { exe: "/app/become" } };
   const becoming = { image, command: ["/app/become", SOCKET, "/app/steal"] };
 
   test("is another program in the same process, and gets the token from a naive server", async () => {
     await using stage = newStage();
     const slow = new SlowMint();
-    await Naive.start(stage, match, slow.mint);
+    await Naive.start(stage, match, slow);
     const thief = await run(stage, becoming);
     await slow.asked;
     await becomeThief(thief);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/types.ts";
 import { Gate } from "../gate.ts";
-import { app, bao, tokensOf, until, vaultAt } from "../stage.ts";
+import { app, bao, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
 import {
   decision,
   decisions,
@@ -16,10 +16,13 @@ import {
   pidOf,
   run,
   SOCKET,
+  startThief,
   type Target,
   TOKEN,
+  USER,
   unaccepted,
   type Wanted,
+  without,
 } from "./arena.ts";
 import { Naive, SlowMint } from "./naive.ts";
 import { attack } from "./table.ts";
@@ -47,7 +50,7 @@ async function becoming(target: Target, program: string, wanted: Partial<Wanted>
 }
 
 describe("a deputy that speaks before it is accepted", () => {
-  const note = attack(20, "a web request forged to the socket: bytes queued before accept");
+  const note = attack("20");
 
   async function speak(target: Target) {
     const thief = await unaccepted(target, async () => {
@@ -76,15 +79,22 @@ describe("a deputy that speaks before it is accepted", () => {
     note("defended", "spoke");
     await honest(stage, image, note);
   });
+
+  test("gets the token where the kernel counts no byte: nothing else sees it", async () => {
+    await using stage = newStage();
+    const thief = await speak(await ours(stage, { under: without("queued") }));
+    expect(thief.output).toContain(TOKEN);
+    note("minus one", "without SIOCINQ: falls");
+  });
 });
 
 describe("a deputy that speaks while Vault is slow", () => {
-  const note = attack(37, "a client that speaks after accept");
+  const note = attack("37");
 
   test("gets the token from a naive server", async () => {
     await using stage = newStage();
     const slow = new SlowMint();
-    await Naive.start(stage, app.match, slow.mint);
+    await Naive.start(stage, app.match, slow);
     const thief = await run(stage, { image, command: ["/app/speak", "late", SOCKET] });
     await slow.asked;
     process.kill(await pidOf(thief), "SIGUSR1");
@@ -94,11 +104,11 @@ describe("a deputy that speaks while Vault is slow", () => {
     note("naive", "falls");
   });
 
-  test("gets nothing, and what was minted is revoked: spoke", async () => {
-    await using stage = newStage();
+  /** It speaks while its token is being minted by our server. */
+  async function speakLate(stage: Stage, under: string[]) {
     const gate = await Gate.before(bao.address);
     stage.defer(() => gate.shut());
-    const { server } = await ours(stage, { vault: vaultAt(gate.address) });
+    const { server } = await ours(stage, { vault: vaultAt(gate.address), under });
     await honest(stage, image, note);
     const held = gate.hold();
     const thief = await run(stage, { image, command: ["/app/speak", "late", SOCKET] });
@@ -106,7 +116,21 @@ describe("a deputy that speaks while Vault is slow", () => {
     process.kill(await pidOf(thief), "SIGUSR1");
     await thief.says("spoken");
     gate.release();
-    expect(await thief.says("thief: end")).not.toContain(TOKEN);
+    await thief.says("thief: end");
+    return { server, thief };
+  }
+
+  test("gets the token where the kernel counts no byte: nothing else sees it", async () => {
+    await using stage = newStage();
+    const { thief } = await speakLate(stage, without("queued"));
+    expect(thief.output).toContain(TOKEN);
+    note("minus one", "without SIOCINQ: falls");
+  });
+
+  test("gets nothing, and what was minted is revoked: spoke", async () => {
+    await using stage = newStage();
+    const { server, thief } = await speakLate(stage, []);
+    expect(thief.output).not.toContain(TOKEN);
     await until("it was refused", () => decisions(server, thief).some((d) => d.reason === "spoke"));
     await server.until({ event: "revoked", container: thief.id });
     expect(await tokensOf(thief.id)).toEqual([]);
@@ -115,7 +139,7 @@ describe("a deputy that speaks while Vault is slow", () => {
 });
 
 describe("a program that connects, leaves the socket to its child, and becomes the trusted one", () => {
-  const note = attack(3, "connect, a child keeps the socket, exec the trusted binary");
+  const note = attack("3");
   const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
 
   test("gets the token from a naive server", async () => {
@@ -150,7 +174,7 @@ describe("a program that connects, leaves the socket to its child, and becomes t
 });
 
 describe("a program that connects as another user and becomes a set-user-ID one", () => {
-  const note = attack(6, "set-user-ID exec after connect");
+  const note = attack("6");
   const program = "/app/set-user-id";
   const user = 1002;
 
@@ -198,12 +222,12 @@ describe("a program that connects as another user and becomes a set-user-ID one"
   });
 });
 
-describe("a program mounted over the trusted one, in namespaces of its own", () => {
-  const note = attack(7, "exe forged: a bind mount in a user and a mount namespace");
+describe("a first process that mounts a program over the trusted one, in its own namespaces", () => {
+  const note = attack("38");
   const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
   const wanted = {
     image,
-    command: ["/app/overmount", "/app/steal", TRUSTED, SOCKET],
+    command: ["/app/overmount", "user", "/app/steal", TRUSTED, SOCKET],
     host: { SecurityOpt: ["seccomp=unconfined"] },
   };
 
@@ -228,7 +252,65 @@ describe("a program mounted over the trusted one, in namespaces of its own", () 
       reason: "user-namespace",
       exe: TRUSTED,
     });
-    note(relax.length ? "minus one" : "defended", "user-namespace");
+    const which = "without init, alone, once: stopped by user-namespace";
+    note(relax.length ? "minus one" : "defended", relax.length ? which : "user-namespace");
     await honest(stage, image, note);
+  });
+});
+
+describe.each([
+  {
+    number: "7" as const,
+    where: "a user and a mount namespace",
+    how: "user",
+    reason: "user-namespace",
+    host: {},
+    exec: ["--user", `${USER}:${USER}`],
+  },
+  {
+    number: "7b" as const,
+    where: "a mount namespace alone",
+    how: "mount",
+    reason: "namespace",
+    host: { CapAdd: ["SYS_ADMIN"] },
+    exec: ["--user", "0"],
+  },
+])("docker exec that mounts a program over the trusted one, in $where", (row) => {
+  const note = attack(row.number);
+  const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
+  const SecurityOpt = ["seccomp=unconfined", "apparmor=unconfined"];
+
+  async function mountInside({ stage }: Target) {
+    const command = [TRUSTED, SOCKET];
+    const victim = await run(stage, { image, command, host: { ...row.host, SecurityOpt } });
+    expect(await victim.says("trusted: end")).toContain(TOKEN);
+    const words = ["/app/overmount", row.how, "/app/steal", TRUSTED, SOCKET];
+    const thief = startThief(stage, "docker", "exec", ...row.exec, victim.id, ...words);
+    return { victim, output: await thief.ended };
+  }
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    const { output } = await mountInside(await naive(stage, match));
+    expect(output).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test.each([
+    { relax: [], title: "" },
+    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
+  ])(`gets nothing: ${row.reason}$title`, async ({ relax }) => {
+    await using stage = newStage();
+    const target = await ours(stage, { match, relax });
+    const { victim, output } = await mountInside(target);
+    expect(output).not.toContain(TOKEN);
+    expect(await decision(target.server, victim, 2)).toMatchObject({
+      event: "refused",
+      reason: row.reason,
+      exe: TRUSTED,
+    });
+    const which = relax.length ? `without init, alone, once: stopped by ${row.reason}` : row.reason;
+    note(relax.length ? "minus one" : "defended", which);
+    note("honest", "served");
   });
 });

@@ -1,23 +1,102 @@
 // Question: which attack met which end? Input: what each test saw, once it has seen it.
-// Output:   after each test file, its rows: number, attack, naive, minus one, defended, honest.
+// Output:   after each test file, its rows: number, attack, naive, minus one, defended, honest;
+//           with ATTACKS=write also in docs/attacks.md, in the place of the rows with these numbers.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll } from "vitest";
+
+/** Every attack of this folder. */
+export const attacks = {
+  "1": "pid reuse: the connector exits, its child keeps the socket",
+  "2": "the engine still reports a dead first process, its number is used again",
+  "3": "connect, a child keeps the socket, exec the trusted binary",
+  "4": "as 3, by the first process alone: the socket is sent to another container",
+  "5": "the peer dies between decision and send, a child reads",
+  "6": "set-user-ID exec after connect",
+  "7": "exe forged by docker exec: a bind mount in a user and a mount namespace",
+  "7b": "exe forged by docker exec: a bind mount in a mount namespace alone (CAP_SYS_ADMIN)",
+  "8": "docker exec, or code run inside, connects",
+  "9": "ptrace makes pid 1 connect again",
+  "10": "pidfd_getfd by docker exec takes the socket that waits",
+  "11": "the token is read from memory or environment, when the application runs",
+  "11b": "the token is read from memory, while the client has it",
+  "12": "SIGUSR1 opens Node's inspector",
+  "13": "program overwritten in the writable layer, container restarted",
+  "14": "an image's own LABEL",
+  "14b": "the labels that Compose writes into images it builds",
+  "14c": "an image committed from a running container, with its labels",
+  "15": "a tag moved to another image; a host name; a container name",
+  "16": "a host process joins the victim's cgroups",
+  "16b": "a host process was delegated a cgroup with the victim's name",
+  "16c": "a container with CAP_SYS_ADMIN joins the victim's cgroups",
+  "18": "root in a container replaces the socket, its directory mounted writable",
+  "18b": "a user in a container replaces the socket, its directory writable by others",
+  "20": "a web request forged to the socket: bytes queued before accept",
+  "22": "a flood of connections from one container",
+  "23": "no descriptor is left: the loop that accepts",
+  "24": "server in its own pid namespace: pid 0 is the State.Pid of a stopped container",
+  "25": "comm = `x) R 1 1\\nUid:\\t0`",
+  "25b": "a file named `trusted (deleted)`",
+  "26": "newlines and escapes in names and labels",
+  "31": "Vault stalls while the peer is killed",
+  "33": "-e NODE_OPTIONS=--import=data:… under the pinned image, Path and Args",
+  "33b": "a mount over the program under the pinned image, Path and Args",
+  "34": "program overwritten on a VOLUME, container with a read-only root restarted",
+  "34b": "a script on a volume, named in the shell form of CMD, overwritten, restarted",
+  "34c": "a script on a volume, named in a URL, overwritten, restarted",
+  "34d": "a script that a symbolic link of the image puts on a volume, overwritten, restarted",
+  "35": "a host user of the same uid takes the socket that waits",
+  "35b": "docker exec attaches, patches the client, detaches, leaves",
+  "36": "SIGUSR1 before the script's first line",
+  "37": "a client that speaks after accept",
+  "38": "pid 1 unshares user and mount namespace, mounts over the trusted program, execs it",
+  "39": "company or another program arrives while Vault is slow",
+  "40": "`A/../../x_FILE=vault:…` writes outside the directory",
+  "42": "reading /proc/PID/cmdline waits for the peer's memory lock",
+  "43": "a seccomp supervisor in another container makes the trusted program's sockets",
+  "44": "another working directory, in memory shared with another container, under all pins of 33",
+  "45": "a container that shares the pid namespace takes the socket that waits",
+  "46": "the wall clock is stepped",
+  "47": "a health check given at docker run patches the client, under all pins of 33",
+};
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
 const arms: Arm[] = ["naive", "minus one", "defended", "honest"];
-const rows: string[] = [];
+const rows = new Map<string, string>();
+export const document = join(import.meta.dirname, "../../docs/attacks.md");
 
-afterAll(() => console.log(rows.join("\n")));
+afterAll(() => {
+  console.log([...rows.values()].join("\n"));
+  if (process.env.ATTACKS === "write") writeDown();
+});
+
+/** The rows of the document, by their number. */
+export function rowsOf(text: string): Map<string, string> {
+  const lines = text.split("\n").filter((line) => /^\| \d/.test(line));
+  return new Map(lines.map((line) => [line.split(" ")[1] ?? "", line]));
+}
+
+function writeDown(): void {
+  const text = readFileSync(document, "utf8");
+  const all = [...rowsOf(text), ...rows].filter(([number]) => number in attacks);
+  const order = new Intl.Collator("en", { numeric: true });
+  const sorted = [...new Map(all)].sort(([a], [b]) => order.compare(a, b));
+  const kept = text.split("\n").filter((line) => !/^\| \d/.test(line));
+  const at = kept.findIndex((line) => line.startsWith("|---")) + 1;
+  writeFileSync(document, kept.toSpliced(at, 0, ...sorted.map(([, row]) => row)).join("\n"));
+}
 
 /** Writes one result of an attack down. */
 export type Note = (arm: Arm, result: string) => void;
 
-/** A row of the table, and what a test calls when it knows an arm's end. */
-export function attack(number: number | string, what: string): Note {
+/** A row of the table, and what a test calls when it knows an arm's end. `notSeparable`: why no arm
+ * shows the defence by taking it away. */
+export function attack(number: keyof typeof attacks, notSeparable = "not run"): Note {
   const found = new Map<Arm, Set<string>>(arms.map((arm) => [arm, new Set()]));
   afterAll(() => {
-    const none = (arm: Arm) => (arm === "minus one" ? "no arm" : "not run");
+    const none = (arm: Arm) => (arm === "minus one" ? notSeparable : "not run");
     const cells = arms.map((arm) => [...(found.get(arm) ?? [])].join("; ") || none(arm));
-    rows.push(`| ${[number, what, ...cells].join(" | ")} |`);
+    rows.set(number, `| ${[number, attacks[number], ...cells].join(" | ")} |`);
   });
   return (arm, result) => found.get(arm)?.add(result);
 }
