@@ -1,12 +1,12 @@
 #!/bin/sh
 # Question: has this machine all that `npm test` and `npm run demo` need?
-# Usage:    prepare.sh [tests]     (tests: also what only the tests need)
+# Usage:    prepare.sh [tests|hardening]     (also what only the tests, or `npm run harden`, need)
 # Inputs:   AUTHPROXY_CACHE (a folder), AUTHPROXY_NO_INSTALL=1 (install and start nothing),
 #           DOCKER_HOST, CC. Runs on any Node, before node_modules exists.
 # Promise:  either everything is in place at exit 0, or one line says what is missing and what to
 #           do. Run again, it does only what is still to do. Downloads are checked by hash and moved
 #           into place whole. Besides the cache folder, node_modules and dist nothing is changed; as
-#           root on Debian or Ubuntu a missing Docker engine, C compiler or strace is installed by
+#           root on Debian or Ubuntu a missing Docker engine, C compiler or strace (for hardening also clang and valgrind) is installed by
 #           apt-get, and it says so.
 # Order:    what can only fail (platform, engine) before what takes long.
 set -eu
@@ -269,7 +269,26 @@ check_platform
 prepare_engine
 prepare_npm_packages
 prepare_helper
-if [ "${1:-}" = tests ]; then prepare_strace; fi
+# For the slow tools that look for faults in the helper.
+prepare_hardening() {
+  echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' >"$scratch/fuzz.c"
+  if command -v gcc >/dev/null && command -v clang-tidy >/dev/null &&
+    command -v valgrind >/dev/null &&
+    clang -fsanitize=fuzzer,address -o "$scratch/fuzz" "$scratch/fuzz.c" 2>/dev/null; then
+    return
+  fi
+  if may_install && has_apt; then
+    say "hardening: installing gcc, clang, clang-tidy, libFuzzer, valgrind by apt-get"
+    apt_install gcc libc6-dev clang clang-tidy libclang-rt-dev valgrind
+  else
+    die "hardening: install gcc, clang with libFuzzer, clang-tidy and valgrind"
+  fi
+}
+
+case ${1:-} in
+tests) prepare_strace ;;
+hardening) prepare_hardening ;;
+esac
 prepare_client
 prepare_openbao
 say "ready: Docker $engine_version, Node ${node_version#v}, $client"
