@@ -1,0 +1,120 @@
+// Question: does the server read what other engines and kernels show as it must? Input:
+// test/fixtures/engines: what /proc, the cgroup file system and the engine said there about a
+// container that asks, captured by `npm run test:lab`. Each is laid out as files again, and mounted
+// in a mount namespace of its own, where the server's own code reads it: nothing of it is replaced.
+import { execFileSync } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { judge } from "../server/checks.ts";
+import { choose } from "../server/policy.ts";
+import { containerIn } from "../server/process.ts";
+import type { Facts, Peer, Process, Service } from "../server/types.ts";
+import type { Capture } from "./lab/capture.ts";
+
+const folder = join(import.meta.dirname, "fixtures/engines");
+const source = join(import.meta.dirname, "../server/process.ts");
+const scratch = mkdtempSync(join(tmpdir(), "authproxy-fixtures-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const captures = readdirSync(folder).map((name) => {
+  const capture: Capture = JSON.parse(readFileSync(join(folder, name), "utf8"));
+  return { name: name.replace(".json", ""), ...capture };
+});
+
+/** Why a capture's peer gets nothing; the others are served. */
+const REFUSED: Record<string, string> = {
+  "docker-20.10-userns": "user-namespace",
+};
+
+const service: Service = {
+  match: { container: { Config: { Labels: { app: "app" } } } },
+  token: { create: "auth/token/create/app" },
+};
+
+/** Podman's containers of a user: the name of no cgroup is believed, and here there is none. */
+const [nameless, named] = [true, false].map((wanted) =>
+  captures.filter(({ name }) => name.endsWith("rootless") === wanted),
+);
+
+test.each(nameless ?? [])("$name: its cgroup names no container", (capture) => {
+  expect(capture.files.cgroup).not.toContain(capture.container.Id);
+  expect(() => readLaidOut(capture)).toThrow("no-container");
+});
+
+describe.each(named ?? [])("$name:", (capture) => {
+  const { pid, container, files, bootMs, userNamespace: user_namespace } = capture;
+  const lines = (files.cgroup ?? "").trimEnd().split("\n");
+
+  test("the cgroup names the container that the engine knows", () => {
+    expect(containerIn(lines).id).toBe(container.Id);
+  });
+
+  test("another container's name in a further line is refused", () => {
+    const forged = [...lines, `99:more:/docker/${"0".repeat(64)}`];
+    expect(() => containerIn(forged)).toThrow("no-container");
+  });
+
+  test("the process is the container's first, alone, and judged as it was there", () => {
+    const seen = readLaidOut(capture);
+    expect(seen).toMatchObject({ init: true, alone: true, tracer: 0, exe: "/app/ask" });
+    expect(seen.pids).toEqual([pid, 1]);
+    const [uid = -1] = seen.uids;
+    const [gid = -1] = seen.gids;
+    const peer: Peer = { id: "1", pid, uid, gid, groups: [], label: "" };
+    const identity = { peer, process: seen, container };
+    const imageLabels = capture.imageLabels ?? {};
+    expect(choose(identity, { app: service })).toEqual(["app", service]);
+    const facts: Facts = {
+      ...identity,
+      init: seen,
+      imageLabels,
+      first: true,
+      user_namespace,
+      bootMs,
+    };
+    const reason = REFUSED[capture.name];
+    if (reason) expect(() => judge(facts, service)).toThrow(reason);
+    else expect(judge(facts, service)).toEqual([]);
+  });
+});
+
+/** What server/process.ts reads where /proc and /sys/fs/cgroup are the captured ones. */
+function readLaidOut({
+  name,
+  pid,
+  files,
+  links,
+  cgroups,
+  unified,
+}: (typeof captures)[number]): Process {
+  const root = join(scratch, name);
+  const place = (path: string) => {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    return join(root, path);
+  };
+  for (const [file, text] of Object.entries({ environ: "", ...files }))
+    writeFileSync(place(`proc/${pid}/${file}`), text);
+  for (const [link, target] of Object.entries(links))
+    symlinkSync(target, place(`proc/${pid}/${link}`));
+  for (const [path, text] of Object.entries(cgroups))
+    writeFileSync(place(`cgroup/${path}/cgroup.procs`), text);
+  if (unified) writeFileSync(place("cgroup/cgroup.controllers"), "");
+  const mounts = `mount --bind "${root}/cgroup" /sys/fs/cgroup; mount --bind "${root}/proc" /proc`;
+  const program = `import { readProcess } from ${JSON.stringify(source)};
+    console.log(JSON.stringify(readProcess(${pid})))`;
+  const node = [process.execPath, "--input-type=module", "--eval", program];
+  const words = ["--mount", "--propagation", "private", "sh", "-ec", `${mounts}; exec "$@"`, "sh"];
+  return JSON.parse(
+    execFileSync("unshare", [...words, ...node], { encoding: "utf8", stdio: "pipe" }),
+  );
+}

@@ -1,0 +1,347 @@
+// Question: does the server decide the same on other engines and kernels?
+// Each test is one engine on one kernel, with the real server and a real Vault; scene.ts says what
+// happens there. One policy serves all: it pins the image by its digest, as `Config.Image`.
+import { execFile, execFileSync } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, expect, test } from "vitest";
+import { provision, startOpenBao } from "../../tools/openbao.ts";
+import { compile } from "../programs.ts";
+import { Api } from "./api.ts";
+import {
+  type Engine,
+  removeBridge,
+  removeCgroups,
+  startDocker,
+  startDockerIn,
+  startDockerUnderSystemd,
+  startPodman,
+  startRootlessPodman,
+} from "./engine.ts";
+import { fetchTree } from "./fetch.ts";
+import { runGuest } from "./guest.ts";
+import type { Guest, Results } from "./inside.ts";
+import { matrix, notRun, ran } from "./matrix.ts";
+import { startRegistry } from "./registry.ts";
+import { COMPANY, type Findings, play, type Scene, untilSaid } from "./scene.ts";
+import { CONTAINER_LABEL } from "./selinux.ts";
+
+const fixtures = join(import.meta.dirname, "../fixtures/engines");
+const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
+const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
+const REMAPPED = 165_536;
+
+const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
+const layer = join(directory, "layer.tar");
+makeLayer();
+const registry = await startRegistry(readFileSync(layer));
+const bao = await startOpenBao();
+const ids = await provision(bao, { services: { app: { password: "of the lab" } } });
+
+afterAll(async () => {
+  registry.server.closeAllConnections();
+  registry.server.close();
+  await bao.stop();
+  removeBridge();
+  rmSync(directory, { recursive: true, force: true });
+  console.log(matrix());
+});
+
+/** The lab's image: two static programs, the same bytes on every machine with the same compiler. */
+function makeLayer(): void {
+  mkdirSync(join(directory, "image/app"), { recursive: true });
+  for (const name of ["ask", "nested"]) {
+    const program = compile(name, join(import.meta.dirname, "programs"));
+    execFileSync("cp", [program, join(directory, "image/app")]);
+  }
+  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
+  // For an engine in a container, whose /usr is a tree's.
+  for (const name of ["bin", "sbin", "lib", "lib64"])
+    symlinkSync(`usr/${name}`, join(directory, "image", name));
+  execFileSync("tar", ["--create", ...same, "-C", join(directory, "image"), "-f", layer, "."]);
+}
+
+function sceneOn(engine: string, caFile = bao.caFile): Scene {
+  const { roleId: role_id, secretId: secret_id } = ids;
+  const login = { path: "auth/approle/login", body: { role_id, secret_id } };
+  const vault = { address: bao.address, ca_file: caFile, login };
+  return { engine, reference: registry.reference, vault, actors: COMPANY };
+}
+
+type Place = {
+  name: string;
+  /** It fails where it cannot run; others say why in the closing table. */
+  must?: boolean;
+  /** Where the capture of its first actor is kept. */
+  fixture?: string;
+  visit(): Promise<Visited>;
+};
+/** `judge` fails where more than the actors' ends is expected, `extra` is what it rests on. */
+type Visited = { findings: Findings; extra?: string[]; judge?: () => void };
+
+/** The scene on an engine that is started for it. */
+async function on(start: Promise<Engine>, changes: Partial<Scene> = {}): Promise<Findings> {
+  const engine = await had(start);
+  try {
+    return await play({ ...sceneOn(engine.socket), ...changes });
+  } finally {
+    await engine.stop();
+  }
+}
+
+/** What the mirror has not, or does not start here, is not the server's fault. */
+class NotHad extends Error {}
+
+async function had<T>(what: Promise<T>): Promise<T> {
+  return await what.catch((error: Error) => {
+    throw new NotHad(error.message, { cause: error });
+  });
+}
+
+const docker20 = () => had(fetchTree("bookworm", ["docker.io", ...KERNEL]));
+const docker26 = () => had(fetchTree("trixie", ["docker.io", ...KERNEL]));
+const docker28 = () => had(fetchTree("sid", ["docker.io"]));
+const podman = () => had(fetchTree("bookworm", ["podman", "runc", "uidmap", "util-linux"]));
+const qemu = () => had(fetchTree("trixie", QEMU));
+
+const places: Place[] = [
+  {
+    name: "Docker, this machine's own",
+    must: true,
+    visit: async () => ({ findings: await play(sceneOn("/var/run/docker.sock")) }),
+  },
+  {
+    name: "Docker 20.10",
+    must: true,
+    fixture: "docker-20.10",
+    visit: async () => ({ findings: await on(startDocker(await docker20())) }),
+  },
+  {
+    name: "Podman 4.3, as root",
+    must: true,
+    fixture: "podman-4.3",
+    visit: async () => {
+      const tree = await podman();
+      return { findings: await on(startPodman(tree, `127.0.0.1:${registry.port}`)) };
+    },
+  },
+  { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
+  { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
+  {
+    name: "guest: a kernel without SO_PEERPIDFD",
+    must: true,
+    fixture: "docker-20.10-v2",
+    visit: withoutPidfd,
+  },
+  {
+    name: "Docker 26",
+    fixture: "docker-26",
+    visit: async () => ({ findings: await on(startDocker(await docker26())) }),
+  },
+  {
+    name: "Docker 28",
+    fixture: "docker-28",
+    visit: async () => ({ findings: await on(startDocker(await docker28())) }),
+  },
+  {
+    name: "Docker 28, containerd's image store",
+    fixture: "docker-28-containerd",
+    visit: async () => {
+      const features = { "containerd-snapshotter": true };
+      return { findings: await on(startDocker(await docker28(), { features })) };
+    },
+  },
+  {
+    name: "a cgroup parent",
+    fixture: "docker-20.10-parent",
+    visit: async () => {
+      const settings = { "cgroup-parent": "/authproxy-lab/below" };
+      const findings = await on(startDocker(await docker20(), settings));
+      await removeCgroups("authproxy-lab");
+      return { findings };
+    },
+  },
+  { name: "the systemd cgroup driver", fixture: "docker-26-systemd", visit: underSystemd },
+  { name: "Docker in Docker", visit: dockerInDocker },
+  { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
+];
+
+async function withSelinux(): Promise<Visited> {
+  const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });
+  const [service, stranger] = COMPANY;
+  if (!service || !stranger) throw new Error("COMPANY has these");
+  const scene: Scene = {
+    ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"),
+    label: CONTAINER_LABEL,
+    actors: [
+      { ...service, host: level("c1,c2") },
+      stranger,
+      { name: "the same in another context", expect: "no-match", host: level("c3,c4") },
+      {
+        name: "the same, unconfined",
+        expect: "no-match",
+        host: { SecurityOpt: ["label=disable"] },
+      },
+    ],
+  };
+  const guest = { lacks: lacks(), scene };
+  const wanted = { tree: await docker26(), qemu: await qemu(), layer, ca: bao.ca, guest };
+  const { findings } = await runGuest({ ...wanted, selinux: true });
+  const others = findings.outcomes.slice(2).map(({ line }) => line);
+  const judge = () => {
+    expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
+    for (const { detail } of others)
+      expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
+  };
+  return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
+}
+
+async function withoutPidfd(): Promise<Visited> {
+  const first = sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem");
+  const scene = { ...first, allowNoPidfd: true };
+  const guest = { lacks: lacks(), first, scene };
+  const wanted = { tree: await docker20(), qemu: await qemu(), layer, ca: bao.ca, guest };
+  const { refusal, findings } = await runGuest(wanted);
+  const judge = () => {
+    expect(refusal).toMatch(/^1: authproxy: error: this kernel has no SO_PEERPIDFD/);
+    expect(findings.ready.pidfd).toBe(false);
+    // What was decided without it says so, in each line.
+    for (const { line } of findings.outcomes) expect(line.pidfd).toBe(false);
+  };
+  return { findings, judge, extra: [`without allow_no_pidfd, exit ${refusal}`] };
+}
+
+/** A user may arrange its own cgroups, so their names are not believed: here there is none at all. */
+async function rootless(): Promise<Visited> {
+  const start = startRootlessPodman(await podman(), `127.0.0.1:${registry.port}`);
+  const actors = [{ name: "its container", expect: "no-container" }];
+  return { findings: await on(start, { actors }) };
+}
+
+function lacks() {
+  const vaultPort = Number(new URL(bao.address).port);
+  return { layer: "/lab/layer.tar", registryPort: registry.port, vaultPort };
+}
+
+/** The outer container is of the service; what runs on an engine inside it is not. */
+async function dockerInDocker(): Promise<Visited> {
+  const tree = await docker26();
+  const outer = await had(startDocker(tree));
+  try {
+    const within = await had(startDockerIn(outer, tree, registry.reference));
+    try {
+      const actors = [{ name: "a container in a container", expect: "namespace", within }];
+      const findings = await play({ ...sceneOn(outer.socket), actors });
+      const cgroup = findings.captured.files.cgroup ?? "";
+      const judge = () => expect(cgroup.match(/[0-9a-f]{64}/)?.[0]).toBe(within.id);
+      return {
+        findings,
+        judge,
+        extra: [`judged as of the outer container ${within.id.slice(0, 12)}`],
+      };
+    } finally {
+      await within.stop();
+    }
+  } finally {
+    await outer.stop();
+  }
+}
+
+/** The server, too, runs where the engine's pids are the ones that it sees. */
+async function underSystemd(): Promise<Visited> {
+  const engine = await had(startDockerUnderSystemd(await docker26()));
+  const file = join(directory, "systemd.json");
+  const guest: Guest = { scene: sceneOn(engine.socket) };
+  writeFileSync(file, JSON.stringify(guest), { mode: 0o600 });
+  const inside = join("/host", import.meta.dirname, "inside.ts");
+  const [program = "", ...words] = [...engine.enter, `/host${process.execPath}`, inside, file];
+  try {
+    const { stdout } = await promisify(execFile)(program, words, { maxBuffer: 1 << 24 });
+    const { findings }: Results = JSON.parse(stdout);
+    return { findings };
+  } finally {
+    await engine.stop();
+  }
+}
+
+/** Its peers are refused: their user namespace is not the server's, and its map tells nothing. */
+async function withMappedUsers(): Promise<Visited> {
+  const range = `daemon:${REMAPPED}:65536`;
+  const before = `mkdir /run/sub; echo ${range} >/run/sub/ids
+    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`;
+  const settings = { "userns-remap": "daemon" };
+  const engine = await had(startDocker(await docker20(), settings, before));
+  try {
+    const actors = COMPANY.map((actor) =>
+      actor.expect === "no-match" ? actor : { ...actor, expect: "user-namespace" },
+    );
+    const uid = REMAPPED + 1001;
+    const findings = await play({ ...sceneOn(engine.socket), uid, actors });
+    const { outer, inner } = await nestedNamespaces(engine.socket);
+    const judge = () => {
+      expect(inner.map).toBe(outer.map);
+      expect(inner.user).not.toBe(outer.user);
+    };
+    const seen = `uid_map "${outer.map}" in ${outer.user}, "${inner.map}" in ${inner.user} below it`;
+    return { findings, judge, extra: [seen] };
+  } finally {
+    await engine.stop();
+  }
+}
+
+/** A container's first process, and one in a user namespace that it has made, as the host sees them. */
+async function nestedNamespaces(engine: string) {
+  const api = new Api(engine);
+  await api.pull(registry.reference);
+  const HostConfig = { SecurityOpt: ["seccomp=unconfined"], NetworkMode: "none" };
+  const wanted = { Image: registry.reference, Cmd: ["/app/nested"], User: "0:0", HostConfig };
+  const { Id, State } = await api.run(wanted);
+  try {
+    await untilSaid(api, Id, /nested/);
+    const child = readFileSync(`/proc/${State.Pid}/task/${State.Pid}/children`, "utf8");
+    return { outer: mapOf(State.Pid), inner: mapOf(Number(child)) };
+  } finally {
+    await api.remove(Id);
+  }
+}
+
+function mapOf(pid: number) {
+  const map = readFileSync(`/proc/${pid}/uid_map`, "utf8").trim().replace(/ +/g, " ");
+  return { user: readlinkSync(`/proc/${pid}/ns/user`), map };
+}
+
+test.concurrent.for(places)("$name", async ({ name, must, fixture, visit }, { expect, skip }) => {
+  const startedMs = performance.now();
+  let visited: Visited;
+  try {
+    visited = await visit();
+  } catch (error) {
+    notRun(name, error as Error, startedMs);
+    if (must || !(error instanceof NotHad)) throw error;
+    return skip(error.message);
+  }
+  const { findings, extra = [], judge } = visited;
+  ran(name, findings, extra, startedMs);
+  const { captured, outcomes } = findings;
+  const wanted = outcomes.map(({ actor, expected }) => [
+    actor,
+    expected,
+    expected === "granted" ? "a token" : "refused",
+  ]);
+  expect(outcomes.map(({ actor, seen, told }) => [actor, seen, told])).toEqual(wanted);
+  judge?.();
+  if (fixture && process.env.AUTHPROXY_CAPTURE) {
+    mkdirSync(fixtures, { recursive: true });
+    writeFileSync(join(fixtures, `${fixture}.json`), `${JSON.stringify(captured, null, 2)}\n`);
+  }
+});

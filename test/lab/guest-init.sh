@@ -1,0 +1,33 @@
+#!/bin/busybox sh
+# Question: how does a guest become a machine with Docker, on which the lab's scenes are played?
+# It is pid 1. The kernel's messages and ours go to the first serial line, results to the second.
+# Input: /lab (guest.ts makes it), with policy.bin where the kernel shall have SELinux's labels.
+export PATH=/usr/bin:/usr/sbin:/lab/bin HOME=/root
+die() { echo "guest: $*"; tail -n 5 /tmp/dockerd.log; poweroff -f; }
+
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+mkdir -p /dev/pts /dev/shm /run /tmp /root
+mount -t devpts none /dev/pts
+for directory in /run /tmp /dev/shm /var/lib; do mount -t tmpfs none "$directory"; done
+mount -t cgroup2 none /sys/fs/cgroup
+chmod 1777 /tmp
+options=
+if [ -e /lab/policy.bin ]; then
+  mount -t selinuxfs none /sys/fs/selinux || die "this kernel runs without SELinux"
+  dd if=/lab/policy.bin of=/sys/fs/selinux/load bs=16M 2>/dev/null || die "the policy does not load"
+  options=--selinux-enabled
+fi
+ip link set lo up
+ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up || die "no network to the host"
+
+{
+  dockerd $options --iptables=false --ip6tables=false --bridge=none --userland-proxy=false \
+    --exec-opt native.cgroupdriver=cgroupfs >/tmp/dockerd.log 2>&1
+  die "dockerd ended"
+} &
+until [ -S /var/run/docker.sock ]; do sleep 0.2; done
+/lab/bin/node /lab/authproxy/test/lab/inside.ts /lab/guest.json >/dev/ttyS1 || die "the scenes failed"
+sync
+poweroff -f

@@ -1,0 +1,181 @@
+// Question: how does a kernel of another version, or with another security module, run here?
+// Input:    a tree with a kernel, a Docker engine and busybox; a tree with qemu; what to play.
+// Output:   the results of inside.ts, from a guest whose root file system is the tree.
+// Promise:  needs no KVM: a machine that is itself a guest often has one that hangs. The guest
+//           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
+import { execFile } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { inTree } from "./engine.ts";
+import type { Tree } from "./fetch.ts";
+import type { Guest, Results } from "./inside.ts";
+import { lxcContexts, policy } from "./selinux.ts";
+
+const run = promisify(execFile);
+const project = join(import.meta.dirname, "../..");
+const DEADLINE_MS = 240_000;
+const ATTEMPTS = 2;
+const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
+const DISK_SPARE = 64; // MB
+const POLICY_VERSION = "33"; // what Linux 5.18 and later read
+const FIRST_INIT = `#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs none /dev
+for module in /modules/*; do /bin/busybox insmod "$module"; done
+/bin/busybox mount -t ext4 -o rw /dev/vda /root
+exec /bin/busybox switch_root /root /lab/init
+`;
+
+export type Wanted = {
+  tree: Tree;
+  qemu: Tree;
+  /** The lab's image. */
+  layer: string;
+  /** The certificate of Vault's authority: /lab/vault-ca.pem in the guest. */
+  ca: string;
+  guest: Guest;
+  selinux?: boolean;
+};
+
+export async function runGuest(wanted: Wanted): Promise<Results> {
+  const directory = mkdtempSync(join(tmpdir(), "authproxy-guest-"));
+  try {
+    await makeDisk(directory, wanted);
+    await makeInitramfs(directory, wanted);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await boot(directory, wanted);
+      } catch (error) {
+        if (attempt === ATTEMPTS) throw error;
+      }
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** The tree, by hard links, and /lab with the project's files. */
+async function makeDisk(
+  directory: string,
+  { tree, qemu, layer, ca, guest, selinux }: Wanted,
+): Promise<void> {
+  const root = join(directory, "root");
+  await run("cp", ["--archive", "--link", tree.path, root]);
+  for (const name of ["boot", "usr/lib/modules", "usr/share"])
+    rmSync(join(root, name), { recursive: true, force: true });
+  for (const name of [
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "root",
+    "lab/bin",
+    "etc/selinux/lab/contexts",
+  ])
+    mkdirSync(join(root, name), { recursive: true });
+  const lab = join(root, "lab");
+  const copy = (name: string) =>
+    cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
+  for (const name of ["server", "keeper", "config", "dist/peercred"]) copy(name);
+  for (const name of ["package.json", "test/lab"]) copy(name);
+  copyFileSync(layer, join(lab, "layer.tar"));
+  writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));
+  writeFileSync(join(lab, "vault-ca.pem"), ca);
+  copyFileSync(join(import.meta.dirname, "guest-init.sh"), join(lab, "init"));
+  chmodSync(join(lab, "init"), 0o755);
+  copyFileSync(process.execPath, join(lab, "bin/node"));
+  for (const name of ["ip", "mount", "mkdir", "chmod", "sleep", "dd", "tail", "sync", "poweroff"])
+    symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
+  for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
+  writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  if (selinux) {
+    writeFileSync(join(directory, "policy.cil"), policy());
+    const compiled = join(lab, "policy.bin");
+    await inTree(qemu, [
+      "secilc",
+      "-c",
+      POLICY_VERSION,
+      "-o",
+      compiled,
+      "-f",
+      "/dev/null",
+      `${directory}/policy.cil`,
+    ]);
+    writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=lab\n");
+    writeFileSync(join(root, "etc/selinux/lab/contexts/lxc_contexts"), lxcContexts);
+  }
+  const { stdout } = await run("du", ["--summarize", "--block-size=1M", root]);
+  const size = `${Math.ceil(Number.parseInt(stdout, 10) * 1.1) + DISK_SPARE}M`;
+  const disk = join(directory, "disk");
+  await inTree(qemu, ["mkfs.ext4", "-q", "-O", "^has_journal", "-d", root, disk, size]);
+}
+
+/** What finds the disk: busybox, and the modules that the kernel has not built in. */
+async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void> {
+  const root = join(directory, "initramfs");
+  for (const name of ["bin", "dev", "root", "modules"])
+    mkdirSync(join(root, name), { recursive: true });
+  const busybox = join(tree.path, "usr/bin/busybox");
+  copyFileSync(busybox, join(root, "bin/busybox"));
+  writeFileSync(join(root, "init"), FIRST_INIT, { mode: 0o755 });
+  const modules = join(tree.path, "usr/lib/modules");
+  const files = readdirSync(modules, { recursive: true, encoding: "utf8" });
+  const unpacked = new Set<string>();
+  /** After those it depends on, as its own .modinfo section names them. */
+  const add = async (name: string): Promise<void> => {
+    const file = files.find(
+      (path) => basename(path).replace(/\.ko(\.xz)?$/, "") === name && /\.ko/.test(path),
+    );
+    if (!file || unpacked.has(name)) return; // built in
+    unpacked.add(name);
+    const unpack = file.endsWith(".xz") ? "xzcat" : "cat";
+    const { stdout: bytes } = await run(busybox, [unpack, join(modules, file)], {
+      encoding: "buffer",
+      maxBuffer: 1 << 26,
+    });
+    const needs = /\0depends=([^\0]*)\0/.exec(bytes.toString("latin1"))?.[1] ?? "";
+    for (const other of needs.split(",").filter(Boolean)) await add(other.replaceAll("-", "_"));
+    const order = String(readdirSync(join(root, "modules")).length).padStart(2, "0");
+    writeFileSync(join(root, "modules", `${order}-${name}.ko`), bytes);
+  };
+  for (const name of MODULES) await add(name);
+  const archive = `cd "${root}" && "${busybox}" find . | "${busybox}" cpio -o -H newc >"${directory}/initramfs.cpio"`;
+  await run("sh", ["-ec", archive]);
+}
+
+async function boot(directory: string, { tree, qemu, selinux }: Wanted): Promise<Results> {
+  const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
+  const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
+  const console = join(directory, "console");
+  const results = join(directory, "results");
+  const words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1"];
+  words.push("-m", "2500", "-display", "none", "-monitor", "none", "-no-reboot");
+  words.push("-kernel", join(tree.path, "boot", kernel ?? ""));
+  words.push("-initrd", join(directory, "initramfs.cpio"));
+  words.push("-drive", `file=${directory}/disk,if=virtio,format=raw,snapshot=on`);
+  words.push("-nic", "user,model=virtio-net-pci");
+  words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
+  // The guest has no source of randomness but the emulated processor's.
+  const append = `console=ttyS0 quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
+  words.push("-append", append);
+  try {
+    await inTree(qemu, ["nice", ...words], DEADLINE_MS);
+    return JSON.parse(readFileSync(results, "utf8"));
+  } catch (error) {
+    const lines = readFileSync(console, "utf8").trimEnd().split("\n").slice(-12).join("\n");
+    throw new Error(`the guest brought no result (${(error as Error).message}):\n${lines}`);
+  }
+}

@@ -1,0 +1,41 @@
+// Question: what happens inside a guest, or a pid namespace? Usage: inside.ts FILE, of a Guest as
+// JSON. Output: its results, one line of JSON. A guest has the real Vault of its host: a relay
+// carries the TLS connection there, so that its address, and the certificate, are the same on both.
+import { readFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { startRegistry } from "./registry.ts";
+import { type Findings, play, refusesToStart, type Scene } from "./scene.ts";
+
+const HOST = "10.0.2.2"; // where qemu's user network has the host's loopback
+
+export type Guest = {
+  /** What a machine of its own does not have. */
+  lacks?: { layer: string; registryPort: number; vaultPort: number };
+  /** The server must refuse to start with this one. */
+  first?: Scene;
+  scene: Scene;
+};
+export type Results = { refusal?: string; findings: Findings };
+
+async function provide({ layer, registryPort, vaultPort }: NonNullable<Guest["lacks"]>) {
+  await startRegistry(readFileSync(layer), registryPort);
+  createServer((local) => {
+    const remote = connect(vaultPort, HOST);
+    local.pipe(remote).pipe(local);
+    for (const one of [local, remote])
+      one.on("error", () => {
+        local.destroy();
+        remote.destroy();
+      });
+  }).listen(vaultPort, "127.0.0.1");
+}
+
+if (import.meta.main) {
+  const guest: Guest = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8"));
+  if (guest.lacks) await provide(guest.lacks);
+  const refusal = guest.first && (await refusesToStart(guest.first));
+  const findings = await play(guest.scene);
+  const results: Results = { ...(refusal && { refusal }), findings };
+  await new Promise((written) => process.stdout.write(`${JSON.stringify(results)}\n`, written));
+  process.exit(0); // the registry and the relay still listen
+}

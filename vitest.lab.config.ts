@@ -1,0 +1,14 @@
+// Question: how does `npm run test:lab` run? Other kernels and engines (test/lab), which `npm test`
+// leaves out: they are downloaded at the first run, and emulated ones are slow.
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/lab/*.lab.ts"],
+    pool: "forks",
+    // Two guests and an engine: each guest is one thread, and an engine mostly waits.
+    maxConcurrency: 3,
+    testTimeout: 600_000,
+    hookTimeout: 60_000,
+  },
+});
