@@ -202,7 +202,8 @@ describe("what `check` says of a service", () => {
     ...more,
   });
   const pinned = (more: JsonObject = {}): JsonObject => ({ container: { Image: digest, ...more } });
-  const five = { Path: "/app", Args: [], Mounts: [], Config: { Env: ["A=b"] } };
+  const Config = { Env: ["A=b"], WorkingDir: "/", Healthcheck: null };
+  const whole = { Path: "/app", Args: [], Mounts: [], Config };
 
   function adviceOn(services: Record<string, Service>, host: Host = {}): Advice {
     const all = advise({ vault: {}, services } as unknown as Config, host);
@@ -235,7 +236,7 @@ describe("what `check` says of a service", () => {
       "an image",
       pinned(),
       "whoever may start containers here can be this service by this image with other Path, Args, " +
-        "Config.Env and Mounts",
+        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck",
     ],
     [
       "a label and an image's name, which is no digest",
@@ -246,12 +247,13 @@ describe("what `check` says of a service", () => {
       "a name with a digest, and a script's interpreter",
       { container: { Path: "/usr/bin/python3.12", Config: { Image: `app@${digest}` } } },
       "whoever may start containers here can be this service by this image with other Args, " +
-        'Config.Env and Mounts; a script, run by "/usr/bin/python3.12", is authenticated only by ' +
-        "Image, Path, Args, Config.Env and Mounts together",
+        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck; a script, run by " +
+        '"/usr/bin/python3.12", is authenticated only by ' +
+        "Image, Path, Args, Env, Mounts, WorkingDir and Healthcheck together",
     ],
     [
       "an image and all that makes it run other code",
-      pinned(five),
+      pinned(whole),
       "only this image with this command, environment and mounts can be this service",
     ],
   ])("says who can be it by %s", (_, match, who) => {
@@ -259,7 +261,7 @@ describe("what `check` says of a service", () => {
   });
 
   test("says that relaxations let others in beside an image that is pinned whole", () => {
-    expect(adviceOn({ a: service(pinned(five), ["readonly"]) }).who).toMatch(
+    expect(adviceOn({ a: service(pinned(whole), ["readonly"]) }).who).toMatch(
       /^only this image .* can be this service, and what its relaxations let in$/,
     );
   });
@@ -398,8 +400,19 @@ describe("what `check` says of a service", () => {
     );
   });
 
+  test("warns of a client that others of its uid can rob, and of root's, which cannot be told", () => {
+    const warned = (uid: number, process?: JsonObject) =>
+      adviceOn({
+        a: service(labelled({ app: "a" }, { peer: { uid }, ...(process && { process }) })),
+      }).warnings.map((warning) => warning.split(" ")[0]);
+    expect(warned(1)).toEqual(["process.dumpable"]);
+    expect(warned(1, { dumpable: false })).toEqual([]);
+    expect(warned(0)).toEqual(["uid"]);
+  });
+
   test("names those with whom it shares a uid, and nobody else", () => {
-    const of = (uid: number, app: string) => service(labelled({ app }, { peer: { uid } }));
+    const process = { dumpable: false };
+    const of = (uid: number, app: string) => service(labelled({ app }, { peer: { uid }, process }));
     const { warnings } = adviceOn({ a: of(1, "a"), b: of(1, "b"), c: of(2, "c"), d: of(1, "d") });
     expect(warnings).toEqual([expect.stringContaining("its uid is that of b and d too")]);
   });

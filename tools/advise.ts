@@ -58,7 +58,10 @@ const forgers: [RegExp, Rank, string][] = [
 
 const ENV = "container.Config.Env";
 const HIDDEN = "(values are shown to nobody)";
-const script = ["container.Path", "container.Args", ENV, "container.Mounts"];
+const script = [
+  ...["container.Path", "container.Args", ENV, "container.Mounts"],
+  ...["container.Config.WorkingDir", "container.Config.Healthcheck"],
+];
 const interpreter =
   /^(node(js)?|deno|bun|python[\d.]*|ruby|perl|php|java|dotnet|lua|(b|d|)a?sh|busybox)$/;
 /** Where the document has a list, a list is no any-of. */
@@ -131,7 +134,7 @@ function whoCanBe(selectors: Selector[], relax: string[]): string {
   );
   if (!program) return who;
   const by = `a script, run by ${shown(program.wanted)}, is authenticated only by`;
-  return `${who}; ${by} Image, Path, Args, Config.Env and Mounts together`;
+  return `${who}; ${by} Image, Path, Args, Env, Mounts, WorkingDir and Healthcheck together`;
 }
 
 /** A digest: a name alone can be given to another image. */
@@ -152,6 +155,12 @@ function warningsOf(selectors: Selector[], { match, relax = [] }: Service, host:
   if (wants("peer.uid").includes(0))
     warnings.push(
       "uid 0: root in a container reads what an undumpable client hides; give it a user",
+    );
+  else if (!wants("process.dumpable").includes(false))
+    warnings.push(
+      "process.dumpable is not pinned: a user of the host with the same uid, or a container that " +
+        "shares its pids, can take the token from the client; make the client's node " +
+        'execute-only (chmod 0711), and match "process": { "dumpable": false }',
     );
   if (wants("peer.pid").length + wants("process.ppid").length > 0)
     warnings.push("a pid is another at each start: this holds by chance");

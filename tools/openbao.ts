@@ -247,10 +247,11 @@ function servicePolicy(service: string): string {
 }
 
 function serverPolicy(mints: string[]): string {
-  const accessors = ["auth/token/renew-accessor", "auth/token/revoke-accessor"];
-  return [...mints, ...accessors, "auth/token/renew-self"]
-    .map((path) => rule(path, "update"))
-    .join("");
+  // To look an accessor up is for tokens that are wrapped.
+  const accessors = ["renew-accessor", "revoke-accessor", "lookup-accessor", "renew-self"];
+  const updates = [...mints, ...accessors.map((call) => `auth/token/${call}`)];
+  const rules = updates.map((path) => rule(path, "update"));
+  return [...rules, rule("auth/token/lookup-self", "read")].join("");
 }
 
 function rule(path: string, capability: "read" | "update"): string {

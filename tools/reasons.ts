@@ -119,9 +119,15 @@ const reasons: Record<string, Reason> = {
       "policy update that path; 400 or 404, does the token role exist.",
   },
   "wrong-role": {
-    happened: "the token role makes tokens that are no orphans, or that have the server's rights",
+    happened:
+      "the token role makes tokens that are no orphans, are a batch's, or have the server's rights",
     advice:
-      "Write the role with orphan=true and allowed_policies=<the service's own policies only>.",
+      "Write the role with orphan=true, token_type=service and allowed_policies=<the service's " +
+      "own policies only>.",
+  },
+  "no-token": {
+    happened: "there is no token where the service's ready one should lie",
+    advice: 'Write it there, under the key that "read" names after the #.',
   },
   changed: {
     happened: "the process changed while Vault was answering",

@@ -16,10 +16,12 @@ const foreign = /^(com\.docker\.|io\.podman\.)/; // Compose's and the engines' o
 const anonymous = /^[0-9a-f]{64}$/; // the name of a volume that was given none
 
 export function suggest(facts: Facts, imageEnv: string[]): Suggestion {
-  const { peer, container } = facts;
+  const { peer, process, container } = facts;
   const notes: string[] = [];
   const Labels = labelsOf(facts);
-  const Config: JsonObject = { WorkingDir: container.Config.WorkingDir };
+  // Set at the start, the one moves a relative path, the other runs what it likes beside the client.
+  const { WorkingDir, Healthcheck = null } = container.Config as unknown as JsonObject;
+  const Config: JsonObject = { WorkingDir: WorkingDir ?? "", Healthcheck };
   if (Object.keys(Labels).length > 0) Config.Labels = Labels;
   const Image = imageOf(container);
   if (!Image) Config.Image = startedBy(container);
@@ -29,6 +31,7 @@ export function suggest(facts: Facts, imageEnv: string[]): Suggestion {
   const { Path, Args } = container;
   const match: JsonObject = {
     peer: { uid: peer.uid },
+    ...(process.dumpable ? {} : { process: { dumpable: false } }),
     container: { ...(Image ? { Image } : {}), Path, Args, Config, ...(Mounts ? { Mounts } : {}) },
   };
   if (peer.label)

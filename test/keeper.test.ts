@@ -1,0 +1,537 @@
+// The keeper, by the server that it belongs to: what tokens there can be, how it logs in, and what
+// becomes of a token when its process, the server or Vault ends.
+import { execFileSync, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { JsonObject } from "../server/types.ts";
+import { client } from "../tools/openbao.ts";
+import { Gate } from "./gate.ts";
+import { compile } from "./programs.ts";
+import {
+  type AuditLine,
+  app,
+  bao,
+  type Container,
+  isGone,
+  lookUp,
+  password,
+  Server,
+  Stage,
+  tokensOf,
+  until,
+  vaultAt,
+} from "./stage.ts";
+
+const REFUSED = 77;
+const STARTED = `started with a password of ${password.length} characters`;
+const root = client(bao);
+
+/** A token role of the service's policy, that the server may use. */
+async function role(stage: Stage, changes: JsonObject): Promise<string> {
+  const name = `role-${randomUUID()}`;
+  const usual = { allowed_policies: ["app"], orphan: true, renewable: true };
+  await root.write(`auth/token/roles/${name}`, { ...usual, ...changes });
+  return await allow(stage, `auth/token/create/${name}`, "update");
+}
+
+/** Lets the server use a path, from its next login on. */
+async function allow(stage: Stage, path: string, ...capabilities: string[]): Promise<string> {
+  const name = `may-${randomUUID()}`;
+  await root.addPolicy({
+    name,
+    policy: `path "${path}" { capabilities = ${JSON.stringify(capabilities)} }`,
+  });
+  const { data } = await root.read("auth/approle/role/authproxy");
+  const set = (token_policies: string[]) =>
+    root.write("auth/approle/role/authproxy", { token_policies });
+  await set([...data.token_policies, name]);
+  stage.defer(() => set(data.token_policies));
+  return path;
+}
+
+function granted(server: Server, container: Container): Promise<AuditLine> {
+  return server.until({ event: "granted", container: container.id });
+}
+
+function stateOf(stage: Stage): string[] {
+  return readdirSync(join(stage.directory, "state"));
+}
+
+/** Says the token that its container was given, and lives on. */
+const teller = {
+  environment: { DB_PASSWORD_FILE: "", VAULT_TOKEN: "vault:login" },
+  command: [
+    "node",
+    "-e",
+    "console.log('token: ' + process.env.VAULT_TOKEN); setInterval(() => {}, 1e9)",
+  ],
+};
+
+describe("a token", () => {
+  test("that is wrapped reaches its container, and is revoked by its accessor", async () => {
+    await using stage = new Stage();
+    const token = { ...app.token, wrap_ttl: "60s" };
+    const server = await stage.server({ services: { app: { ...app, token } } });
+    const container = await stage.container();
+    await container.says(STARTED);
+    const { accessor } = await granted(server, container);
+    expect(await lookUp(accessor)).toMatchObject({ orphan: true, path: "auth/token/create/app" });
+    await container.kill();
+    await server.until({ event: "revoked", accessor: accessor ?? "" });
+    expect(await lookUp(accessor)).toBeUndefined();
+  });
+
+  test("that is wrapped is looked at all the same: of a wrong role it is revoked", async () => {
+    await using stage = new Stage();
+    const create = await role(stage, { orphan: false });
+    const server = await stage.server({
+      services: { app: { ...app, token: { create, wrap_ttl: "60s" } } },
+    });
+    const container = await stage.container();
+    expect(await container.ended).toBe(REFUSED);
+    const line = await server.until({ event: "refused", container: container.id });
+    expect(line).toMatchObject({ reason: "wrong-role", detail: { create, orphan: false } });
+    await until("it is revoked", async () => (await tokensOf(container.id)).length === 0);
+  });
+
+  test.each([
+    { version: "2", path: "secret/data/ready", write: { data: { token: "ready-token" } } },
+    { version: "1", path: "kv1/ready", write: { token: "ready-token" } },
+  ])("kept in KV version $version is given to each container, and stays", async (kept) => {
+    await using stage = new Stage();
+    if (kept.version === "1") {
+      await root.mount({ mount_point: "kv1", type: "kv", options: { version: "1" } });
+      stage.defer(() => root.unmount({ mount_point: "kv1" }));
+    }
+    await root.write(kept.path, kept.write);
+    await allow(stage, kept.path, "read");
+    const services = { app: { ...app, token: { read: `${kept.path}#token` } } };
+    const server = await stage.server({ services });
+    for (const _ of ["one", "another"]) {
+      const container = await stage.container(teller);
+      await container.says("token: ready-token");
+      expect(await granted(server, container)).toMatchObject({ shared: true });
+      await container.kill();
+    }
+    expect(server.stdout).not.toContain("ready-token");
+    expect(server.find({ event: "revoked" })).toBeUndefined();
+    await until("no lease is left", () => stateOf(stage).length === 0);
+  });
+
+  test("that is not where it should be kept: no-token", async () => {
+    await using stage = new Stage();
+    const read = "secret/data/app#token";
+    await allow(stage, "secret/data/app", "read");
+    const server = await stage.server({ services: { app: { ...app, token: { read } } } });
+    const container = await stage.container();
+    expect(await container.ended).toBe(REFUSED);
+    const line = await server.until({ event: "refused", container: container.id });
+    expect(line).toMatchObject({ reason: "no-token", detail: { read } });
+  });
+
+  test("of a batch, which cannot be revoked: wrong-role", async () => {
+    await using stage = new Stage();
+    const create = await role(stage, { token_type: "batch", renewable: false });
+    const server = await stage.server({ services: { app: { ...app, token: { create } } } });
+    const container = await stage.container();
+    expect(await container.ended).toBe(REFUSED);
+    const line = await server.until({ event: "refused", container: container.id });
+    expect(line).toMatchObject({ reason: "wrong-role", detail: { create, type: "batch" } });
+  });
+
+  test("of a short life is renewed as long as its process lives", async () => {
+    await using stage = new Stage();
+    const create = await role(stage, { token_period: "2s" });
+    const server = await stage.server({ services: { app: { ...app, token: { create } } } });
+    const container = await stage.container();
+    const { accessor } = await granted(server, container);
+    const { issue_time } = (await lookUp(accessor)) ?? {};
+    const bornMs = Date.parse(String(issue_time));
+    await until("three lives have passed", () => Date.now() > bornMs + 6000);
+    expect(await lookUp(accessor)).toBeDefined();
+    await container.kill();
+    await server.until({ event: "revoked", accessor: accessor ?? "" });
+  });
+
+  test.each([
+    { what: "cannot be renewed", changes: { renewable: false, token_explicit_max_ttl: "3s" } },
+    { what: "has a longest life", changes: { token_explicit_max_ttl: "3s" } },
+    { what: "has few uses", changes: { token_num_uses: 9, token_explicit_max_ttl: "3s" } },
+  ])("that $what serves, and its end costs nothing else", async ({ changes }) => {
+    await using stage = new Stage();
+    const create = await role(stage, changes);
+    const server = await stage.server({ services: { app: { ...app, token: { create } } } });
+    const container = await stage.container();
+    await container.says(STARTED);
+    const { accessor } = await granted(server, container);
+    await until("it has died", async () => (await lookUp(accessor)) === undefined);
+    expect((await container.inspect()).State.Running).toBe(true);
+    await container.kill();
+    await server.until({ event: "revoked", accessor: accessor ?? "" });
+    await until("no lease is left", () => stateOf(stage).length === 0);
+    expect(isGone(server.pid)).toBe(false);
+  });
+
+  test("of another namespace is minted and revoked there", async () => {
+    await using stage = new Stage();
+    await root.write("sys/namespaces/team", {});
+    stage.defer(() => root.delete("sys/namespaces/team"));
+    const team = client({ ...bao });
+    const headers = { "X-Vault-Namespace": "team" };
+    const inTeam = (path: string, json: object) =>
+      team.request({ method: "POST", path: `/${path}`, headers, json });
+    await inTeam("auth/token/roles/app", { orphan: true, renewable: true });
+    await allow(stage, "team/auth/token/*", "update", "sudo");
+    const token = { ...app.token, namespace: "team" };
+    const server = await stage.server({ services: { app: { ...app, token } } });
+    const container = await stage.container(teller);
+    await container.says("token: ");
+    const { accessor } = await granted(server, container);
+    const look = () => inTeam("auth/token/lookup-accessor", { accessor });
+    expect((await look()).data.meta).toMatchObject({ service: "app" });
+    await container.kill();
+    await server.until({ event: "revoked", accessor: accessor ?? "" });
+    await expect(look()).rejects.toThrow();
+  });
+});
+
+describe("the server logs in", () => {
+  async function serves(stage: Stage, login: JsonObject): Promise<Server> {
+    const server = await stage.server({ vault: { ...vaultAt(bao.address), login } });
+    const container = await stage.container();
+    await container.says(STARTED);
+    return server;
+  }
+
+  test("by a password that lies in a file", async () => {
+    await using stage = new Stage();
+    await root.enableAuth({ mount_point: "userpass", type: "userpass" });
+    stage.defer(() => root.disableAuth({ mount_point: "userpass" }));
+    const word = randomUUID();
+    const user = { password: word, token_policies: ["authproxy"], token_no_default_policy: true };
+    await root.write("auth/userpass/users/host", user);
+    const file = join(stage.directory, "password");
+    writeFileSync(file, `${word}\n`, { mode: 0o600 });
+    const server = await serves(stage, {
+      path: "auth/userpass/login/host",
+      body_files: { password: file },
+    });
+    expect(server.stdout + server.stderr).not.toContain(word);
+  });
+
+  test("by a TLS certificate", async () => {
+    await using stage = new Stage();
+    const [certificate, key] = ["client.pem", "client.key"].map((name) =>
+      join(stage.directory, name),
+    );
+    const subject = ["-subj", "/CN=host", "-addext", "extendedKeyUsage=clientAuth", "-days", "1"];
+    const made = [
+      "-x509",
+      "-newkey",
+      "rsa:2048",
+      "-nodes",
+      "-keyout",
+      `${key}`,
+      "-out",
+      `${certificate}`,
+    ];
+    execFileSync("openssl", ["req", ...made, ...subject], { stdio: "pipe" });
+    await root.enableAuth({ mount_point: "cert", type: "cert" });
+    stage.defer(() => root.disableAuth({ mount_point: "cert" }));
+    await root.write("auth/cert/certs/host", {
+      certificate: readFileSync(`${certificate}`, "utf8"),
+      token_policies: ["authproxy"],
+    });
+    await serves(stage, {
+      ...{ path: "auth/cert/login", body: { name: "host" } },
+      ...{ client_cert_file: `${certificate}`, client_key_file: `${key}` },
+    });
+  });
+
+  test("with a ready token in a file, and with the one that takes its place", async () => {
+    await using stage = new Stage();
+    const file = join(stage.directory, "token");
+    const replace = async () => {
+      const wanted = { policies: ["authproxy"], ttl: "1h" };
+      const { auth } = await root.write("auth/token/create-orphan", wanted);
+      writeFileSync(file, auth.client_token, { mode: 0o600 });
+      return auth.client_token;
+    };
+    const first = await replace();
+    const server = await serves(stage, { token_file: file });
+    await replace();
+    await root.tokenRevoke({ token: first });
+    const container = await stage.container();
+    await container.says(STARTED);
+    await granted(server, container);
+  });
+});
+
+describe("a crash of the server", () => {
+  test("costs no running container its token, and gives none a second", async () => {
+    await using stage = new Stage();
+    const create = await role(stage, { token_period: "4s" });
+    const config = stage.configure({ services: { app: { ...app, token: { create } } } });
+    const first = stage.start(config);
+    const container = await stage.container();
+    await container.says(STARTED);
+    const { accessor } = await granted(first, container);
+    await first.end("SIGKILL");
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    const again = await container.exec(
+      ...["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"],
+    );
+    expect(again.exitCode).toBe(REFUSED);
+    const { issue_time } = (await lookUp(accessor)) ?? {};
+    await until("two lives have passed", () => Date.now() > Date.parse(String(issue_time)) + 8000);
+    expect(await lookUp(accessor)).toBeDefined();
+    await container.kill();
+    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await until("no lease is left", () => stateOf(stage).length === 0);
+  });
+
+  test("leaves `once` in force for the first process too", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const first = stage.start(config);
+    const again = ["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"];
+    const onSignal = `process.once("SIGHUP", () => process.execve("/usr/local/bin/node",
+      ${JSON.stringify(again)}, { ...process.env, DB_PASSWORD_FILE: "vault:secret/data/app#password" }))`;
+    const container = await stage.container({
+      command: ["node", "-e", `${onSignal}; setInterval(() => {}, 1e9); console.log("it waits")`],
+    });
+    await container.says("it waits");
+    await granted(first, container);
+    await first.end("SIGKILL");
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    process.kill((await container.inspect()).State.Pid, "SIGHUP");
+    expect(await container.ended).toBe(REFUSED);
+    await second.until({ event: "refused", container: container.id, reason: "once" });
+  });
+
+  test("is made good for a container that ended meanwhile", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const first = stage.start(config);
+    const container = await stage.container();
+    const { accessor } = await granted(first, container);
+    await container.says(STARTED);
+    await first.end("SIGKILL");
+    await container.kill();
+    expect(await lookUp(accessor)).toBeDefined();
+    const second = stage.start(config);
+    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    expect(await lookUp(accessor)).toBeUndefined();
+    await until("no lease is left", () => stateOf(stage).length === 0);
+  });
+
+  test("before a token was sent: it is revoked, and the container may ask again", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const first = stage.start(config);
+    const container = await stage.container();
+    await container.says(STARTED);
+    const { accessor } = await granted(first, container);
+    await first.end("SIGKILL");
+    const [name = ""] = stateOf(stage);
+    const file = join(stage.directory, "state", name);
+    const lease = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...lease, sent: false }));
+    const second = stage.start(config);
+    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await until("it is forgotten", () => stateOf(stage).length === 0);
+  });
+
+  test.each([
+    { what: "cut", change: (text: string) => text.slice(0, 40), trouble: "JSON" },
+    { what: "empty", change: () => "", trouble: "JSON" },
+    {
+      what: "of a newer version",
+      change: (text: string) => text.replace('"version":1', '"version":2'),
+      trouble: "version is 2, not 1",
+    },
+    {
+      what: "of an older version",
+      change: (text: string) => text.replace('"version":1', '"version":0'),
+      trouble: "version is 0, not 1",
+    },
+    {
+      what: "of another shape",
+      change: (text: string) => text.replace('"sent":true', '"sent":1'),
+      trouble: "sent is no boolean",
+    },
+  ])("and a file that is $what: its container is refused, others are served", async (broken) => {
+    await using stage = new Stage();
+    const config = stage.configure({ services: { app: { ...app, relax: ["init", "alone"] } } });
+    const first = stage.start(config);
+    const container = await stage.container();
+    await container.says(STARTED);
+    await first.end("SIGKILL");
+    const [name = ""] = stateOf(stage);
+    const file = join(stage.directory, "state", name);
+    writeFileSync(file, broken.change(readFileSync(file, "utf8")));
+    const second = stage.start(config);
+    expect((await second.until({ event: "set-aside", file: name })).detail).toContain(
+      broken.trouble,
+    );
+    await container.exec(...["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"]);
+    await second.until({ event: "refused", container: container.id, reason: "once" });
+    await (await stage.container()).says(STARTED);
+    await container.kill();
+    await until("it is forgotten", () => !stateOf(stage).includes(name));
+  });
+
+  test.each([
+    { what: "others can write", change: (file: string) => chmodSync(file, 0o620) },
+    { what: "is somebody else's", change: (file: string) => chownSync(file, 65534, 65534) },
+  ])("and a file that $what is not believed", async ({ change }) => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const first = stage.start(config);
+    const container = await stage.container();
+    await container.says(STARTED);
+    await first.end("SIGKILL");
+    const [name = ""] = stateOf(stage);
+    change(join(stage.directory, "state", name));
+    const second = stage.start(config);
+    await second.until({ event: "set-aside", file: name });
+  });
+
+  test("and another boot: what was left is revoked, and nobody is held for it", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const first = stage.start(config);
+    const container = await stage.container();
+    await container.says(STARTED);
+    const { accessor } = await granted(first, container);
+    await first.end("SIGKILL");
+    const [name = ""] = stateOf(stage);
+    const file = join(stage.directory, "state", name);
+    const lease = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...lease, boot: randomUUID() }));
+    const second = stage.start(config);
+    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await until("it is forgotten", () => stateOf(stage).length === 0);
+  });
+});
+
+describe("the state directory", () => {
+  test("is made for the server alone, and holds no secret", async () => {
+    await using stage = new Stage();
+    await stage.server();
+    const container = await stage.container(teller);
+    const [, token = ""] = /token: (\S+)/.exec(await container.says("\n")) ?? [];
+    expect(token).not.toBe("");
+    const directory = join(stage.directory, "state");
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+    const [name = ""] = stateOf(stage);
+    expect(statSync(join(directory, name)).mode & 0o777).toBe(0o600);
+    const text = readFileSync(join(directory, name), "utf8");
+    expect(text).toContain(container.id);
+    expect(text).not.toContain(token);
+  });
+
+  test.each([
+    { what: "others can read", change: (file: string) => chmodSync(file, 0o755) },
+    { what: "is somebody else's", change: (file: string) => chownSync(file, 65534, 65534) },
+  ])("that $what is no place to start in", async ({ change }) => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const directory = join(stage.directory, "state");
+    execFileSync("mkdir", ["-m", "0700", directory]);
+    change(directory);
+    const server = stage.start(config);
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toContain(`${directory}: must be a directory of the server's own user`);
+  });
+
+  test("loses nothing that is not a lease", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    execFileSync("mkdir", ["-m", "0700", join(stage.directory, "state")]);
+    const file = join(stage.directory, "state", "notes.txt");
+    writeFileSync(file, "mine");
+    await stage.start(config).until({ event: "ready" });
+    expect(readFileSync(file, "utf8")).toBe("mine");
+  });
+});
+
+describe("a running server", () => {
+  test("takes a new policy by SIGHUP, and keeps the old one when the new is bad", async () => {
+    await using stage = new Stage();
+    const strangers = { ...app, match: { container: { Config: { Labels: { app: "stranger" } } } } };
+    const config = stage.configure();
+    const server = stage.start(config);
+    await server.until({ event: "ready" });
+    const early = await stage.container({ labels: { app: "stranger" } });
+    expect(await early.ended).toBe(REFUSED);
+    stage.configure({ services: { app, strangers } });
+    process.kill(server.pid, "SIGHUP");
+    expect(await server.until({ event: "reload" })).toMatchObject({
+      services: ["app", "strangers"],
+    });
+    await (await stage.container({ labels: { app: "stranger" } })).says(STARTED);
+    writeFileSync(config, "{}");
+    process.kill(server.pid, "SIGHUP");
+    const failed = await server.until({ event: "reload-failed" });
+    expect(failed.detail).toContain(`${config}: the configuration needs`);
+    await (await stage.container({ labels: { app: "stranger" } })).says(STARTED);
+  });
+
+  test("finishes what is in flight at SIGTERM, and the next one takes its leases up", async () => {
+    await using stage = new Stage();
+    const gate = await Gate.before(bao.address);
+    stage.defer(() => gate.shut());
+    const config = stage.configure({ vault: vaultAt(gate.address) });
+    const first = stage.start(config);
+    await (await stage.container()).says(STARTED);
+    const held = gate.hold();
+    const container = await stage.container();
+    await held;
+    const ended = first.end("SIGTERM");
+    gate.release();
+    const { accessor } = await granted(first, container);
+    expect(await ended).toBe(0);
+    await container.says(STARTED);
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    await container.kill();
+    await second.until({ event: "revoked", accessor: accessor ?? "" });
+  });
+
+  test("is replaced under a stream of starting containers, and none fails", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const socket = join(stage.directory, "run/authproxy.sock");
+    // As systemd does: the socket outlives the server, and each new one inherits it.
+    const forever = 'while :; do LISTEN_FDS=1 sh -c \'LISTEN_PID=$$ exec "$@"\' sh "$@"; done';
+    const main = join(import.meta.dirname, "../server/main.ts");
+    const words = ["-c", forever, "sh", process.execPath, main, "--config", config];
+    const child = spawn(compile("activate"), [socket, "/bin/sh", ...words], { detached: true });
+    stage.defer(() => process.kill(-(child.pid ?? 0), "SIGKILL"));
+    await once(child.stdout, "data"); // it listens
+    chmodSync(socket, 0o666);
+    child.kill("SIGCONT");
+    const servers = new Server(child, socket);
+    const started: Container[] = [];
+    for (let round = 1; round <= 4; round++) {
+      const starting = [1, 2, 3].map(() => stage.container());
+      const isReady = () =>
+        servers.events.filter(({ event }) => event === "ready").length === round;
+      await until("a server is ready", isReady);
+      const [, server = ""] =
+        readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").match(/(\d+) $/) ??
+        [];
+      process.kill(Number(server), "SIGTERM"); // some of the three are served, others wait
+      started.push(...(await Promise.all(starting)));
+    }
+    for (const container of started) await container.says(STARTED);
+    for (const { event, reason } of servers.events)
+      expect([event, reason]).not.toContain("refused");
+  });
+});
