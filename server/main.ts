@@ -22,22 +22,23 @@ import { Refusal, Unavailable } from "./refusal.ts";
 import type { Config, JsonObject, Peer } from "./types.ts";
 
 const AGAIN_MS = 3000; // the last try begins by then; each ends in 7 s
+const host = hostname();
 
-async function serve(config: Config): Promise<void> {
+function serve(config: Config): void {
   let { services } = config;
   let pidfd = false;
   let stopping = false;
   const user_namespace = readlinkSync("/proc/self/ns/user");
   const engine = connectEngine(config.engine);
   const keeper = startKeeper(config);
-  keeper.heard.on("note", note);
-  await once(keeper.heard, "ready"); // it knows who has had a token
+  const tookUp = once(keeper.heard, "ready"); // what an earlier run has left
   const { heard, answer, watch } = listen(config.socket);
   const inFlight = new Set<number>(); // pids of peers
   const waiting = new Set<unknown>(); // containers, of which one peer at a time is tried again
 
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
   async function grant(peer: Peer, known: JsonObject): Promise<void> {
+    await tookUp;
     const process = readProcess(peer.pid);
     known.exe = process.exe;
     const container = await engine.inspect(containerIn(process.cgroup).id);
@@ -55,13 +56,7 @@ async function serve(config: Config): Promise<void> {
     known.relaxed = judge(facts, service);
 
     const name = first ? mark : `${mark}.${randomUUID()}`;
-    const meta = {
-      service: named,
-      container: Id,
-      image: Image,
-      uid: `${peer.uid}`,
-      host: hostname(),
-    };
+    const meta = { service: named, container: Id, image: Image, uid: `${peer.uid}`, host };
     const lease = { name, start, pid: peer.pid, ticks: process.start_ticks, sent: false, meta };
     try {
       // Invariant 6. The keeper writes the lease in its place.
@@ -130,6 +125,7 @@ async function serve(config: Config): Promise<void> {
     heard.once(`exit ${id}`, () => keeper.tell("exited", pid));
   });
   keeper.heard.on("watch", watch);
+  keeper.heard.on("note", note);
 
   process.on("SIGHUP", async () => {
     try {
@@ -154,4 +150,4 @@ const options = { config: { type: "string" }, check: { type: "boolean" } } as co
 const { values } = parseArgs({ options });
 const file = values.config ?? "/etc/authproxy/authproxy.json";
 const config = await loadConfig(file);
-if (!values.check) await serve(config);
+if (!values.check) serve(config);

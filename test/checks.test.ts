@@ -201,6 +201,15 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       ["… over a script in a URL", mounted("/data", true, { Args: ["--import=file:///data/x"] })],
       ["… over a place where programs are looked for", searched("PATH=/bin:/data:/usr/bin")],
       ["… over what Node is told to load", searched("NODE_OPTIONS=--import=/data/x.mjs")],
+      ["… over what the loader is told to load", searched("LD_PRELOAD=/data/x.so")],
+      ["… over what the loader asks for leave", searched("LD_AUDIT=/data/x.so")],
+      ["… over where Lua looks", searched("LUA_PATH_5_4=/data/?.lua")],
+      ["… over where Perl looks", searched("PERL5LIB=/data")],
+      ["… over what Ruby is told", searched("RUBYOPT=-r/data/x")],
+      ["… over what Java is told", searched("CATALINA_OPTS=-javaagent:/data/x.jar")],
+      ["… over what a shell reads first", searched("ENV=/data/profile")],
+      ["… over what bash reads first", searched("BASH_ENV=/data/profile")],
+      ["… over what OpenSSL loads", searched("OPENSSL_CONF=/data/openssl.cnf")],
       ["one whose name begins the same: words are not parsed", mounted("/ap")],
     ],
     [
@@ -209,6 +218,7 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       ["a read-only mount over the script", mounted("/app", false)],
       ["no arguments", mounted("/data", true, { Args: [] })],
       ["a writable mount that the environment calls data", searched("PGDATA=/data")],
+      ["… or a variable says where data lie", searched("DATA_DIR=/data")],
       ["… or a variable names after a search path's", searched("TEXT=PATH=/data")],
       [
         "no working directory: a relative script is looked for below the root, not below ours",

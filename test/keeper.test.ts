@@ -279,7 +279,7 @@ describe("a crash of the server", () => {
     const container = await stage.container();
     await container.says(STARTED);
     const { accessor } = await granted(first, container);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const second = stage.start(config);
     await second.until({ event: "ready" });
     const again = await container.exec(
@@ -306,7 +306,7 @@ describe("a crash of the server", () => {
     });
     await container.says("it waits");
     await granted(first, container);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const second = stage.start(config);
     await second.until({ event: "ready" });
     process.kill((await container.inspect()).State.Pid, "SIGHUP");
@@ -321,7 +321,7 @@ describe("a crash of the server", () => {
     const container = await stage.container();
     const { accessor } = await granted(first, container);
     await container.says(STARTED);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     await container.kill();
     expect(await lookUp(accessor)).toBeDefined();
     const second = stage.start(config);
@@ -337,7 +337,7 @@ describe("a crash of the server", () => {
     const container = await stage.container();
     await container.says(STARTED);
     const { accessor } = await granted(first, container);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const [name = ""] = stateOf(stage);
     const file = join(stage.directory, "state", name);
     const lease = JSON.parse(readFileSync(file, "utf8"));
@@ -371,7 +371,7 @@ describe("a crash of the server", () => {
     const first = stage.start(config);
     const container = await stage.container();
     await container.says(STARTED);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const [name = ""] = stateOf(stage);
     const file = join(stage.directory, "state", name);
     writeFileSync(file, broken.change(readFileSync(file, "utf8")));
@@ -395,7 +395,7 @@ describe("a crash of the server", () => {
     const first = stage.start(config);
     const container = await stage.container();
     await container.says(STARTED);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const [name = ""] = stateOf(stage);
     change(join(stage.directory, "state", name));
     const second = stage.start(config);
@@ -409,7 +409,7 @@ describe("a crash of the server", () => {
     const container = await stage.container();
     await container.says(STARTED);
     const { accessor } = await granted(first, container);
-    await first.end("SIGKILL");
+    await stage.crash(first, container);
     const [name = ""] = stateOf(stage);
     const file = join(stage.directory, "state", name);
     const lease = JSON.parse(readFileSync(file, "utf8"));

@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -314,6 +314,22 @@ export class Stage {
     const server = this.start(this.configure(changes, secretId));
     await server.until({ event: "ready" });
     return server;
+  }
+
+  /** What the state directory says of its tokens. */
+  leases(): JsonObject[] {
+    const directory = join(this.directory, "state");
+    const read = (name: string) => JSON.parse(readFileSync(join(directory, name), "utf8"));
+    const names = readdirSync(directory).filter((name) => !name.endsWith(".new"));
+    return names.map((name) => ({ ...read(name), name }));
+  }
+
+  /** Kills a server that has noted that this container has its token. */
+  async crash(server: Server, container: Container): Promise<void> {
+    const noted = ({ sent, meta }: JsonObject) =>
+      sent === true && (meta as JsonObject).container === container.id;
+    await until("the delivery is noted", () => this.leases().some(noted));
+    await server.end("SIGKILL");
   }
 
   /** As Dockerfile.example says that its image is to be run, label included, unless told otherwise. */

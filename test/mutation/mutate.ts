@@ -15,7 +15,7 @@ const root = join(import.meta.dirname, "../..");
 const equivalent: Record<string, string> = {
   'export function judge(facts: Facts, { match, relax = ["Stryker was here"] }: Service): string[] {':
     "no check has that name",
-  'String(new RegExp(`^${field}:\\t(.*)$`, "m").exec(status)[1])':
+  'const line = (field: string) => new RegExp(`^${field}:\\t(.*)$`, "m").exec(status)[1];':
     "Linux writes every field that is asked for",
   'const [line] = CONTAINER.exec(cgroup.findLast((text) => CONTAINER.test(text)) ?? "Stryker was here!") ?? [];':
     "there is no line only where there is no id",
