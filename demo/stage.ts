@@ -67,6 +67,7 @@ export class Stage {
     chmodSync(this.socketDirectory, 0o755);
     const config = {
       socket: join(this.socketDirectory, "authproxy.sock"),
+      state: join(this.#directory, "state"),
       engine: engine.stdout.trim().replace(/^unix:\/\//, "") || "/var/run/docker.sock",
       vault: {
         address: bao.address,
