@@ -62,7 +62,6 @@ function serve(directory: string, place: VaultConfig): void {
     if (lease.accessor) await vault.tend(lease, exit, secondsLeft);
     else if (!exit.aborted) await once(exit, "abort");
     if (lease.sent) await gone(lease.start.pid, lease.start.ticks);
-    if (kept.get(lease.name)?.lease === lease) kept.delete(lease.name);
     forget(directory, lease);
   }
 
@@ -76,6 +75,7 @@ function serve(directory: string, place: VaultConfig): void {
   heard.on("mint", (name, { lease, source }) => mint(name, lease, source));
   heard.on("end", (name) => {
     const { lease, exit } = kept.get(name) ?? {};
+    kept.delete(name);
     if (lease && !lease.sent) free(directory, lease);
     exit?.abort();
   });

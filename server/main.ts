@@ -71,7 +71,8 @@ function serve(config: Config): void {
       const { wrapped = false, ttl = 0, renewable = false, namespace } = life;
       const vault = { ...config.for_clients, ...(namespace && { namespace }) };
       const line = { service: named, token, wrapped, ttl, renewable, vault };
-      heard.once(`exit ${peer.id}`, () => keeper.tell("end", name)); // invariant 7
+      // Invariant 7. It may be heard in one breath with "answered": that is told first.
+      heard.once(`exit ${peer.id}`, () => setImmediate(() => keeper.tell("end", name)));
       const outcome = await answer("grant", peer.id, line);
       if (outcome !== "sent") throw new Refusal(outcome);
       keeper.tell("sent", name);
