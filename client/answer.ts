@@ -1,6 +1,8 @@
 // What did the server answer? One line of JSON and a newline, then end of file. Pure.
 // Members that are not known here are ignored: clients sit in images for years.
 
+import { isFields } from "./json.ts";
+
 export type VaultPlace = {
   readonly address: string;
   readonly ca: string | undefined;
@@ -26,10 +28,10 @@ export function parseAnswer(text: string): Answer {
   } catch {
     return "malformed";
   }
-  if (!isRecord(answer)) return "malformed";
+  if (!isFields(answer)) return "malformed";
   const { error, service, token, wrapped, vault } = answer;
   if (error === "refused" || error === "unavailable") return error;
-  if (error !== undefined || typeof service !== "string" || !isRecord(vault)) return "malformed";
+  if (error !== undefined || typeof service !== "string" || !isFields(vault)) return "malformed";
   const { address, ca, namespace } = vault;
   // Both go into a request's head.
   if (!isHeaderText(token) || !(namespace === undefined || isHeaderText(namespace))) {
@@ -42,8 +44,4 @@ export function parseAnswer(text: string): Answer {
 
 function isHeaderText(value: unknown): value is string {
   return typeof value === "string" && /^[\x21-\x7e]+$/.test(value);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

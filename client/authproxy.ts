@@ -10,6 +10,8 @@
 import { report } from "./failure.ts";
 import { main } from "./main.ts";
 
+export { getSecrets, getToken } from "./module.ts";
+
 if (import.meta.main) {
   // As process 1 of a container a signal without a handler is ignored.
   process.on("SIGTERM", () => process.exit(128 + 15));

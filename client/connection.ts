@@ -3,7 +3,7 @@
 // their order). The certificate is always verified, whatever the environment says.
 
 import type { TLSSocket } from "node:tls";
-import { codeOf, Failure } from "./failure.ts";
+import { codeOf, EXIT, Failure } from "./failure.ts";
 import { type Response, readResponse } from "./http.ts";
 
 /** Ended before the answer came. `sent`: Vault may have acted on the request. */
@@ -107,13 +107,13 @@ function explain(url: URL, socket: TLSSocket, error: Error): Error {
   // Set only where verification failed, by OpenSSL or by Node's look at the names.
   if (socket.authorizationError) {
     return new Failure(
-      "vault",
+      EXIT.vault,
       `the certificate of ${url.origin} is not trusted: ${code}`,
       "the CA comes from the server: ca_file, or for_clients.ca_file, in its configuration",
     );
   }
   if (/^(EPROTO|ERR_SSL_)/.test(code)) {
-    return new Failure("vault", `${url.origin} and this client agree on no TLS: ${code}`);
+    return new Failure(EXIT.vault, `${url.origin} and this client agree on no TLS: ${code}`);
   }
   return new Error(code);
 }

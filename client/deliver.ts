@@ -1,11 +1,36 @@
-// How does a secret become a file? Written whole or not at all, readable by its owner alone, and
-// only where it can never reach a disk.
+// How does a secret reach the application? As a variable, as a file, as a directory with a file for
+// each key, or all together as one JSON object on standard input. A file is written whole or not at
+// all, readable by whom it is meant for alone, and only where it can never reach a disk.
 
-import { renameSync, rmSync, statfsSync, writeFileSync } from "node:fs";
-import { codeOf, fail } from "./failure.ts";
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
+import type { Wanted } from "./environment.ts";
+import { codeOf, Failure, fail } from "./failure.ts";
+import { type Fields, isFields, textOf } from "./json.ts";
 
 /** statfs(2), f_type: tmpfs and ramfs. */
 const MEMORY = [0x01021994, 0x858458f6];
+/** In every container of Docker and Podman; open to all, so only for what has no name. */
+export const SHARED_MEMORY = "/dev/shm";
+
+export type Place = {
+  readonly files: string;
+  readonly fileMode: number;
+  readonly fileOwner: readonly [uid: number, gid: number] | undefined;
+};
 
 /** Throws unless secrets may be written to the directory: asked before there is a token. */
 export function requireMemory(directory: string): void {
@@ -22,18 +47,73 @@ export function requireMemory(directory: string): void {
   );
 }
 
-/** Gives the file's path. */
-export function writeSecret(directory: string, name: string, value: string): string {
-  const path = `${directory}/${name}`;
-  const unfinished = `${directory}/.${name}.${process.pid}`;
+/** Gives what the variable is to hold: the value, or the path that was written. */
+export function deliver({ name, form }: Wanted, value: unknown, place: Place): string {
+  const path = `${place.files}/${name}`;
   try {
-    // O_EXCL ("wx") follows no symbolic link and opens nobody else's file; what a former process of
-    // this pid left goes first.
-    rmSync(unfinished, { force: true });
-    writeFileSync(unfinished, value, { flag: "wx", mode: 0o400 });
-    renameSync(unfinished, path);
-    return path;
+    if (form === "file") writeFile(path, textOf(value), place);
+    else if (form === "directory" && isFields(value)) writeDirectory(path, value, place);
+    else return textOf(value);
   } catch (error) {
-    return fail("config", `cannot write ${path}: ${codeOf(error)}`);
+    if (error instanceof Failure) throw error;
+    fail("config", `cannot write ${path}: ${codeOf(error)}`);
+  }
+  return path;
+}
+
+function writeFile(path: string, text: string, { fileMode, fileOwner }: Place): void {
+  const unfinished = path.replace(/[^/]*$/, `.$&.${process.pid}`);
+  // O_EXCL ("wx") follows no symbolic link and opens nobody else's file; what a former process of
+  // this pid left goes first.
+  rmSync(unfinished, { force: true });
+  const file = openSync(unfinished, "wx", 0o400);
+  try {
+    if (fileOwner) fchownSync(file, ...fileOwner);
+    fchmodSync(file, fileMode);
+    writeFileSync(file, text);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(unfinished, path);
+}
+
+/** Each file is replaced at once, not the directory: a reader of two may see the change between. */
+function writeDirectory(path: string, fields: Fields, place: Place): void {
+  const bad = Object.keys(fields).find((key) => !/^\w[\w.-]{0,200}$/.test(key));
+  if (bad !== undefined) {
+    fail(
+      "config",
+      `${path}: the key ${bad} makes no file name`,
+      "of letters, digits, _ - and . only",
+    );
+  }
+  if (!lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) {
+    rmSync(path, { force: true });
+    mkdirSync(path);
+  }
+  if (place.fileOwner) chownSync(path, ...place.fileOwner);
+  // Who may read the files may enter it.
+  chmodSync(path, 0o700 | place.fileMode | ((place.fileMode & 0o444) >> 2));
+  for (const [key, value] of Object.entries(fields))
+    writeFile(`${path}/${key}`, textOf(value), place);
+  for (const old of readdirSync(path)) {
+    if (!(old in fields)) rmSync(`${path}/${old}`, { recursive: true });
+  }
+}
+
+/** Makes the text the standard input: a file in memory that has no name. */
+export function putOnStandardInput(text: string): void {
+  const path = `${SHARED_MEMORY}/authproxy.${process.pid}`;
+  try {
+    const writing = openSync(path, "wx", 0o400);
+    // The lowest free descriptor is the next to be given, and execve closes all but 0 to 2.
+    closeSync(0);
+    const reading = openSync(path, "r");
+    rmSync(path);
+    writeFileSync(writing, text);
+    closeSync(writing);
+    if (reading !== 0) fail("config", "standard input is taken");
+  } catch (error) {
+    fail("config", `no memory for standard input at ${path}: ${codeOf(error)}`);
   }
 }

@@ -28,7 +28,7 @@ export async function become(
   return fail("cannotRun", `${program}: cannot be run: ${problem}`);
 }
 
-function requireSizes(
+export function requireSizes(
   command: readonly string[],
   environment: Readonly<Record<string, string>>,
 ): void {

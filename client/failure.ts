@@ -22,15 +22,15 @@ export class Failure extends Error {
   readonly exitCode: number;
   readonly hint: string | undefined;
 
-  constructor(exitCode: keyof typeof EXIT, message: string, hint?: string) {
+  constructor(exitCode: number, message: string, hint?: string) {
     super(message);
-    this.exitCode = EXIT[exitCode];
+    this.exitCode = exitCode;
     this.hint = hint;
   }
 }
 
 export function fail(exitCode: keyof typeof EXIT, message: string, hint?: string): never {
-  throw new Failure(exitCode, message, hint);
+  throw new Failure(EXIT[exitCode], message, hint);
 }
 
 /** Prints the failure and gives its exit code. Of anything that is no Failure only the kind is

@@ -9,9 +9,11 @@
 //                                            one can reach. TCP neither connects to nor answers on the
 //                                            broadcast address (RFC 1122, 4.2.3.10; Linux: ENETUNREACH).
 //
-// Not prevented here, as it acts before the first line of this program: NODE_OPTIONS=--require and
-// LD_PRELOAD run code in this process, NODE_OPTIONS=--trace-tls prints what it receives. Who sets the
-// environment of a container is trusted with it, or held to it by `Config.Env` in the server's policy.
+// Variables that load code into this process, or write what it holds to a file or a log, are refused:
+// most are meant for the application, and AUTHPROXY_SET_… gives them to it alone. It is no defence
+// against who set them to do harm, as that code runs before the first line of this program: who sets
+// the environment of a container is trusted with it, or held to it by `Config.Env` in the server's
+// policy. NODE_EXTRA_CA_CERTS and NODE_TLS_REJECT_UNAUTHORIZED change nothing here: see connection.ts.
 
 import { readFileSync } from "node:fs";
 import { fail } from "./failure.ts";
@@ -19,7 +21,27 @@ import { fail } from "./failure.ts";
 const FLAG = "--disable-sigusr1";
 const UNREACHABLE = "--inspect-port=255.255.255.255:1024";
 
-export function requireNoInspector(): void {
+const INTRUDERS = ["LD_PRELOAD", "LD_AUDIT", "OPENSSL_CONF", "NODE_DEBUG", "NODE_V8_COVERAGE"];
+/** Of NODE_OPTIONS: an inspector is looked for below. */
+const INTRUDING =
+  /(^|[\s"])(-r|--(require|import|(experimental-)?loader|openssl-config|env-file|experimental-config|trace-tls|tls-keylog|heap|cpu-prof|prof|report|redirect-warnings|abort-on))/;
+
+export function requirePrivate(): void {
+  const { NODE_OPTIONS = "" } = process.env;
+  const intruder = INTRUDING.test(NODE_OPTIONS)
+    ? "NODE_OPTIONS"
+    : INTRUDERS.find((name) => process.env[name]);
+  if (intruder) {
+    fail(
+      "config",
+      `${intruder} would act on this client, while it holds the token`,
+      `for the application alone: AUTHPROXY_SET_${intruder}=… in its place`,
+    );
+  }
+  requireNoInspector();
+}
+
+function requireNoInspector(): void {
   const flags = process.execArgv;
   // Loading the inspector's module takes 3 ms: only where something could have opened it.
   if (flags.join() === FLAG && !process.env.NODE_OPTIONS) return;

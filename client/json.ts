@@ -11,11 +11,12 @@ export type Answer = {
 };
 export type Fields = { readonly [key: string]: unknown };
 
-export class NumberText {
-  readonly text: string;
-
-  constructor(text: string) {
-    this.text = text;
+/** Written by JSON.stringify as its own text: of ECMAScript 2026, in Node since 21. */
+type RawNumber = { readonly rawJSON: string };
+declare global {
+  interface JSON {
+    rawJSON(text: string): RawNumber;
+    isRawJSON(value: unknown): value is RawNumber;
   }
 }
 
@@ -34,9 +35,14 @@ export function parseJson(body: string): Answer | undefined {
 
 export function isFields(value: unknown): value is Fields {
   const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
-  return isObject && !(value instanceof NumberText);
+  return isObject && !JSON.isRawJSON(value);
+}
+
+/** A value as a variable or a file holds it: text as it is, all else as its JSON. */
+export function textOf(value: unknown): string {
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 function keepNumber(_key: string, value: unknown, context?: { source?: string }): unknown {
-  return typeof value === "number" ? new NumberText(context?.source ?? String(value)) : value;
+  return typeof value === "number" ? JSON.rawJSON(context?.source ?? String(value)) : value;
 }

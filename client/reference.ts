@@ -1,12 +1,16 @@
 // Which references to secrets does a value hold? A pure parser of
 //
 //   value     = reference / *( text / "${" reference "}" )
-//   reference = "vault:login" / "vault:" PATH "#" KEY [ "#" VERSION ]
+//   reference = "vault:login" / "vault:" PATH "#" KEY [ "#" VERSION ] [ "#?" OTHERWISE ]
 //             / ">>vault:" PATH "#" KEY [ "#" JSON ]
 //
 // PATH is the literal API path ("secret/data/app"); VERSION is 1, 2, 3 …; JSON is an object, "{}"
-// where it is left out. The grammar is that of bank-vaults' vault-env, without its Go templates.
-// Inside "${…}" PATH and KEY end at "}", and JSON at its own closing brace.
+// where it is left out. KEY "*" is the whole secret. OTHERWISE is the text to be used where there is
+// no such secret or key; where it is empty, the variable is left out. Inside "${…}" PATH, KEY and
+// OTHERWISE end at "}", and JSON at its own closing brace.
+//
+// The grammar is that of bank-vaults' vault-env, without its Go templates. "#?" and "*" are ours:
+// vault-env takes them for a version that is no number and for a key, and fails.
 
 export type Stored =
   | {
@@ -14,6 +18,7 @@ export type Stored =
       readonly path: string;
       readonly key: string;
       readonly version?: number;
+      readonly otherwise?: string | undefined;
     }
   | { readonly kind: "write"; readonly path: string; readonly key: string; readonly body: string };
 export type Reference = { readonly kind: "login" } | Stored;
@@ -57,7 +62,9 @@ export function printReference(reference: Reference): string {
   if (reference.kind === "login") return "vault:login";
   const { kind, path, key } = reference;
   if (kind === "write") return `>>vault:${path}#${key}#${reference.body}`;
-  return `vault:${path}#${key}${reference.version === undefined ? "" : `#${reference.version}`}`;
+  const { version, otherwise } = reference;
+  const optional = otherwise === undefined ? "" : `#?${otherwise}`;
+  return `vault:${path}#${key}${version === undefined ? "" : `#${version}`}${optional}`;
 }
 
 type Parsed = { reference: Reference; end: number };
@@ -95,11 +102,22 @@ function parseReference(value: string, start: number, inline: boolean): Parsed {
     const [body, end] = hasThird ? parseBody(value, keyEnd + 1, inline) : ["{}", keyEnd];
     return { reference: { kind: "write", path, key, body }, end };
   }
-  if (!hasThird) return { reference: { kind: "read", path, key }, end: keyEnd };
-  const end = endOf(keyEnd + 1);
-  const version = value.slice(keyEnd + 1, end);
-  if (!/^[1-9]\d{0,14}$/.test(version)) malformed(keyEnd + 1, "a version is a number from 1");
-  return { reference: { kind: "read", path, key, version: Number(version) }, end };
+  const versionEnd = hasThird && value[keyEnd + 1] !== "?" ? endOf(keyEnd + 1) : keyEnd;
+  const version = value.slice(keyEnd + 1, versionEnd);
+  if (versionEnd > keyEnd && !/^[1-9]\d{0,14}$/.test(version)) {
+    malformed(keyEnd + 1, "a version is a number from 1");
+  }
+  const optional = value.startsWith("#?", versionEnd);
+  const closing = inline ? value.indexOf("}", versionEnd) : -1;
+  const end = optional ? (closing < 0 ? value.length : closing) : versionEnd;
+  const reference = {
+    kind: "read" as const,
+    path,
+    key,
+    ...(version && { version: Number(version) }),
+    ...(optional && { otherwise: value.slice(versionEnd + 2, end) }),
+  };
+  return { reference, end };
 }
 
 function parseBody(value: string, start: number, inline: boolean): [string, number] {

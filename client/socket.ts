@@ -105,12 +105,12 @@ function ask(path: string, timeoutMs: number, whileWaiting: () => void): Promise
 
 function refused(): never {
   const notFirst =
-    `; and this is process ${process.pid}, while only a container's first process is served: ` +
+    `; this is process ${process.pid}, and only a container's first process is served: ` +
     "write ENTRYPOINT and CMD as JSON lists, and leave --init away";
   return fail(
     "refused",
     "the server refused this container",
-    `on the host, the audit line of the server says why${process.pid === 1 ? "" : notFirst}`,
+    `on the host, authproxy explain --last says why${process.pid === 1 ? "" : notFirst}`,
   );
 }
 

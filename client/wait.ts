@@ -10,5 +10,10 @@ export async function waitForTry(attempt: number, deadlineMs: number): Promise<v
   const longestMs = Math.min(2000, 50 * 2 ** Math.min(attempt, 10));
   const delayMs = longestMs * (0.5 + Math.random() / 2);
   const leftMs = Math.max(0, deadlineMs - performance.now());
-  await new Promise((resolve) => setTimeout(resolve, Math.min(delayMs, leftMs)));
+  await pause(Math.min(delayMs, leftMs));
+}
+
+export async function pause(delayMs: number): Promise<void> {
+  // setTimeout takes 31 bits; what is due later is looked at too early.
+  await new Promise((resolve) => setTimeout(resolve, Math.min(delayMs, 2 ** 31 - 1)));
 }

@@ -3,7 +3,7 @@
 // use the same file). Pure, without dependencies. Output: what is wrong, and where, in one line.
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Json } from "../server/types.ts";
+import type { Json } from "../types.ts";
 
 /** As much of JSON Schema as config.schema.json uses. */
 type Schema = {

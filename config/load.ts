@@ -3,7 +3,7 @@
 // Vault; or one line on stderr, and exit 1. The server runs this in a process of its own at each
 // load. Guaranteed: only root or the server's own user can have written the file, every key in it
 // is known and stands once, every value is as config.schema.json allows.
-import type { Config, VaultConfig } from "../server/types.ts";
+import type { Config, VaultConfig } from "../types.ts";
 import { check } from "./check.ts";
 import { readTrusted } from "./trusted.ts";
 

@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { readTrusted } from "../config/trusted.ts";
-import type { Lease } from "../server/types.ts";
+import type { Lease } from "../types.ts";
 
 const VERSION = 1;
 const PENDING = "pending"; // as server/main.ts writes it

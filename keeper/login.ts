@@ -4,7 +4,7 @@
 // Sources: Vault's API pages of auth/token and of each login method.
 import { readFileSync } from "node:fs";
 import { readTrusted } from "../config/trusted.ts";
-import type { Auth, VaultConfig } from "../server/types.ts";
+import type { Auth, VaultConfig } from "../types.ts";
 import type { Call } from "./vault.ts";
 
 export async function logIn(

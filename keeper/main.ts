@@ -15,12 +15,14 @@ import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { startTicks } from "../server/process.ts";
 import { Refusal } from "../server/refusal.ts";
-import type { FromServer, Lease, TokenSource, VaultConfig } from "../server/types.ts";
+import type { FromServer, Lease, TokenSource, VaultConfig } from "../types.ts";
 import { forget, free, readLeases, save } from "./leases.ts";
 import { connectVault } from "./vault.ts";
 
 const heard = new EventEmitter().setMaxListeners(0);
-const tell = (verb: string, name: string, fields = {}) => process.send?.({ verb, name, fields });
+const ignore = () => {}; // the server has ended, and so do we
+const tell = (verb: string, name: string, fields = {}) =>
+  process.send?.({ verb, name, fields }, undefined, undefined, ignore);
 const note = (event: string, fields: object) => tell("note", event, fields);
 
 function isRunning(pid: number, ticks: number): boolean {

@@ -6,7 +6,7 @@ import { Agent, type RequestOptions, request } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { exchange } from "../server/http.ts";
 import { Refusal, Unavailable } from "../server/refusal.ts";
-import type { Auth, JsonObject, Lease, TokenSource, VaultConfig } from "../server/types.ts";
+import type { Auth, JsonObject, Lease, TokenSource, VaultConfig } from "../types.ts";
 import { logIn } from "./login.ts";
 
 const RETRY_MS = 1000;

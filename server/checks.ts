@@ -2,8 +2,8 @@
 // /proc, and the engine's words, in this rank. Pure. Guaranteed: every check is evaluated, in this
 // order; a service can relax only those that the schema lets it name.
 import { posix } from "node:path";
+import type { Container, Facts, Json, JsonObject, Process, Service } from "../types.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
-import type { Container, Facts, Json, JsonObject, Process, Service } from "./types.ts";
 
 const NOT_YET = ["alone", "clock"]; // a health check that runs; a clock that is being set
 // Variables that name programs or libraries, of loaders, shells and languages.

@@ -1,10 +1,9 @@
 // Question: what did root configure? config/load.ts reads and checks it, in a process of its own.
 import { execFile } from "node:child_process";
-import { join } from "node:path";
 import { promisify } from "node:util";
-import type { Config } from "./types.ts";
+import type { Config } from "../types.ts";
 
-const PROGRAM = join(import.meta.dirname, "../config/load.ts");
+const PROGRAM = `${import.meta.dirname}/../config/load.ts`;
 
 /** Throws one line that says what is wrong, and where. */
 export async function loadConfig(file: string): Promise<Config> {

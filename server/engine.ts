@@ -2,9 +2,9 @@
 // trusted, but may be slow, restarting or wrong. Guaranteed: an answer about exactly that id.
 // Source: Docker Engine API v1.41, GET /containers/ID/json and /images/ID/json; Podman's too.
 import { Agent, request } from "node:http";
+import type { Container, JsonObject } from "../types.ts";
 import { exchange } from "./http.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
-import type { Container, JsonObject } from "./types.ts";
 
 const deadlineMs = 1500;
 

@@ -3,8 +3,8 @@
 // Unavailable. No redirect is followed: node:http never does.
 import { once } from "node:events";
 import type { request } from "node:http";
+import type { Exchange, JsonObject } from "../types.ts";
 import { Unavailable } from "./refusal.ts";
-import type { Exchange, JsonObject } from "./types.ts";
 
 const MAX_CHUNKS = 64; // of 64 KiB at most
 

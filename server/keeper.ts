@@ -3,11 +3,10 @@
 // server's own Vault token, and how it logs in, are never in this process.
 import { fork } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { join } from "node:path";
+import type { Config, FromKeeper, Lease, Minted, TokenSource } from "../types.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
-import type { Config, FromKeeper, Lease, Minted, TokenSource } from "./types.ts";
 
-const PROGRAM = join(import.meta.dirname, "../keeper/main.ts");
+const PROGRAM = `${import.meta.dirname}/../keeper/main.ts`;
 
 /** `heard` emits what the keeper says by its verb, as (name, fields): "note", "watch". Its end is
  * an uncaught exception, and ours. */

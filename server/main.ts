@@ -7,9 +7,9 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readlinkSync, writeFileSync } from "node:fs";
 import { hostname, uptime } from "node:os";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual, parseArgs } from "node:util";
+import type { Config, JsonObject, Peer } from "../types.ts";
 import { note, record } from "./audit.ts";
 import { judge } from "./checks.ts";
 import { loadConfig } from "./config.ts";
@@ -19,7 +19,6 @@ import { listen, peerFrom } from "./peers.ts";
 import { choose } from "./policy.ts";
 import { containerIn, readProcess } from "./process.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
-import type { Config, JsonObject, Peer } from "./types.ts";
 
 const AGAIN_MS = 3000; // the last try begins by then; each ends in 7 s
 const host = hostname();
@@ -50,7 +49,7 @@ function serve(config: Config): void {
     known.service = named;
     const start = { pid: State.Pid, ticks: init.start_ticks }; // kernel facts, no wall clock
     const mark = `${Id}-${start.pid}-${start.ticks}`;
-    const first = !existsSync(join(config.state, mark)); // also before a restart of ours
+    const first = !existsSync(`${config.state}/${mark}`); // also before a restart of ours
     const bootMs = Date.now() - uptime() * 1000;
     const facts = { peer, process, container, init, imageLabels, user_namespace, first, bootMs };
     known.relaxed = judge(facts, service);
@@ -60,7 +59,7 @@ function serve(config: Config): void {
     const lease = { name, start, pid: peer.pid, ticks: process.start_ticks, sent: false, meta };
     try {
       // Invariant 6. The keeper writes the lease in its place.
-      writeFileSync(join(config.state, name), "pending", { flag: "wx", mode: 0o600 });
+      writeFileSync(`${config.state}/${name}`, "pending", { flag: "wx", mode: 0o600 });
       const { token, accessor, ...life } = await keeper.mint(lease, service.token);
       const last = readProcess(peer.pid); // invariant 3: what was judged is what gets it
       judge({ ...facts, process: last }, service);

@@ -1,13 +1,11 @@
 // Question: who is connected, and did our answer reach that very process? Input: the lines of
 // peercred, which owns the socket and every client's descriptor; its head defines them.
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
-import { type ChildProcessByStdio, type StdioOptions, spawn } from "node:child_process";
+import { type StdioOptions, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { join } from "node:path";
-import type { Readable, Writable } from "node:stream";
-import type { Peer } from "./types.ts";
+import type { Peer } from "../types.ts";
 
-const BINARY = join(import.meta.dirname, "../dist/peercred");
+const BINARY = `${import.meta.dirname}/../dist/peercred`;
 
 /** `heard` emits each line of the helper by its verb, as (id, words), and once more by verb and id.
  * The helper's end is an uncaught exception, and ours. */
@@ -17,16 +15,15 @@ export function listen(socket: string) {
   const stdio: StdioOptions = ["pipe", "pipe", "inherit", inherited ? 3 : "ignore"];
   const words = inherited ? ["--inherited"] : [socket];
   // Detached: the signals of a terminal are for us alone.
-  const child = spawn(BINARY, words, { stdio, env: {}, detached: true });
-  const helper = child as ChildProcessByStdio<Writable, Readable, null>;
+  const helper = spawn(BINARY, words, { stdio, env: {}, detached: true });
   const heard = new EventEmitter();
   let rest = "";
   const end = (why: unknown, signal?: unknown) => {
     throw new Error(`${BINARY} (tools/prepare.sh makes it) has ended: ${signal ?? why}`);
   };
   helper.on("error", end).on("exit", end);
-  helper.stdin.on("error", () => {}); // it has ended
-  helper.stdout.setEncoding("utf8").on("data", (text: string) => {
+  helper.stdin?.on("error", () => {}); // it has ended
+  helper.stdout?.setEncoding("utf8").on("data", (text: string) => {
     const lines = (rest + text).split("\n");
     rest = lines.pop() ?? "";
     for (const line of lines) {
@@ -37,13 +34,13 @@ export function listen(socket: string) {
   });
   /** Of a grant, "sent" if the peer was alive and silent at the last check (invariant 3). */
   async function answer(verb: "grant" | "refuse", id: string, value: object): Promise<string> {
-    helper.stdin.write(`${verb} ${id} ${JSON.stringify(value)}\n`);
+    helper.stdin?.write(`${verb} ${id} ${JSON.stringify(value)}\n`);
     return (await once(heard, `answered ${id}`))[0];
   }
 
   /** Holds a process until its end: "watching PID ID", then "exit ID". */
   function watch(pid: number): void {
-    helper.stdin.write(`watch ${pid}\n`);
+    helper.stdin?.write(`watch ${pid}\n`);
   }
 
   return { heard, answer, watch };

@@ -2,8 +2,8 @@
 // each service the fragment that it must contain. Pure: no I/O, no clock.
 // Guaranteed: exactly one service, or a refusal that names the nearest and what it misses.
 import { isDeepStrictEqual } from "node:util";
+import type { Json, JsonObject, Mismatch, Service } from "../types.ts";
 import { Refusal } from "./refusal.ts";
-import type { Identity, Json, JsonObject, Mismatch, Service } from "./types.ts";
 
 function isObject(value: Json): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
@@ -23,10 +23,9 @@ export function mismatches(wanted: Json, seen: Json, path: string[] = []): Misma
 }
 
 /** The one service whose fragment the document contains (invariant 5). */
-export function choose(identity: Identity, services: Record<string, Service>): [string, Service] {
-  const document = identity as unknown as JsonObject;
+export function choose(identity: JsonObject, services: Record<string, Service>): [string, Service] {
   const [nearest, next] = Object.entries(services)
-    .map(([name, service]) => ({ name, service, missing: mismatches(service.match, document) }))
+    .map(([name, service]) => ({ name, service, missing: mismatches(service.match, identity) }))
     .sort((a, b) => a.missing.length - b.missing.length);
   const cause = { service: nearest?.name, ...nearest?.missing[0] };
   if (!nearest || nearest.missing.length > 0) throw new Refusal("no-match", { cause });

@@ -3,8 +3,8 @@
 // namespaces. Guaranteed: a reading of one and the same process if it is still alive afterwards,
 // which peercred checks last. Sources: proc(5), cgroups(7), namespaces(7).
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import type { Process } from "../types.ts";
 import { Refusal } from "./refusal.ts";
-import type { Process } from "./types.ts";
 
 // Of the path, the leftmost id: a container in a container is part of the outer one.
 const CONTAINER =

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { judge } from "../server/checks.ts";
 import { Unavailable } from "../server/refusal.ts";
-import type { Container, Facts, JsonObject, Peer, Process, Service } from "../server/types.ts";
+import type { Container, Facts, JsonObject, Peer, Process, Service } from "../types.ts";
 
 const ID = "0123456789abcdef".repeat(4);
 const bootMs = Date.parse("2026-01-01T00:00:00Z");

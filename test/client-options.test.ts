@@ -1,7 +1,19 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parseAnswer } from "../client/answer.ts";
 import { planEnvironment } from "../client/environment.ts";
+import { Failure } from "../client/failure.ts";
 import { readOptions } from "../client/options.ts";
+
+function catchHint(failing: () => unknown): string {
+  try {
+    failing();
+  } catch (error) {
+    if (error instanceof Failure) return error.hint ?? "";
+  }
+  return "";
+}
 
 describe("options", () => {
   test("have defaults", () => {
@@ -10,6 +22,12 @@ describe("options", () => {
       socketOwner: 0,
       waitMs: 60_000,
       files: "/run/authproxy-secrets",
+      fileMode: 0o400,
+      fileOwner: undefined,
+      stdin: false,
+      watch: false,
+      onChange: "none",
+      refreshMs: 60_000,
       allowWrite: [],
       keep: [],
       command: ["app", "--flag"],
@@ -23,6 +41,49 @@ describe("options", () => {
     };
     const options = readOptions(["app"], { ...environment, AUTHPROXY_SERVICE_PORT: "80" });
     expect(options).toMatchObject({ waitMs: 1500, allowWrite: ["a/b", "c"] });
+  });
+  test("each has its variable", () => {
+    const environment = {
+      AUTHPROXY_SOCKET: "/s",
+      AUTHPROXY_SOCKET_OWNER: "7",
+      AUTHPROXY_FILES: "/f",
+      AUTHPROXY_FILE_MODE: "0440",
+      AUTHPROXY_FILE_OWNER: "999:998",
+      AUTHPROXY_STDIN: "1",
+      AUTHPROXY_KEEP: "VAULT_A,VAULT_B",
+      AUTHPROXY_WATCH: "1",
+      AUTHPROXY_ON_CHANGE: "SIGHUP",
+      AUTHPROXY_REFRESH: "5",
+    };
+    expect(readOptions(["app"], environment)).toMatchObject({
+      socket: "/s",
+      socketOwner: 7,
+      files: "/f",
+      fileMode: 0o440,
+      fileOwner: [999, 998],
+      stdin: true,
+      keep: ["VAULT_A", "VAULT_B"],
+      watch: true,
+      onChange: "SIGHUP",
+      refreshMs: 5000,
+    });
+  });
+  test("each is described in docs/client.md, with its variable", () => {
+    const text = readFileSync(join(import.meta.dirname, "../docs/client.md"), "utf8");
+    const hint = catchHint(() => readOptions(["--unknown"], {}));
+    const names = hint.match(/--[a-z-]+(?=,|$)/g) ?? [];
+    expect(names).toHaveLength(12);
+    for (const name of names) {
+      const variable = `AUTHPROXY_${name.slice(2).toUpperCase().replace("-", "_")}`;
+      expect(text).toMatch(new RegExp(`^\\| \`${name}[^|]*\\| ${variable} \\|`, "m"));
+    }
+  });
+  test("a flag takes no value, but may be given one", () => {
+    expect(readOptions(["--stdin", "--watch=0", "app"], { AUTHPROXY_WATCH: "1" })).toMatchObject({
+      stdin: true,
+      watch: false,
+      command: ["app"],
+    });
   });
   test("an argument wins over its variable, and ends where the command begins", () => {
     const argv = [
@@ -44,19 +105,21 @@ describe("options", () => {
     });
   });
   test.each([
-    [[]],
-    [["--"]],
-    [["--", ""]],
     [["--wait"]],
+    [["--watch=yes", "app"]],
+    [["--on-change=hup", "app"]],
+    [["--file-mode=4755", "app"]],
+    [["--file-owner=app", "app"]],
     [["--wait", "soon", "app"]],
     [["--socket=relative", "app"]],
     [["--socket-owner=root", "app"]],
     [["--nonsense", "app"]],
     [["-wait=1", "app"]],
     [["--help"]],
+    [["--toString", "app"]],
   ])("%j is a usage error that lists them", (argv) => {
     expect(() => readOptions(argv, {})).toThrow(
-      expect.objectContaining({ exitCode: 64, hint: expect.stringContaining("--socket-owner …") }),
+      expect.objectContaining({ exitCode: 64, hint: expect.stringContaining("--socket-owner") }),
     );
   });
 });
@@ -81,11 +144,30 @@ describe("the application's environment", () => {
     const { plain, login } = planEnvironment({ VAULT_TOKEN: "vault:login", VAULT_ADDR: "x" }, []);
     expect([plain, login]).toEqual([{ VAULT_ADDR: "x" }, true]);
   });
-  test("X_FILE is to be a file called X", () => {
-    const { wanted } = planEnvironment({ X: "vault:a/b#c", Y_FILE: "vault:a/b#c" }, []);
-    expect(wanted.map(({ variable, file }) => [variable, file])).toEqual([
-      ["X", undefined],
-      ["Y_FILE", "Y"],
+  test("X_FILE is to be a file called X, and X_DIR a directory of a whole secret", () => {
+    const { wanted } = planEnvironment(
+      { X: "vault:a/b#c", Y_FILE: "vault:a/b#c", Z_DIR: "vault:a/b#*", W_DIR: "vault:a/b#c" },
+      [],
+    );
+    expect(wanted.map(({ variable, name, form }) => [variable, name, form])).toEqual([
+      ["X", "X", "value"],
+      ["Y_FILE", "Y", "file"],
+      ["Z_DIR", "Z", "directory"],
+      ["W_DIR", "W_DIR", "value"],
+    ]);
+  });
+  test("gets by AUTHPROXY_SET_… what the client is not started with", () => {
+    const environment = {
+      AUTHPROXY_SET_NODE_OPTIONS: "--require x",
+      AUTHPROXY_SET_P: "vault:a/b#c",
+      AUTHPROXY_SET_AUTHPROXY_WAIT: "1",
+      AUTHPROXY_SET_: "1",
+      P: "plain",
+    };
+    const { plain, wanted } = planEnvironment(environment, []);
+    expect([plain, wanted.map(({ variable }) => variable)]).toEqual([
+      { NODE_OPTIONS: "--require x" },
+      ["P"],
     ]);
   });
   test.each(["_FILE", "A.B_FILE", "../A_FILE", "1_FILE"])("%s names no file", (variable) => {

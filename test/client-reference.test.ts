@@ -44,7 +44,13 @@ const reference: fc.Arbitrary<Reference> = fc.oneof(
     kind: fc.constant("read" as const),
     path,
     key: word,
-    version: fc.integer({ min: 1 }),
+    version: fc.integer({ min: 1, max: 999_999_999_999_999 }),
+  }),
+  fc.record({
+    kind: fc.constant("read" as const),
+    path,
+    key: word,
+    otherwise: fc.stringMatching(/^[A-Za-z0-9_ %?=&#:/-]{0,12}$/),
   }),
   fc.record({
     kind: fc.constant("write" as const),

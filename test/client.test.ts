@@ -1,5 +1,4 @@
 import { spawn, spawnSync } from "node:child_process";
-import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -13,12 +12,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { createServer, request } from "node:https";
+import { createServer } from "node:https";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { client, type OpenBao, startOpenBao } from "../tools/openbao.ts";
+import { type OpenBao, startOpenBao } from "../tools/openbao.ts";
 import {
   answer,
   bundle,
@@ -29,99 +28,26 @@ import {
   Playground,
   type Run,
   run,
-  secretBytes,
 } from "./client-playground.ts";
+import {
+  bao,
+  grant,
+  granted,
+  hash,
+  hashes,
+  type Minted,
+  mint,
+  password,
+  secret,
+  token,
+  user,
+  vault,
+} from "./client-vault.ts";
 
-let bao: OpenBao;
-let token: string;
-const password = `pa ss"w$rd-${randomUUID()}`;
-const user = `user-${randomUUID()}`;
 const isRoot = process.getuid?.() === 0;
 /** tmpfs on every Linux. */
 const files = mkdtempSync("/dev/shm/authproxy-client-");
-
-const POLICY = `
-path "secret/data/app*" { capabilities = ["read"] }
-path "secret/data/nowhere" { capabilities = ["read"] }
-path "secret/app" { capabilities = ["read"] }
-path "kv/*" { capabilities = ["read"] }
-path "unmounted/*" { capabilities = ["read"] }
-path "transit/encrypt/app" { capabilities = ["update"] }
-`;
-
-beforeAll(async () => {
-  bao = await startOpenBao();
-  const root = client(bao);
-  await root.addPolicy({ name: "app", policy: POLICY });
-  await root.write("auth/token/roles/app", { allowed_policies: ["app"], orphan: true });
-  await root.mount({ mount_point: "kv", type: "kv", options: { version: "1" } });
-  await root.mount({ mount_point: "transit", type: "transit" });
-  await root.write("transit/keys/app", {});
-  await root.write("secret/data/app", { data: { password: `old-${password}` } });
-  const secret = { password, user, port: 5432, tls: true, nested: { a: 1 }, list: [], none: null };
-  await root.write("secret/data/app", { data: secret });
-  await root.write("secret/data/app/empty", { data: {} });
-  await root.write("secret/data/app/big", {
-    data: { big: "x".repeat(128 * 1024), half: "x".repeat(64 * 1024), nul: "a\0b" },
-  });
-  await root.write("secret/data/app/gone", { data: { password } });
-  await root.delete("secret/data/app/gone");
-  await root.write("secret/data/app/destroyed", { data: { password } });
-  await root.write("secret/destroy/app/destroyed", { versions: [1] });
-  await root.write("kv/app", { password, data: user });
-  await root.write("kv/data/twin", { data: { password }, metadata: { version: 1 } });
-  token = (await mint()).auth.client_token;
-  for (const secretText of [password, user, token, bao.rootToken]) secretBytes.add(secretText);
-});
-
-afterAll(async () => {
-  rmSync(files, { recursive: true, force: true });
-  await bao?.stop();
-});
-
-type Minted = { auth: { client_token: string }; wrap_info: { token: string } };
-
-async function mint(headers: Record<string, string> = {}): Promise<Minted> {
-  return JSON.parse(await vault("POST", "auth/token/create/app", "{}", headers));
-}
-
-async function vault(
-  method: string,
-  path: string,
-  body: string,
-  headers: Record<string, string> = {},
-  { address, ca, rootToken } = bao,
-): Promise<string> {
-  const sent = request(`${address}/v1/${path}`, {
-    method,
-    ca,
-    headers: { "X-Vault-Token": rootToken, ...headers },
-  });
-  sent.end(body);
-  const [response]: [IncomingMessage] = (await once(sent, "response")) as [IncomingMessage];
-  return (await response.setEncoding("utf8").toArray()).join("");
-}
-
-function grant(changes: Record<string, unknown> = {}, place: Record<string, unknown> = {}) {
-  const { address, ca } = bao;
-  const answered = { service: "app", token, wrapped: false, ttl: 300, renewable: true };
-  return { ...answered, ...changes, vault: { address, ca, ...place } };
-}
-
-/** A run against a server that grants. */
-async function granted(with_: Run, line: unknown = grant()): Promise<Ended> {
-  await using server = await Playground.open(answer(line));
-  return await run({ ...with_, options: ["--socket", server.socket, ...(with_.options ?? [])] });
-}
-
-/** The command prints a hash of each variable: the output is searched for the secrets themselves. */
-const hashes = [
-  "/bin/sh",
-  "-c",
-  'for name; do eval "printf %s \\"\\$$name\\"" | sha256sum | cut -c 1-64; done',
-  "sh",
-];
-const hash = (text: string) => createHash("sha256").update(text).digest("hex");
+afterAll(() => rmSync(files, { recursive: true, force: true }));
 
 describe("a secret becomes an environment variable", () => {
   test.each<[string, string, () => string]>([
@@ -129,6 +55,24 @@ describe("a secret becomes an environment variable", () => {
     ["an older version", "vault:secret/data/app#password#1", () => `old-${password}`],
     ["a number", "vault:secret/data/app#port", () => "5432"],
     ["a boolean", "vault:secret/data/app#tls", () => "true"],
+    ["an object, as JSON", "vault:secret/data/app#nested", () => '{"a":1}'],
+    ["a list, as JSON", "vault:secret/data/app#list", () => "[]"],
+    [
+      "a whole secret, as JSON",
+      "vault:secret/data/app#*",
+      () => JSON.stringify(secret, Object.keys(secret).concat("a").sort()),
+    ],
+    ["a default where there is no secret", "vault:secret/data/nowhere#a#?b#c", () => "b#c"],
+    ["a default where there is no key", "vault:secret/data/app#nothing#?b", () => "b"],
+    ["a default where the version is deleted", "vault:secret/data/app/gone#a#?b", () => "b"],
+    ["a default where the value is null", "vault:secret/data/app#none#?b", () => "b"],
+    ["no default where there is a value", "vault:secret/data/app#password#?b", () => password],
+    [
+      "no default where that version is",
+      "vault:secret/data/app#password#1#?b",
+      () => `old-${password}`,
+    ],
+    ["an optional one within a text", `a$${"{vault:secret/data/app#nothing#?}"}b`, () => "ab"],
     ["KV version 1", "vault:kv/app#password", () => password],
     ["a field called data in KV version 1", "vault:kv/app#data", () => user],
     ["the token", "vault:login", () => token],
@@ -387,7 +331,12 @@ describe("the server's answer is", () => {
   test("refused: not asked again, and the way to the reason is told", async () => {
     await using server = await Playground.open(answer({ error: "refused" }));
     const ended = await run({ environment, options: ["--socket", server.socket] });
-    expectFailure(ended, 77, /refused this container/, /audit line of the server.*this is process/);
+    expectFailure(
+      ended,
+      77,
+      /refused this container/,
+      /authproxy explain --last says why; this is process/,
+    );
     expect(server.connections).toBe(1);
   });
   test("refused: a first process is not told that it is none", async () => {
@@ -638,7 +587,7 @@ describe("Vault", () => {
     );
     expect(ended).toMatchObject({
       exitCode: 0,
-      stderr: "authproxy: warning: X ends after 3600 s, with its lease\n",
+      stderr: "authproxy: warning: X ends after 3600 s; --watch would renew it\n",
     });
   });
 });
@@ -661,17 +610,24 @@ describe("a reference that leads nowhere", () => {
     ],
     ["an unknown mount", "vault:unmounted/app#password", 66, /no secrets engine/],
     ["an empty secret", "vault:secret/data/app/empty#password", 66, /the secret is empty/],
-    ["an object", "vault:secret/data/app#nested", 66, /the value is an object/],
-    ["a list", "vault:secret/data/app#list", 66, /the value is a list/],
     ["null", "vault:secret/data/app#none", 66, /the value is null/],
     ["version 2 by its look only", "vault:kv/data/twin#password", 66, /has no such key/],
     ["a path that is denied", "vault:sys/mounts#password", 77, /Vault denies/, /"read"/],
+    ["a path that is denied, whatever the default", "vault:sys/mounts#a#?b", 77, /Vault denies/],
+    ["an unknown mount, whatever the default", "vault:unmounted/a#b#?c", 66, /no secrets engine/],
     ["a malformed reference", "vault:secret/data/app", 78, /at character 22: # and a key/],
     ["a write that is not allowed", ">>vault:a/b#c", 78, /write to a\/b is not/, /--allow-write/],
   ])("%s", async (_, X, exitCode, line, hint) => {
     const ended = await granted({ environment: { X } });
     expectFailure(ended, exitCode, line, hint);
     expect(ended.stderr).toMatch(/^authproxy: X: /);
+  });
+  test.each([
+    ["another may be left out", "vault:secret/data/nowhere#password#?"],
+    ["another has a default", "vault:secret/data/nowhere#password#?x"],
+  ])("names the variable that needs it where %s", async (_, A) => {
+    const B = "vault:secret/data/nowhere#password";
+    expectFailure(await granted({ environment: { A, B } }), 66, /^authproxy: B: vault:.*no such/);
   });
   test("a malformed reference costs no token", async () => {
     await using server = await Playground.open(answer(grant()));
@@ -693,7 +649,7 @@ describe("a wrapped token raises the alarm", () => {
   test("where something else was wrapped", async () => {
     const body = JSON.stringify({ auth: { client_token: "mine" } });
     const wrapped = await vault("POST", "sys/wrapping/wrap", body, { "X-Vault-Wrap-TTL": "60s" });
-    const { wrap_info }: Minted = JSON.parse(wrapped);
+    const { wrap_info } = JSON.parse(wrapped) as Minted;
     const line = grant({ token: wrap_info.token, wrapped: true });
     const ended = await granted({ environment }, line);
     expectFailure(ended, 76, /ALARM.*not made by auth\/token\/create/);
@@ -793,6 +749,37 @@ describe("nobody can look on", () => {
     const options = { NODE_OPTIONS: "--disable-sigusr1" };
     const ended = await granted({ environment: { ...environment, ...options }, flags: [] });
     expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
+  });
+  test.each([
+    ["NODE_OPTIONS", "--max-old-space-size=64 --require=/agent.cjs"],
+    ["NODE_OPTIONS", "-r /agent.cjs"],
+    ["NODE_OPTIONS", '"--import" /agent.mjs'],
+    ["NODE_OPTIONS", "--trace-tls"],
+    ["NODE_OPTIONS", "--heapsnapshot-near-heap-limit=1"],
+    ["LD_PRELOAD", "/lib/x86_64-linux-gnu/libc.so.6"],
+    ["NODE_V8_COVERAGE", "/tmp"],
+    ["NODE_DEBUG", "tls"],
+  ])("%s=%s would look on: no token is asked for", async (name, value) => {
+    const place = newPlace();
+    writeFileSync(join(place, "agent.cjs"), "");
+    writeFileSync(join(place, "agent.mjs"), "");
+    await using server = await Playground.open(answer(grant()));
+    const ended = await run({
+      environment: { ...environment, [name]: value.replace("/agent", `${place}/agent`) },
+      options: ["--socket", server.socket],
+    });
+    const lines = ended.stderr.split("\n").filter((line) => line.startsWith("authproxy: "));
+    expect([ended.exitCode, ended.stdout, server.connections]).toEqual([78, "", 0]);
+    expect(lines).toEqual([
+      `authproxy: ${name} would act on this client, while it holds the token`,
+      `authproxy: hint: for the application alone: AUTHPROXY_SET_${name}=… in its place`,
+    ]);
+  });
+  test("the application alone gets what would", async () => {
+    const changes = { AUTHPROXY_SET_NODE_OPTIONS: "--require /agent.cjs" };
+    const command = ["/bin/sh", "-c", 'echo "$NODE_OPTIONS"'];
+    const ended = await granted({ environment: { ...environment, ...changes }, command });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: "--require /agent.cjs\n", stderr: "" });
   });
   test("an inspector that is out of reach does not hide one that is not", async () => {
     const flags = ["--inspect-port=255.255.255.255:1024", "--inspect-port=127.0.0.1:0"];

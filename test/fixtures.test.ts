@@ -18,7 +18,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { judge } from "../server/checks.ts";
 import { choose } from "../server/policy.ts";
 import { containerIn } from "../server/process.ts";
-import type { Facts, Peer, Process, Service } from "../server/types.ts";
+import type { Facts, Peer, Process, Service } from "../types.ts";
 import type { Capture } from "./lab/capture.ts";
 
 const folder = join(import.meta.dirname, "fixtures/engines");

@@ -6,8 +6,8 @@ import { once } from "node:events";
 import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../server/types.ts";
 import { client } from "../tools/openbao.ts";
+import type { JsonObject } from "../types.ts";
 import { Gate } from "./gate.ts";
 import { compile } from "./programs.ts";
 import {

@@ -18,9 +18,9 @@ import {
   type StartedTestContainer,
 } from "testcontainers";
 import { afterAll } from "vitest";
-import type { JsonObject } from "../server/types.ts";
 import { baseImage } from "../tools/images.ts";
 import { client, type OpenBao, provision, startOpenBao } from "../tools/openbao.ts";
+import type { JsonObject } from "../types.ts";
 
 const root = join(import.meta.dirname, "..");
 const daemon = join(root, "server/main.ts");

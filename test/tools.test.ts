@@ -19,7 +19,6 @@ import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, describe, expect, test } from "vitest";
 import { check } from "../config/check.ts";
 import { choose } from "../server/policy.ts";
-import type { Config, Facts, JsonObject, Service } from "../server/types.ts";
 import { type Advice, advise, type Host } from "../tools/advise.ts";
 import { explain } from "../tools/explain.ts";
 import { type Flaw, flawsIn } from "../tools/flaws.ts";
@@ -28,6 +27,7 @@ import { lastRefusal } from "../tools/last.ts";
 import { observe } from "../tools/observe.ts";
 import { knownReasons } from "../tools/reasons.ts";
 import { suggest } from "../tools/suggest.ts";
+import type { Config, Facts, JsonObject, Service } from "../types.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");

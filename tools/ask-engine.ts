@@ -4,7 +4,7 @@
 import { request } from "node:http";
 import { exchange } from "../server/http.ts";
 import { Unavailable } from "../server/refusal.ts";
-import type { Container, Json } from "../server/types.ts";
+import type { Container, Json } from "../types.ts";
 import { Failure } from "./terminal.ts";
 
 export const ENGINE = "/var/run/docker.sock"; // the server's default

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { loadConfig } from "../config/load.ts";
 import { readTrusted } from "../config/trusted.ts";
-import type { JsonObject } from "../server/types.ts";
+import type { JsonObject } from "../types.ts";
 import { adviceLines, advise } from "./advise.ts";
 import { askEngine, findContainer } from "./ask-engine.ts";
 import { explain, explanationLines } from "./explain.ts";

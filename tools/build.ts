@@ -1,16 +1,19 @@
 // Question: what is the client, as one file that an image can carry?
 // Input:    client/authproxy.ts and what it imports: our own modules and Node's, nothing else.
-// Output:   dist/authproxy.js; on stdout its size and sha256.
+// Output:   dist/authproxy.js, and authproxy.d.ts for who imports it; on stdout its size and sha256.
 // Promise:  the same source gives the same bytes on any machine; never more than `bundleBytesMax`.
+//
+// Names and texts are kept, and the order: one line for each function and class, and for each source
+// file its name. White space and comments are not: what is to be read is the source.
 //
 // CommonJS, because alone in an image, without a package.json, a `.js` file is that to every Node:
 // it starts there as a program and can be imported as a module. (In this repository, which is
 // "type": "module", dist/package.json says so.) A Node that cannot parse the result would show a
 // syntax error in place of the client's own message, so the syntax is that of Node 20.
 import { createHash } from "node:crypto";
-import { mkdirSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 
 export const bundleBytesMax = 40_000;
 
@@ -29,12 +32,11 @@ export async function bundleClient(entry = "./client/authproxy.ts"): Promise<Bun
     metafile: true,
     platform: "node",
     target: "node20",
-    format: "cjs",
+    format: "esm",
     charset: "utf8",
-    legalComments: "inline",
+    minifySyntax: true,
     // CommonJS has no import.meta; this is the one member that the client needs.
     define: { "import.meta.main": "isMain" },
-    banner: { js: "const isMain = require.main === module;" },
     packages: "external",
     tsconfigRaw: {},
     logLevel: "silent",
@@ -47,9 +49,45 @@ export async function bundleClient(entry = "./client/authproxy.ts"): Promise<Bun
     );
     if (foreign) throw new Error(`${path} imports ${foreign.path}: the client has no dependencies`);
   }
-  const bytes = result.outputFiles[0]?.contents;
-  if (!bytes) throw new Error(`${entry}: esbuild gave no output`);
+  const module = result.outputFiles[0]?.text;
+  if (!module) throw new Error(`${entry}: esbuild gave no output`);
+  const bytes = Buffer.from(await toCommonJs(module));
   return { bytes, sha256: createHash("sha256").update(bytes).digest("hex") };
+}
+
+/** As CommonJS, one line a statement. esbuild's own costs 1.5 kB: a lookup at each use of an import,
+ * and getters for exports. */
+async function toCommonJs(module: string): Promise<string> {
+  const imported = new Map<string, Set<string>>();
+  const renamed = new Map<string, string>();
+  const body = module
+    .replace(/^import \{([^}]*)\} from ("node:\w+");$/gm, (_, list: string, from: string) => {
+      const names = imported.get(from) ?? new Set();
+      for (const [, name = "", alias] of list.matchAll(/(\w+)(?: as (\w+))?/g)) {
+        names.add(name);
+        if (alias) renamed.set(alias, name);
+      }
+      imported.set(from, names);
+      return "";
+    })
+    .replace(/^export (\{[^}]*\});$/m, "module.exports = $1;")
+    // A second file's import of the same name got a number.
+    .replace(/\b\w+\d\b/g, (name) => renamed.get(name) ?? name);
+  const imports = [...imported].map(
+    ([from, names]) => `const { ${[...names]} } = require(${from});\n`,
+  );
+  const program = `"use strict";\nconst isMain = require.main === module;\n${imports.join("")}${body}`;
+  // What begins at the first column begins a statement, the rest of a template's text aside.
+  const lines: string[] = [];
+  for (const statement of program.split(/\n(?=(?:\/\/|\w)[^`]*$)/m)) {
+    const source = /^\/\/ client\/(.*)\.ts/.exec(statement)?.[1];
+    if (source && lines.at(-1)?.startsWith("//")) lines.pop();
+    if (source) lines.push(`//${source}`);
+    const options = { minifySyntax: true, minifyWhitespace: true, charset: "utf8" } as const;
+    const { code } = await transform(statement, options);
+    if (code.trim()) lines.push(code.trim());
+  }
+  return `${lines.join("\n")}\n`;
 }
 
 /** Put in place whole: a container may be copying the file at this moment. */
@@ -67,6 +105,7 @@ async function main(): Promise<void> {
   mkdirSync(join(root, "dist"), { recursive: true });
   replaceFile(join(root, "dist/package.json"), '{ "type": "commonjs" }\n');
   replaceFile(join(root, "dist/authproxy.js"), bytes);
+  replaceFile(join(root, "dist/authproxy.d.ts"), readFileSync(join(root, "client/public.ts")));
   process.stdout.write(`dist/authproxy.js ${bytes.length} bytes sha256 ${sha256}\n`);
 }
 

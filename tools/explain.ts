@@ -3,7 +3,7 @@
 import { checks, judge } from "../server/checks.ts";
 import { choose, mismatches } from "../server/policy.ts";
 import { Refusal } from "../server/refusal.ts";
-import type { Facts, Identity, Json, JsonObject, Mismatch, Service } from "../server/types.ts";
+import type { Facts, Json, JsonObject, Mismatch, Service } from "../types.ts";
 import { type Observation, withoutValues } from "./observe.ts";
 import { explainReason } from "./reasons.ts";
 import { columns, paint, printable, shown } from "./terminal.ts";
@@ -24,7 +24,7 @@ export function explain(observation: Observation, services: Services): Explanati
   if (!facts)
     return { ...told(observation.error), identity: observation.known, checks: [], services: [] };
   const { peer, process, container } = facts;
-  const document: Identity = { peer, process, container };
+  const document = { peer, process, container };
   const identity = { peer, process, container: withoutValues(container) } as unknown as JsonObject;
   const ranked = Object.entries(services)
     .map(([name, { match }]) => ({

@@ -10,7 +10,7 @@ import {
   printParseErrorCode,
 } from "jsonc-parser";
 import { check } from "../config/check.ts";
-import type { Json, JsonObject } from "../server/types.ts";
+import type { Json, JsonObject } from "../types.ts";
 
 /** Lines and columns count from 1, columns in UTF-16 units. */
 export type Place = { line: number; column: number };

@@ -6,7 +6,7 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { connectEngine } from "../server/engine.ts";
 import { containerIn, readProcess } from "../server/process.ts";
-import type { Container, Facts, JsonObject, Peer } from "../server/types.ts";
+import type { Container, Facts, JsonObject, Peer } from "../types.ts";
 
 /** All that could be seen, and the error that ended it, whose message is the reason. */
 export type Observation = { facts: Facts } | { facts?: never; known: JsonObject; error: Error };

@@ -4,7 +4,7 @@
 // that the image does not declare, but references and the client's own options, which are no
 // secrets.
 import { checks } from "../server/checks.ts";
-import type { Facts, Json, JsonObject, Service } from "../server/types.ts";
+import type { Facts, Json, JsonObject, Service } from "../types.ts";
 import { opens } from "./advise.ts";
 import { explainReason } from "./reasons.ts";
 

@@ -3,8 +3,8 @@
 import { chmodSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../../server/types.ts";
 import { client } from "../../tools/openbao.ts";
+import type { JsonObject } from "../../types.ts";
 import { Gate } from "../gate.ts";
 import {
   bao,

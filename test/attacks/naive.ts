@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { getContainerRuntimeClient } from "testcontainers";
 import { mismatches } from "../../server/policy.ts";
-import type { JsonObject } from "../../server/types.ts";
+import type { JsonObject } from "../../types.ts";
 import type { Stage } from "../stage.ts";
 import { compile } from "./arena.ts";
 

@@ -2,8 +2,8 @@
 import { execFileSync } from "node:child_process";
 import { readlinkSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../../server/types.ts";
 import { client } from "../../tools/openbao.ts";
+import type { JsonObject } from "../../types.ts";
 import { Gate } from "../gate.ts";
 import { app, bao, type Container, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
 import { decision, honest, imageWith, newStage, ours, run, SOCKET, TOKEN } from "./arena.ts";

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { listen, peerFrom } from "../../server/peers.ts";
-import type { Peer } from "../../server/types.ts";
+import type { Peer } from "../../types.ts";
 
 type Heard = { name: string; values: unknown[] };
 

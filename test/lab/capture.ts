@@ -4,7 +4,7 @@
 import { existsSync, readFileSync, readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import type { Container, JsonObject } from "../../server/types.ts";
+import type { Container, JsonObject } from "../../types.ts";
 
 const FILES = ["status", "stat", "cgroup", "uid_map", "gid_map"];
 const LINKS = ["exe", "ns/user", "ns/pid", "ns/mnt"];

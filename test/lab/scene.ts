@@ -10,7 +10,7 @@ import { EventEmitter, once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Container, JsonObject } from "../../server/types.ts";
+import type { Container, JsonObject } from "../../types.ts";
 import { type About, Api } from "./api.ts";
 import { type Capture, capture } from "./capture.ts";
 

@@ -147,6 +147,3 @@ export type Minted = Lease & { token: string };
 /** What server and keeper tell each other; keeper/main.ts says which verbs there are. */
 export type FromServer = { verb: string; name: string; fields: object };
 export type FromKeeper = { verb: string; name: string; fields: object };
-
-/** What a policy can match: what the kernel fixed, what /proc says, what the engine says. */
-export type Identity = { peer: Peer; process: Process; container: Container };
