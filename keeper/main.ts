@@ -71,13 +71,14 @@ function serve(directory: string, place: VaultConfig): void {
     const exit = new AbortController();
     if (lease.sent) void gone(lease.pid, lease.ticks).then(() => exit.abort());
     else exit.abort();
-    await keep(lease, exit.signal, (lease.ttl ?? 0) / 10);
+    // Soon, not all at once, and some of them also where each run ends early.
+    await keep(lease, exit.signal, ((lease.ttl ?? 0) / 10) * Math.random());
   }
 
   heard.on("mint", (name, { lease, source }) => mint(name, lease, source));
   heard.on("end", (name) => {
     const { lease, exit } = kept.get(name) ?? {};
-    kept.delete(name);
+    kept.delete(name); // "end" may come twice
     if (lease && !lease.sent) free(directory, lease);
     exit?.abort();
   });

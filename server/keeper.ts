@@ -11,9 +11,12 @@ const PROGRAM = `${import.meta.dirname}/../keeper/main.ts`;
 /** `heard` emits what the keeper says by its verb, as (name, fields): "note", "watch". Its end is
  * an uncaught exception, and ours. */
 export function startKeeper({ vault, state }: Config) {
-  const child = fork(PROGRAM, { env: {}, detached: true });
+  // Silent: a child that inherits one of 0 to 2 makes it blocking, for us too (libuv). When nobody
+  // reads the audit stream we would wait.
+  const child = fork(PROGRAM, { env: {}, detached: true, silent: true });
+  child.stderr?.pipe(process.stderr);
   const heard = new EventEmitter();
-  child.on("exit", (code, signal) => {
+  child.on("close", (code, signal) => {
     throw new Error(`${PROGRAM} has ended: ${signal ?? code}`);
   });
   child.on("message", ({ verb, name, fields }: FromKeeper) => {
@@ -28,8 +31,7 @@ export function startKeeper({ vault, state }: Config) {
     tell("mint", lease.name, { lease, source });
     const [{ failure, ...minted }] = await once(heard, `minted ${lease.name}`);
     if (!failure) return minted;
-    const { reason, cause, refused } = failure;
-    throw new (refused ? Refusal : Unavailable)(reason, { cause });
+    throw new (failure.refused ? Refusal : Unavailable)(failure.reason, failure); // its cause too
   }
 
   return { heard, tell, mint };

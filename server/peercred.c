@@ -168,7 +168,8 @@ static void answer(struct peer *p, bool grant, const char *text, size_t length) 
 
 static void watch(pid_t pid) {
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (pidfd < 0 && errno != ESRCH)
+    /* ENOENT, EINVAL on older kernels: the number is a thread's now. */
+    if (pidfd < 0 && errno != ESRCH && errno != ENOENT && errno != EINVAL)
         err(1, "pidfd_open");
     say("watching %ju %d\n", pidfd < 0 ? 0 : keep(-1, pidfd), pid);
 }

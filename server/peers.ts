@@ -12,7 +12,7 @@ const BINARY = `${import.meta.dirname}/../dist/peercred`;
 export function listen(socket: string) {
   const { LISTEN_FDS, LISTEN_PID } = process.env; // systemd's: sd_listen_fds(3)
   const inherited = LISTEN_FDS === "1" && LISTEN_PID === String(process.pid);
-  const stdio: StdioOptions = ["pipe", "pipe", "inherit", inherited ? 3 : "ignore"];
+  const stdio: StdioOptions = ["pipe", "pipe", "pipe", inherited ? 3 : "ignore"];
   const words = inherited ? ["--inherited"] : [socket];
   // Detached: the signals of a terminal are for us alone.
   const helper = spawn(BINARY, words, { stdio, env: {}, detached: true });
@@ -21,7 +21,8 @@ export function listen(socket: string) {
   const end = (why: unknown, signal?: unknown) => {
     throw new Error(`${BINARY} (tools/prepare.sh makes it) has ended: ${signal ?? why}`);
   };
-  helper.on("error", end).on("exit", end);
+  helper.on("error", end).on("close", end);
+  helper.stderr?.pipe(process.stderr); // not inherited, as in keeper.ts
   helper.stdin?.on("error", () => {}); // it has ended
   helper.stdout?.setEncoding("utf8").on("data", (text: string) => {
     const lines = (rest + text).split("\n");
@@ -39,9 +40,7 @@ export function listen(socket: string) {
   }
 
   /** Holds a process until its end: "watching PID ID", then "exit ID". */
-  function watch(pid: number): void {
-    helper.stdin?.write(`watch ${pid}\n`);
-  }
+  const watch = (pid: number) => helper.stdin?.write(`watch ${pid}\n`);
 
   return { heard, answer, watch };
 }

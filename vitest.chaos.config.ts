@@ -1,0 +1,12 @@
+// Question: how do the tests run that break things, for minutes? As the others, but with more time.
+import { defineConfig } from "vitest/config";
+import usual from "./vitest.config.ts";
+
+export default defineConfig({
+  test: {
+    ...usual.test,
+    include: ["test/chaos/*.test.ts"],
+    exclude: [],
+    testTimeout: 1_800_000,
+  },
+});
