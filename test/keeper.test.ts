@@ -4,9 +4,10 @@ import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { client } from "../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../tools/openbao.ts";
 import type { JsonObject } from "../types.ts";
 import { Gate } from "./gate.ts";
 import { compile } from "./programs.ts";
@@ -196,6 +197,39 @@ describe("a token", () => {
     await server.until({ event: "revoked", accessor: accessor ?? "" });
     await expect(look()).rejects.toThrow();
   });
+});
+
+test("Vault's own audit log says which container used which secret", async () => {
+  await using stage = new Stage();
+  const audit = join(stage.directory, "vault-audit.log");
+  const vault = await startOpenBao({ audit });
+  stage.defer(() => vault.stop());
+  const { roleId, secretId } = await provision(vault, { services: { app: { password } } });
+  await stage.server({ vault: vaultAt(vault.address, vault, roleId) }, secretId);
+  const container = await stage.container();
+  await container.says(STARTED);
+  const text = readFileSync(audit, "utf8");
+  const lines: JsonObject[] = text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const reads = lines.filter(
+    ({ type, request }) =>
+      type === "response" && (request as JsonObject).path === "secret/data/app",
+  );
+  expect(reads.map(({ auth }) => auth)).toContainEqual(
+    expect.objectContaining({
+      display_name: "token-authproxy-app",
+      metadata: {
+        service: "app",
+        container: container.id,
+        image: (await container.inspect()).Image,
+        host: hostname(),
+        uid: "1001",
+      },
+    }),
+  );
+  expect(text).not.toContain(password); // hashed, as each value there
 });
 
 describe("the server logs in", () => {

@@ -41,13 +41,17 @@ export type OpenBao = {
   stop(): Promise<void>;
 };
 
-/** An IPv4 address on which containers reach this machine, for example their bridge's gateway. */
-export type StartOptions = { listen?: string };
+export type StartOptions = {
+  /** An IPv4 address on which containers reach this machine, for example their bridge's gateway. */
+  listen?: string;
+  /** The file of its audit log; none is kept otherwise. */
+  audit?: string;
+};
 
-export async function startOpenBao({ listen = "127.0.0.1" }: StartOptions = {}): Promise<OpenBao> {
+export async function startOpenBao(options: StartOptions = {}): Promise<OpenBao> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await startOnce(listen);
+      return await startOnce(options);
     } catch (error) {
       // Between our choice of a free port and its use somebody else may have taken it.
       const taken = error instanceof Error && error.message.includes("address already in use");
@@ -56,12 +60,12 @@ export async function startOpenBao({ listen = "127.0.0.1" }: StartOptions = {}):
   }
 }
 
-async function startOnce(listen: string): Promise<OpenBao> {
+async function startOnce({ listen = "127.0.0.1", audit }: StartOptions): Promise<OpenBao> {
   const hostAndPort = `${listen}:${await freePort(listen)}`;
   const directory = mkdtempSync(join(tmpdir(), "authproxy-openbao-"));
   const rootToken = randomUUID();
   const server = { address: `https://${hostAndPort}`, rootToken, directory };
-  const child = spawnBao(server, hostAndPort);
+  const child = spawnBao(server, hostAndPort, audit);
   const remove = () => rmSync(directory, { recursive: true, force: true });
   process.once("exit", remove);
   const stop = async () => {
@@ -85,12 +89,18 @@ async function startOnce(listen: string): Promise<OpenBao> {
 
 type Server = { address: string; rootToken: string; directory: string };
 
-function spawnBao({ directory, rootToken }: Server, hostAndPort: string): ChildProcess {
+function spawnBao(server: Server, hostAndPort: string, audit?: string): ChildProcess {
+  const { directory, rootToken } = server;
   const log = openSync(logOf(directory), "a", 0o600);
   // PR_SET_PDEATHSIG (prctl(2)): the kernel ends it when we are gone, even by SIGKILL.
   const argv = ["--pdeathsig", "TERM", "--", binary, "server", "-dev", "-dev-no-store-token"];
   argv.push(`-dev-root-token-id=${rootToken}`, `-dev-listen-address=${hostAndPort}`);
   argv.push("-dev-tls", `-dev-tls-cert-dir=${directory}`);
+  if (audit) {
+    const file = join(directory, "audit.hcl");
+    writeFileSync(file, `audit "file" "log" {\n options { file_path = "${audit}" }\n}\n`);
+    argv.push(`-config=${file}`);
+  }
   const child = spawn("setpriv", argv, {
     env: { HOME: directory, PATH: process.env.PATH ?? "" },
     stdio: ["ignore", log, log],
