@@ -6,8 +6,8 @@
 # Promise:  either everything is in place at exit 0, or one line says what is missing and what to
 #           do. Run again, it does only what is still to do. Downloads are checked by hash and moved
 #           into place whole. Besides the cache folder, node_modules and dist nothing is changed; as
-#           root on Debian or Ubuntu a missing Docker engine, C compiler or strace (for hardening also clang and valgrind) is installed by
-#           apt-get, and it says so.
+#           root on Debian or Ubuntu a missing Docker engine, C compiler, and what only the tests
+#           need, is installed by apt-get, and it says so.
 # Order:    what can only fail (platform, engine) before what takes long.
 set -eu
 cd "$(dirname "$0")/.."
@@ -197,11 +197,17 @@ prepare_helper() {
   mv "$scratch/peercred" dist/peercred
 }
 
-# For the tests that show which system calls are made.
-prepare_strace() {
-  if ! command -v strace >/dev/null && may_install && has_apt; then
-    say "strace: installing it by apt-get"
-    apt_install strace
+# What only the tests need: strace shows which system calls are made, the others run the examples. A
+# test that misses its own fails and says so.
+prepare_tests() {
+  missing=
+  command -v strace >/dev/null || missing="$missing strace"
+  command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || missing="$missing golang-go"
+  [ -x /usr/bin/python3 ] || missing="$missing python3"
+  if [ -n "$missing" ] && may_install && has_apt; then
+    say "tests: installing$missing by apt-get"
+    # shellcheck disable=SC2086 # words
+    apt_install $missing
   fi
 }
 
@@ -286,7 +292,7 @@ prepare_hardening() {
 }
 
 case ${1:-} in
-tests) prepare_strace ;;
+tests) prepare_tests ;;
 hardening) prepare_hardening ;;
 esac
 prepare_client

@@ -54,7 +54,7 @@ export class Ear {
   }
 
   [Symbol.dispose](): void {
-    this.#child.removeAllListeners("exit").kill("SIGKILL");
+    this.#child.removeAllListeners("close").kill("SIGKILL");
     rmSync(this.#directory, { recursive: true });
   }
 }

@@ -43,6 +43,25 @@ export async function startDocker(tree: Tree, changes: object = {}, before = "")
   );
 }
 
+/** A Docker engine whose containers live on while it is stopped and started. */
+export async function startDockerAnew(tree: Tree): Promise<Engine & { restart(): Promise<void> }> {
+  const { directory, socket, file } = dockerSettings({ "live-restore": true });
+  // By the shell that prepares the namespace: the tree has none.
+  const forever = `${enter(tree)}; while :; do dockerd --config-file "${file}" || :; done`;
+  const engine = await startEngine(directory, socket, inNamespace(tree, forever, []));
+  const restart = async () => {
+    const pid = Number(readFileSync(join(directory, "pid"), "utf8"));
+    process.kill(pid, "SIGTERM");
+    while (existsSync(`/proc/${pid}`)) await sleep(50); // it is no child of ours: no event
+    await untilAnswers(
+      () => true,
+      socket,
+      () => readFileSync(join(directory, "log"), "utf8"),
+    );
+  };
+  return { ...engine, restart };
+}
+
 /** A Docker engine under a systemd of its own, which it has make its cgroups. Systemd is the first
  * process of a pid namespace, and so the numbers that this engine knows are that namespace's: who
  * works with it is run by the command `enter`. */

@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
-import { provision, startOpenBao } from "../../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../../tools/openbao.ts";
 import { compile } from "../programs.ts";
 import { Api } from "./api.ts";
 import {
@@ -23,6 +23,7 @@ import {
   removeBridge,
   removeCgroups,
   startDocker,
+  startDockerAnew,
   startDockerIn,
   startDockerUnderSystemd,
   startPodman,
@@ -33,7 +34,7 @@ import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { matrix, notRun, ran } from "./matrix.ts";
 import { startRegistry } from "./registry.ts";
-import { COMPANY, type Findings, play, type Scene, untilSaid } from "./scene.ts";
+import { COMPANY, type Findings, type Outcome, play, type Scene, untilSaid } from "./scene.ts";
 import { CONTAINER_LABEL } from "./selinux.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures/engines");
@@ -171,10 +172,30 @@ const places: Place[] = [
       return { findings };
     },
   },
+  { name: "Docker 20.10, stopped and started", visit: stoppedAndStarted },
   { name: "the systemd cgroup driver", fixture: "docker-26-systemd", visit: underSystemd },
   { name: "Docker in Docker", visit: dockerInDocker },
   { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
 ];
+
+/** Its container lives on, and keeps its token; what comes later is judged as before. */
+async function stoppedAndStarted(): Promise<Visited> {
+  const engine = await had(startDockerAnew(await docker20()));
+  const [service, inside, stranger] = COMPANY;
+  if (!service || !inside || !stranger) throw new Error("COMPANY has these");
+  const before = async ([first]: Outcome[]) => {
+    await engine.restart();
+    const accessor = first?.line.accessor;
+    await client(bao).write("auth/token/lookup-accessor", { accessor }); // throws where it is dead
+  };
+  const another = { ...service, name: "the service, once more" };
+  try {
+    const actors = [service, { ...inside, before }, another, stranger];
+    return { findings: await play({ ...sceneOn(engine.socket), actors }) };
+  } finally {
+    await engine.stop();
+  }
+}
 
 async function withSelinux(): Promise<Visited> {
   const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });

@@ -28,6 +28,8 @@ export type Actor = {
   /** Runs on another engine, which is itself in this container of the first one. */
   within?: { engine: string; id: string };
   labels?: Record<string, string>;
+  /** What happens before it comes, when these have been judged. */
+  before?: (outcomes: Outcome[]) => Promise<void>;
   /** What differs in Docker's HostConfig. */
   host?: JsonObject;
 };
@@ -80,7 +82,10 @@ export async function play(scene: Scene): Promise<Findings> {
     const ready = await server.until((line) => line.event === "ready");
     const about = await api.about();
     const outcomes: Outcome[] = [];
-    for (const actor of scene.actors) outcomes.push(await act(actor, scene, api, server, running));
+    for (const actor of scene.actors) {
+      await actor.before?.(outcomes);
+      outcomes.push(await act(actor, scene, api, server, running));
+    }
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
