@@ -1,7 +1,7 @@
 // The keeper, by the server that it belongs to: what tokens there can be, how it logs in, and what
 // becomes of a token when its process, the server or Vault ends.
 import { execFileSync, spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
@@ -254,6 +254,31 @@ describe("the server logs in", () => {
       body_files: { password: file },
     });
     expect(server.stdout + server.stderr).not.toContain(word);
+  });
+
+  test("by a JWT that lies in a file", async () => {
+    await using stage = new Stage();
+    await root.enableAuth({ mount_point: "jwt", type: "jwt" });
+    stage.defer(() => root.disableAuth({ mount_point: "jwt" }));
+    const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+    const pem = publicKey.export({ type: "spki", format: "pem" });
+    await root.write("auth/jwt/config", { jwt_validation_pubkeys: [pem] });
+    const claims = { user_claim: "sub", bound_audiences: ["vault"] };
+    const policies = { token_policies: ["authproxy"], token_no_default_policy: true };
+    await root.write("auth/jwt/role/host", { role_type: "jwt", ...claims, ...policies });
+    const now = Math.floor(Date.now() / 1000);
+    const life = { nbf: now - 60, iat: now - 60, exp: now + 600 };
+    const parts = [{ alg: "RS256" }, { sub: "host", aud: "vault", ...life }];
+    const signed = parts.map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"));
+    const signature = sign("sha256", Buffer.from(signed.join(".")), privateKey);
+    const file = join(stage.directory, "jwt");
+    const jwt = [...signed, signature.toString("base64url")].join(".");
+    writeFileSync(file, jwt, { mode: 0o600 });
+    await serves(stage, {
+      path: "auth/jwt/login",
+      body: { role: "host" },
+      body_files: { jwt: file },
+    });
   });
 
   test("by a TLS certificate", async () => {
