@@ -1,6 +1,6 @@
 // Attacks by who starts a container with the right labels, or the right image, and a program of his
 // own. What is not pinned in the policy, he may choose.
-import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
 import { describe, expect, test } from "vitest";
@@ -16,6 +16,7 @@ import {
   naive,
   newStage,
   ours,
+  pidOf,
   run,
   SOCKET,
   type Target,
@@ -74,7 +75,13 @@ describe.each([
     const shared = { image, environment, host: { Mounts: [sharedDirectory(stage)] } };
     const thief = await run(stage, { ...shared, command: row.thief, labels: { app: "other" } });
     await thief.says("listening");
-    const decoy = await run(stage, { ...shared, command: row.decoy });
+    // Nobody looks before it has become the trusted program.
+    const decoy = await unaccepted(target, async () => {
+      const started = await run(stage, { ...shared, command: row.decoy });
+      const pid = await pidOf(started);
+      await until("it is", () => readlinkSync(`/proc/${pid}/exe`) === TRUSTED);
+      return started;
+    });
     await thief.says("thief: end");
     const line = decided && (await decision(decided.server, decoy));
     return { output: thief.output, line };
