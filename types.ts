@@ -145,5 +145,4 @@ export type Lease = {
 export type Minted = Lease & { token: string };
 
 /** What server and keeper tell each other; keeper/main.ts says which verbs there are. */
-export type FromServer = { verb: string; name: string; fields: object };
-export type FromKeeper = { verb: string; name: string; fields: object };
+export type Message = { verb: string; name: string; fields: object };

@@ -54,10 +54,8 @@ export function readLeases(directory: string): (Lease & { trouble?: string })[] 
     const file = join(directory, name);
     const start = { pid: Number(pid), ticks: Number(ticks) };
     if (!container) return []; // not ours
-    if (half) rmSync(file);
-    if (half) return [];
     try {
-      const text = readTrusted(file);
+      const text = half ? PENDING : readTrusted(file);
       if (text !== PENDING) return { ...parseLease(text), name };
       rmSync(file); // if a token was minted nobody holds it, nor can end it: it dies by its TTL
       return [];

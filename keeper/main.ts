@@ -15,7 +15,7 @@ import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { startTicks } from "../server/process.ts";
 import { Refusal } from "../server/refusal.ts";
-import type { FromServer, Lease, TokenSource, VaultConfig } from "../types.ts";
+import type { Lease, Message, TokenSource, VaultConfig } from "../types.ts";
 import { forget, free, readLeases, save } from "./leases.ts";
 import { connectVault } from "./vault.ts";
 
@@ -97,7 +97,7 @@ function serve(directory: string, place: VaultConfig): void {
 }
 
 heard.once("start", serve);
-process.on("message", ({ verb, name, fields }: FromServer) => {
+process.on("message", ({ verb, name, fields }: Message) => {
   heard.emit(verb, name, fields);
   heard.emit(`${verb} ${name}`);
 });

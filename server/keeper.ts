@@ -3,7 +3,7 @@
 // server's own Vault token, and how it logs in, are never in this process.
 import { fork } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import type { Config, FromKeeper, Lease, Minted, TokenSource } from "../types.ts";
+import type { Config, Lease, Message, Minted, TokenSource } from "../types.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 
 const PROGRAM = `${import.meta.dirname}/../keeper/main.ts`;
@@ -19,7 +19,7 @@ export function startKeeper({ vault, state }: Config) {
   child.on("close", (code, signal) => {
     throw new Error(`${PROGRAM} has ended: ${signal ?? code}`);
   });
-  child.on("message", ({ verb, name, fields }: FromKeeper) => {
+  child.on("message", ({ verb, name, fields }: Message) => {
     heard.emit(verb, name, fields);
     heard.emit(`${verb} ${name}`, fields);
   });

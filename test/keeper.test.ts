@@ -329,16 +329,25 @@ describe("the server logs in", () => {
   });
 });
 
+/** A server that has served a container and was killed; `file` is the lease that it has left. */
+async function crashed(stage: Stage, changes: JsonObject = {}) {
+  const config = stage.configure(changes);
+  const first = stage.start(config);
+  const container = await stage.container();
+  await container.says(STARTED);
+  const { accessor = "" } = await granted(first, container);
+  await stage.crash(first, container);
+  const [name = ""] = stateOf(stage);
+  return { config, container, accessor, name, file: join(stage.directory, "state", name) };
+}
+
 describe("a crash of the server", () => {
   test("costs no running container its token, and gives none a second", async () => {
     await using stage = new Stage();
     const create = await role(stage, { token_period: "4s" });
-    const config = stage.configure({ services: { app: { ...app, token: { create } } } });
-    const first = stage.start(config);
-    const container = await stage.container();
-    await container.says(STARTED);
-    const { accessor } = await granted(first, container);
-    await stage.crash(first, container);
+    const { config, container, accessor } = await crashed(stage, {
+      services: { app: { ...app, token: { create } } },
+    });
     const second = stage.start(config);
     await second.until({ event: "ready" });
     const again = await container.exec(
@@ -349,7 +358,7 @@ describe("a crash of the server", () => {
     await until("two lives have passed", () => Date.now() > Date.parse(String(issue_time)) + 8000);
     expect(await lookUp(accessor)).toBeDefined();
     await container.kill();
-    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await second.until({ event: "revoked", accessor });
     await until("no lease is left", () => stateOf(stage).length === 0);
   });
 
@@ -375,34 +384,22 @@ describe("a crash of the server", () => {
 
   test("is made good for a container that ended meanwhile", async () => {
     await using stage = new Stage();
-    const config = stage.configure();
-    const first = stage.start(config);
-    const container = await stage.container();
-    const { accessor } = await granted(first, container);
-    await container.says(STARTED);
-    await stage.crash(first, container);
+    const { config, container, accessor } = await crashed(stage);
     await container.kill();
     expect(await lookUp(accessor)).toBeDefined();
     const second = stage.start(config);
-    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await second.until({ event: "revoked", accessor });
     expect(await lookUp(accessor)).toBeUndefined();
     await until("no lease is left", () => stateOf(stage).length === 0);
   });
 
-  test("before a token was sent: it is revoked, and the container may ask again", async () => {
+  test("before the answer was noted as sent: its token is revoked, its start forgotten", async () => {
     await using stage = new Stage();
-    const config = stage.configure();
-    const first = stage.start(config);
-    const container = await stage.container();
-    await container.says(STARTED);
-    const { accessor } = await granted(first, container);
-    await stage.crash(first, container);
-    const [name = ""] = stateOf(stage);
-    const file = join(stage.directory, "state", name);
+    const { config, accessor, file } = await crashed(stage);
     const lease = JSON.parse(readFileSync(file, "utf8"));
     writeFileSync(file, JSON.stringify({ ...lease, sent: false }));
     const second = stage.start(config);
-    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await second.until({ event: "revoked", accessor });
     await until("it is forgotten", () => stateOf(stage).length === 0);
   });
 
@@ -426,13 +423,9 @@ describe("a crash of the server", () => {
     },
   ])("and a file that is $what: its container is refused, others are served", async (broken) => {
     await using stage = new Stage();
-    const config = stage.configure({ services: { app: { ...app, relax: ["init", "alone"] } } });
-    const first = stage.start(config);
-    const container = await stage.container();
-    await container.says(STARTED);
-    await stage.crash(first, container);
-    const [name = ""] = stateOf(stage);
-    const file = join(stage.directory, "state", name);
+    const { config, container, name, file } = await crashed(stage, {
+      services: { app: { ...app, relax: ["init", "alone"] } },
+    });
     writeFileSync(file, broken.change(readFileSync(file, "utf8")));
     const second = stage.start(config);
     expect((await second.until({ event: "set-aside", file: name })).detail).toContain(
@@ -450,31 +443,19 @@ describe("a crash of the server", () => {
     { what: "is somebody else's", change: (file: string) => chownSync(file, 65534, 65534) },
   ])("and a file that $what is not believed", async ({ change }) => {
     await using stage = new Stage();
-    const config = stage.configure();
-    const first = stage.start(config);
-    const container = await stage.container();
-    await container.says(STARTED);
-    await stage.crash(first, container);
-    const [name = ""] = stateOf(stage);
-    change(join(stage.directory, "state", name));
+    const { config, name, file } = await crashed(stage);
+    change(file);
     const second = stage.start(config);
     await second.until({ event: "set-aside", file: name });
   });
 
   test("and another boot: what was left is revoked, and nobody is held for it", async () => {
     await using stage = new Stage();
-    const config = stage.configure();
-    const first = stage.start(config);
-    const container = await stage.container();
-    await container.says(STARTED);
-    const { accessor } = await granted(first, container);
-    await stage.crash(first, container);
-    const [name = ""] = stateOf(stage);
-    const file = join(stage.directory, "state", name);
+    const { config, accessor, file } = await crashed(stage);
     const lease = JSON.parse(readFileSync(file, "utf8"));
     writeFileSync(file, JSON.stringify({ ...lease, boot: randomUUID() }));
     const second = stage.start(config);
-    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await second.until({ event: "revoked", accessor });
     await until("it is forgotten", () => stateOf(stage).length === 0);
   });
 });
@@ -560,7 +541,7 @@ describe("a running server", () => {
     const second = stage.start(config);
     await second.until({ event: "ready" });
     await container.kill();
-    await second.until({ event: "revoked", accessor: accessor ?? "" });
+    await second.until({ event: "revoked", accessor });
   });
 
   test("is replaced under a stream of starting containers, and none fails", async () => {

@@ -4,7 +4,7 @@
 //           Dockerfile.example describes. Each test waits for events: an audit line, a line of a
 //           container's log, an exit.
 // Promise:  all that a Stage has started ends with it: `await using stage = new Stage()`.
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -55,7 +55,13 @@ export function vaultAt(address: string, { caFile } = bao, roleId = ids.roleId):
 export async function buildImage(name: string, context: string, file: string, base: string) {
   const dockerfile = GenericContainer.fromDockerfile(context, file).withBuildArgs({ BASE: base });
   await dockerfile.build(name, { deleteOnExit: false }); // made anew from the engine's cache
-  return name;
+  // By a name that says what is in it: another clone's tests have images of their own.
+  const id = execFileSync("docker", ["image", "inspect", "-f", "{{.Id}}", name], {
+    encoding: "utf8",
+  });
+  const tagged = `${name}:${id.slice("sha256:".length, 24)}`;
+  execFileSync("docker", ["tag", name, tagged]);
+  return tagged;
 }
 
 /** Polls what the kernel or Vault gives no event for. */

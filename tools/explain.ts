@@ -48,7 +48,7 @@ export function explain(observation: Observation, services: Services): Explanati
 }
 
 function told(error: Error): Verdict {
-  const gone = /^(ENOENT|ESRCH)/.test(error.message);
+  const gone = /^ESRCH|^ENOENT.*'.proc/.test(error.message);
   const answer = error instanceof Refusal ? "refused" : "unavailable";
   const detail = (error.cause ?? error.message) as Json;
   return { answer, reason: gone ? "exited" : error.message, detail };

@@ -7,11 +7,12 @@ import { uptime } from "node:os";
 import { connectEngine } from "../server/engine.ts";
 import { containerIn, readProcess } from "../server/process.ts";
 import type { Container, Facts, JsonObject, Peer } from "../types.ts";
+import { ENGINE } from "./ask-engine.ts";
 
 /** All that could be seen, and the error that ended it, whose message is the reason. */
 export type Observation = { facts: Facts } | { facts?: never; known: JsonObject; error: Error };
 
-export async function observe(pid: number, socket = "/var/run/docker.sock"): Promise<Observation> {
+export async function observe(pid: number, socket = ENGINE): Promise<Observation> {
   const engine = connectEngine(socket);
   const known: JsonObject = {};
   try {

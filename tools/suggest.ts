@@ -88,12 +88,10 @@ function environmentOf(
   return undefined;
 }
 
-/** By destination: the engine's own order is another at each answer. */
 function mountsOf({ container }: Facts, notes: string[]): JsonObject[] | undefined {
   const mounts = container.Mounts as JsonObject[];
   const unnamed = mounts.filter(({ Name }) => anonymous.test(String(Name)));
-  if (unnamed.length === 0)
-    return mounts.toSorted((a, b) => (String(a.Destination) < String(b.Destination) ? -1 : 1));
+  if (unnamed.length === 0) return mounts;
   const places = unnamed.map(({ Destination }) => Destination).join(", ");
   notes.push(
     `Mounts is not pinned: the volume at ${places} has no name, so it is another for each ` +

@@ -6,19 +6,33 @@ import { client } from "../../tools/openbao.ts";
 import type { JsonObject } from "../../types.ts";
 import { Gate } from "../gate.ts";
 import { app, bao, type Container, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
-import { decision, honest, imageWith, newStage, ours, run, SOCKET, TOKEN } from "./arena.ts";
+import {
+  decision,
+  honest,
+  imageWith,
+  newStage,
+  ours,
+  run,
+  SOCKET,
+  TOKEN,
+  type Wanted,
+} from "./arena.ts";
 import { Naive, SlowMint } from "./naive.ts";
 import { attack, type Note } from "./table.ts";
 
 const image = imageWith(["trusted", "steal", "orphan", "become"]);
 
-/** Our server, logged in to a Vault that can be made slow, with an honest container served. */
-async function behindGate(stage: Stage, changes: JsonObject, note: Note) {
+/** Our server, which has served an honest container, and a caller whose token Vault is slow to mint:
+ * until `gate` is released. */
+async function whileVaultIsSlow(stage: Stage, wanted: Wanted, changes: JsonObject, note: Note) {
   const gate = await Gate.before(bao.address);
   stage.defer(() => gate.shut());
   const target = await ours(stage, { vault: vaultAt(gate.address), ...changes });
   await honest(stage, image, note);
-  return { ...target, gate };
+  const held = gate.hold();
+  const caller = await run(stage, wanted);
+  await held;
+  return { ...target, gate, caller };
 }
 
 /** Makes /app/become the other program. */
@@ -53,10 +67,7 @@ describe("a peer that dies between decision and answer, while its child reads", 
   test("gets nothing, with init and alone relaxed: exited, just before the write", async () => {
     await using stage = newStage();
     const relax = ["init", "alone"];
-    const { server, gate } = await behindGate(stage, { relax }, note);
-    const held = gate.hold();
-    const thief = await run(stage, wanted);
-    await held;
+    const { server, gate, caller: thief } = await whileVaultIsSlow(stage, wanted, { relax }, note);
     process.kill(server.helper, "SIGSTOP"); // it has told of the peer, and will hear the answer late
     gate.release();
     const { pid } = await server.until({ event: "granted", container: thief.id });
@@ -105,10 +116,7 @@ describe("a container that is killed while Vault is slow", () => {
 
   test("leaves none: revoked at once, and never sent", async () => {
     await using stage = newStage();
-    const { server, gate } = await behindGate(stage, {}, note);
-    const held = gate.hold();
-    const victim = await run(stage, wanted);
-    await held;
+    const { server, gate, caller: victim } = await whileVaultIsSlow(stage, wanted, {}, note);
     await victim.kill();
     gate.release();
     await server.until({ event: "revoked", container: victim.id });
@@ -122,10 +130,11 @@ describe("a container that is killed while Vault is slow", () => {
 describe("company that arrives while Vault is slow", () => {
   const note = attack("39");
   const wanted = { image, command: ["/app/trusted", SOCKET] };
-  const join = (victim: Container) =>
-    execFileSync("docker", ["exec", "--detach", victim.id, "/app/trusted"]);
-  const joined = (victim: Container) => async () =>
-    execFileSync("docker", ["top", victim.id], { encoding: "utf8" }).trim().split("\n").length > 2;
+  const join = async ({ id }: Container) => {
+    execFileSync("docker", ["exec", "--detach", id, "/app/trusted"]);
+    const processes = () => execFileSync("docker", ["top", id], { encoding: "utf8" }).trim();
+    await until("it has company", () => processes().split("\n").length > 2);
+  };
 
   test("is there when a naive server sends the token", async () => {
     await using stage = newStage();
@@ -133,8 +142,7 @@ describe("company that arrives while Vault is slow", () => {
     await Naive.start(stage, app.match, slow);
     const victim = await run(stage, wanted);
     await slow.asked;
-    join(victim);
-    await until("it has company", joined(victim));
+    await join(victim);
     slow.release();
     expect(await victim.says("trusted: end")).toContain(TOKEN);
     note("naive", "falls (company)");
@@ -142,12 +150,8 @@ describe("company that arrives while Vault is slow", () => {
 
   test("keeps the token from being sent, and it is revoked: alone", async () => {
     await using stage = newStage();
-    const { server, gate } = await behindGate(stage, {}, note);
-    const held = gate.hold();
-    const victim = await run(stage, wanted);
-    await held;
-    join(victim);
-    await until("it has company", joined(victim));
+    const { server, gate, caller: victim } = await whileVaultIsSlow(stage, wanted, {}, note);
+    await join(victim);
     gate.release();
     expect(await victim.says("trusted: end")).not.toContain(TOKEN);
     await server.until({ event: "unavailable", reason: "alone", container: victim.id });
@@ -157,12 +161,12 @@ describe("company that arrives while Vault is slow", () => {
 
   test("has the token beside it where alone is relaxed, and the audit says so", async () => {
     await using stage = newStage();
-    const { server, gate } = await behindGate(stage, { relax: ["alone"] }, note);
-    const held = gate.hold();
-    const victim = await run(stage, wanted);
-    await held;
-    join(victim);
-    await until("it has company", joined(victim));
+    const {
+      server,
+      gate,
+      caller: victim,
+    } = await whileVaultIsSlow(stage, wanted, { relax: ["alone"] }, note);
+    await join(victim);
     gate.release();
     expect(await victim.says("trusted: end")).toContain(TOKEN);
     await server.until({ event: "granted", container: victim.id });
@@ -186,10 +190,7 @@ describe("company that arrives while Vault is slow", () => {
 
   test("is another program in the same process, and gets nothing: changed", async () => {
     await using stage = newStage();
-    const { server, gate } = await behindGate(stage, {}, note);
-    const held = gate.hold();
-    const thief = await run(stage, becoming);
-    await held;
+    const { server, gate, caller: thief } = await whileVaultIsSlow(stage, becoming, {}, note);
     await becomeThief(thief);
     gate.release();
     expect(await thief.says("thief: end")).not.toContain(TOKEN);
