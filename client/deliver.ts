@@ -1,6 +1,7 @@
 // How does a secret reach the application? As a variable, as a file, as a directory with a file for
 // each key, or all together as one JSON object on standard input. A file is written whole or not at
-// all, readable by whom it is meant for alone, and only where it can never reach a disk.
+// all, readable by whom it is meant for alone, and only where it can never reach a disk
+// (invariant 11).
 
 import {
   chmodSync,

@@ -1,5 +1,6 @@
 // What does the application's environment hold? Sorts the variables that the client was started
-// with: its own (AUTHPROXY_…) are dropped, references are to be resolved, the rest passes. Pure.
+// with: its own (AUTHPROXY_…) are dropped, references are to be resolved, the rest passes
+// (invariant 12). Pure.
 //
 // AUTHPROXY_SET_X=… becomes the application's X: for what the client must not be started with
 // itself, as NODE_OPTIONS and LD_PRELOAD.

@@ -1,5 +1,5 @@
 // How does this process become the command? By execve, with a clean slate: nothing of Node stays but
-// the pid and the descriptors 0 to 2. Sizes are looked at first, see program.ts.
+// the pid and the descriptors 0 to 2 (invariant 12). Sizes are looked at first, see program.ts.
 
 import { readFileSync } from "node:fs";
 import { codeOf, fail } from "./failure.ts";

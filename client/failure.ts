@@ -1,6 +1,6 @@
 // How does the client fail? With one exit code, one line that says what and where, and a hint
 // where a person can act. Messages name variables, references and paths; whoever throws a Failure
-// never puts a token or a secret's value in it.
+// never puts a token or a secret's value in it (invariants 8 and 11).
 
 import { writeSync } from "node:fs";
 

@@ -1,7 +1,8 @@
-// Question: what must outlive this process? Output: one file a lease, without a secret, in a
-// directory that nobody else can read, on tmpfs: no disk is waited for. The server makes the file
-// before it asks for a token (invariant 6): it says "pending". Guaranteed: a file that cannot be
-// believed gives no token, and costs no other container its own; no file is half-written.
+// Question: what must outlive this process? Output: one file a lease, without a secret
+// (invariant 8), in a directory that nobody else can read, on tmpfs: no disk is waited for. The
+// server makes the file before it asks for a token (invariant 6): it says "pending". Guaranteed: a
+// file that cannot be believed gives no token, and costs no other container its own; none is
+// half-written.
 import { randomUUID } from "node:crypto";
 import {
   lstatSync,

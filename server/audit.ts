@@ -1,5 +1,5 @@
-// Question: what did the server decide, and why? Output: JSON lines on stdout.
-// Guaranteed: when `record` returns, the line has left this process; nothing here sees a token.
+// Question: what did the server decide, and why? Output: JSON lines on stdout. Guaranteed: when
+// `record` returns, the line has left this process; no token comes here (invariant 8).
 const MAX_TEXT = 512;
 const DEADLINE_MS = 1000;
 

@@ -1,6 +1,6 @@
 // Question: does this process deserve what its container is entitled to? Input: the kernel's facts,
-// /proc, and the engine's words, in this rank. Pure. Guaranteed: every check is evaluated, in this
-// order; a service can relax only those that the schema lets it name.
+// /proc, and the engine's words, in this rank (invariant 2). Pure. Guaranteed: every check is
+// evaluated, in this order; a service can relax only those that the schema lets it name.
 import { posix } from "node:path";
 import type { Container, Facts, Json, JsonObject, Process, Service } from "../types.ts";
 import { Refusal, Unavailable } from "./refusal.ts";

@@ -1,5 +1,6 @@
 // Question: what does the container engine say about a container? Input: a full id. The engine is
-// trusted, but may be slow, restarting or wrong. Guaranteed: an answer about exactly that id.
+// trusted, but may be slow, restarting or wrong. Guaranteed: an answer about exactly that id
+// (invariant 4).
 // Source: Docker Engine API v1.41, GET /containers/ID/json and /images/ID/json; Podman's too.
 import { Agent, request } from "node:http";
 import type { Container, JsonObject } from "../types.ts";

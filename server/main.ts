@@ -82,7 +82,8 @@ function serve(config: Config): void {
     }
   }
 
-  /** From a connection to its answer, which gives no reason. */
+  /** From a connection to its answer, which gives no reason: after any error it is no token
+   * (invariant 5). One in flight for each peer, and so many in all (invariant 10). */
   async function attend(peer: Peer): Promise<void> {
     const known: JsonObject = { ...peer, pidfd };
     const began = performance.now();

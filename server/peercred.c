@@ -120,7 +120,8 @@ static bool read_groups_and_label(int socket, char *text, size_t size) {
     return !strchr(text, '\n');
 }
 
-/* What the kernel fixed at connect(), then one line about it. Any doubt drops the peer. */
+/* What the kernel fixed at connect() (invariant 2), then one line about it. Any doubt drops the
+ * peer. */
 static void accept_peer(int socket) {
     struct ucred who = {0};
     socklen_t size = sizeof who;

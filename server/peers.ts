@@ -14,7 +14,7 @@ export function listen(socket: string) {
   const inherited = LISTEN_FDS === "1" && LISTEN_PID === String(process.pid);
   const stdio: StdioOptions = ["pipe", "pipe", "pipe", inherited ? 3 : "ignore"];
   const words = inherited ? ["--inherited"] : [socket];
-  // Detached: the signals of a terminal are for us alone.
+  // Detached: the signals of a terminal are for us alone. No variable of ours: invariant 8.
   const helper = spawn(BINARY, words, { stdio, env: {}, detached: true });
   const heard = new EventEmitter();
   let rest = "";

@@ -12,8 +12,8 @@ const CONTAINER =
 // Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 
-/** Throws ENOENT or ESRCH when the process is gone. Reads nothing that waits for its memory lock
- * (cmdline, environ, maps): who holds that would hold us. */
+/** Throws ENOENT or ESRCH when the process is gone. Invariant 10: reads nothing that waits for its
+ * memory lock (cmdline, environ, maps); who holds that would hold us. */
 export function readProcess(pid: number): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
