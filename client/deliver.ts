@@ -21,6 +21,7 @@ import {
 import type { Wanted } from "./environment.ts";
 import { codeOf, Failure, fail } from "./failure.ts";
 import { type Fields, isFields, textOf } from "./json.ts";
+import { Bytes } from "./keystore/bytes.ts";
 
 /** statfs(2), f_type: tmpfs and ramfs. */
 const MEMORY = [0x01021994, 0x858458f6];
@@ -52,7 +53,7 @@ export function requireMemory(directory: string): void {
 export function deliver({ name, form }: Wanted, value: unknown, place: Place): string {
   const path = `${place.files}/${name}`;
   try {
-    if (form === "file") writeFile(path, textOf(value), place);
+    if (form === "file") writeFile(path, value, place);
     else if (form === "directory" && isFields(value)) writeDirectory(path, value, place);
     else return textOf(value);
   } catch (error) {
@@ -62,7 +63,7 @@ export function deliver({ name, form }: Wanted, value: unknown, place: Place): s
   return path;
 }
 
-function writeFile(path: string, text: string, { fileMode, fileOwner }: Place): void {
+function writeFile(path: string, value: unknown, { fileMode, fileOwner }: Place): void {
   const unfinished = path.replace(/[^/]*$/, `.$&.${process.pid}`);
   // O_EXCL ("wx") follows no symbolic link and opens nobody else's file; what a former process of
   // this pid left goes first.
@@ -71,7 +72,8 @@ function writeFile(path: string, text: string, { fileMode, fileOwner }: Place): 
   try {
     if (fileOwner) fchownSync(file, ...fileOwner);
     fchmodSync(file, fileMode);
-    writeFileSync(file, text);
+    const isText = !(import.meta.keystores && value instanceof Bytes);
+    writeFileSync(file, isText ? textOf(value) : value.bytes);
   } finally {
     closeSync(file);
   }
@@ -95,8 +97,7 @@ function writeDirectory(path: string, fields: Fields, place: Place): void {
   if (place.fileOwner) chownSync(path, ...place.fileOwner);
   // Who may read the files may enter it.
   chmodSync(path, 0o700 | place.fileMode | ((place.fileMode & 0o444) >> 2));
-  for (const [key, value] of Object.entries(fields))
-    writeFile(`${path}/${key}`, textOf(value), place);
+  for (const [key, value] of Object.entries(fields)) writeFile(`${path}/${key}`, value, place);
   for (const old of readdirSync(path)) {
     if (!(old in fields)) rmSync(`${path}/${old}`, { recursive: true });
   }

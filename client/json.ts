@@ -1,6 +1,8 @@
 // What does this JSON answer of Vault's hold? Numbers are kept as the text they were written in:
 // a secret such as 12345678901234567890 must not come out as 12345678901234567000.
 
+import { Bytes } from "./keystore/bytes.ts";
+
 export type Answer = {
   readonly data?: Fields;
   readonly auth?: Fields;
@@ -40,6 +42,7 @@ export function isFields(value: unknown): value is Fields {
 
 /** A value as a variable or a file holds it: text as it is, all else as its JSON. */
 export function textOf(value: unknown): string {
+  if (import.meta.keystores && value instanceof Bytes) return value.toJSON();
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 

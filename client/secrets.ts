@@ -3,6 +3,7 @@
 
 import { EXIT, Failure } from "./failure.ts";
 import { type Answer, type Fields, isFields, parseJson, textOf } from "./json.ts";
+import { withKeystores } from "./keystore/fields.ts";
 import { printReference, type Stored } from "./reference.ts";
 import type { Vault } from "./vault.ts";
 
@@ -116,7 +117,8 @@ function secretOf(answer: Answer | undefined, fields: unknown): Secret {
   const seconds = fields.serial_number
     ? Number(textOf(fields.expiration)) - Date.now() / 1000
     : Number(leaseId && textOf(duration));
-  return { fields, leaseId, leaseSeconds: Math.floor(seconds) || 0 };
+  const all = import.meta.keystores ? withKeystores(fields) : fields;
+  return { fields: all, leaseId, leaseSeconds: Math.floor(seconds) || 0 };
 }
 
 type IsVersioned = (path: string) => Promise<boolean | undefined>;
@@ -150,7 +152,8 @@ function rejected({ kind, path }: Stored, status: number, answer: Answer | undef
     const hint = `the service's Vault policy must give "${capability}" on exactly this path`;
     throw new Unreadable(EXIT.refused, "Vault denies this service the path", hint);
   }
-  if (status !== 404) unreadable(`Vault answers ${status}`);
+  // 400 above all: a name that a PKI role does not admit.
+  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow these values?");
   const said = JSON.stringify([answer?.errors, answer?.warnings]);
   if (/no handler for route|route entry not found/.test(said)) {
     unreadable("no secrets engine is mounted there");

@@ -1,43 +1,19 @@
 // Question: do the examples do what they say, in containers that are served by the real server?
 import { execFileSync } from "node:child_process";
-import {
-  copyFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, expect, test } from "vitest";
-import { base, buildImage, password, Stage } from "./stage.ts";
+import { client } from "../tools/openbao.ts";
+import { busybox } from "./busybox.ts";
+import { imageOf, python, pythonFiles } from "./image.ts";
+import { bao, base, buildImage, password, Stage, tokensOf } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
 const clientImage = await buildImage("authproxy-test-client", root, "Dockerfile.example", base);
 const directory = mkdtempSync(join(tmpdir(), "authproxy-examples-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-/** An image of the files, by their paths in it. */
-async function imageOf(
-  name: string,
-  base: string,
-  files: Record<string, string>,
-  entrypoint: string[],
-): Promise<string> {
-  const context = join(directory, name);
-  for (const [path, source] of Object.entries(files)) {
-    const target = join(context, "root", path);
-    mkdirSync(dirname(target), { recursive: true });
-    cpSync(source, target, { recursive: true, dereference: true });
-  }
-  const lines = [`FROM ${base}`, "COPY root /", "USER 1001:1001"];
-  const entry = `ENTRYPOINT ${JSON.stringify(entrypoint)}`;
-  writeFileSync(join(context, "Dockerfile"), [...lines, entry, "CMD []", ""].join("\n"));
-  return await buildImage(`authproxy-example-${name}`, context, "Dockerfile", "unused");
-}
 
 /** Starts it as the service; its whole output. */
 async function outputOf(image: string): Promise<string> {
@@ -65,36 +41,14 @@ test("an application on node-vault", async () => {
     },
   });
   const entrypoint = ["node", "--disable-sigusr1", "/app/node-vault.mjs"];
-  const files = { "app/node-vault.mjs": app };
-  const image = await imageOf("node-vault", clientImage, files, entrypoint);
+  const files = { "/app/node-vault.mjs": app };
+  const image = await imageOf("authproxy-example-node-vault", clientImage, files, entrypoint);
   expect(await outputOf(image)).toBe(expected);
 });
 
-const python = "/usr/bin/python3";
 test("a service in Python", async () => {
-  const library = execFileSync(python, ["-c", "import os; print(os.path.dirname(os.__file__))"]);
-  const libraryPath = library.toString().trim();
-  const modules = execFileSync(python, ["-c", "import _ssl, _socket; print(_ssl.__file__)"]);
-  const files: Record<string, string> = {
-    "app/python.py": join(root, "examples/python.py"),
-    [python]: python,
-  };
-  for (const program of [python, modules.toString().trim()]) {
-    const lines = execFileSync("ldd", [program], { encoding: "utf8" }).split("\n");
-    for (const line of lines) {
-      const path = /(?:^\s*|=> )(\/\S+) \(0x/.exec(line)?.[1];
-      if (path) files[path] = path;
-    }
-  }
-  const lean = join(directory, "library");
-  const skipped = /\/(test|idlelib|ensurepip|lib2to3|dist-packages|__pycache__|config-[^/]*)$/;
-  cpSync(libraryPath, lean, {
-    recursive: true,
-    dereference: true,
-    filter: (path) => !skipped.test(path),
-  });
-  files[libraryPath] = lean;
-  const image = await imageOf("python", base, files, [python, "/app/python.py"]);
+  const files = { ...pythonFiles(), "/app/python.py": join(root, "examples/python.py") };
+  const image = await imageOf("authproxy-example-python", base, files, [python, "/app/python.py"]);
   expect(await outputOf(image)).toBe(expected);
 });
 
@@ -113,6 +67,31 @@ test("a service in Go, alone in an empty image", { timeout: 240_000 }, async () 
     cwd: directory,
     env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod", GO111MODULE: "off" },
   });
-  const image = await imageOf("go", "scratch", { "app/main": program }, ["/app/main"]);
+  const image = await imageOf("authproxy-example-go", "scratch", { "/app/main": program }, [
+    "/app/main",
+  ]);
   expect(await outputOf(image)).toBe(expected);
+});
+
+test("a shell, in an image that holds only busybox", { timeout: 240_000 }, async () => {
+  const files = { "/bin/sh": busybox(), "/app/busybox.sh": join(root, "examples/busybox.sh") };
+  const image = await imageOf("authproxy-example-busybox", "scratch", files, ["/app/busybox.sh"]);
+  await using stage = new Stage();
+  const server = await stage.server();
+  const command = ["sh", "-c", 'echo "started with $#: $1"; exec sleep 600', "sh", "a b"];
+  const container = await stage.container({ image, command });
+  await container.says("started with 1: a b\n");
+  const { relaxed } = await server.until({ event: "granted", container: container.id });
+  expect(relaxed).toEqual([]);
+  const { State } = await container.inspect();
+  const variables = readFileSync(`/proc/${State.Pid}/environ`, "utf8").split("\0");
+  const known = await tokensOf(container.id);
+  expect(known).toHaveLength(1);
+  const token = variables.find((text) => text.startsWith("VAULT_TOKEN="))?.slice(12) ?? "";
+  const self = await client({ ...bao, rootToken: token }).tokenLookupSelf();
+  expect(self.data.accessor).toBe(known[0]?.accessor);
+  expect(variables).toContain(`VAULT_ADDR=${bao.address}`);
+  expect(variables).toContain(`VAULT_CACERT_BYTES=${bao.ca.trimEnd()}`);
+  await container.kill();
+  await server.until({ event: "revoked", container: container.id });
 });

@@ -1,7 +1,9 @@
 // Question: what is the client, as one file that an image can carry?
 // Input:    client/authproxy.ts and what it imports: our own modules and Node's, nothing else.
-// Output:   dist/authproxy.js, and authproxy.d.ts for who imports it; on stdout its size and sha256.
-// Promise:  the same source gives the same bytes on any machine; never more than `bundleBytesMax`.
+// Output:   dist/authproxy.js, and authproxy.d.ts for who imports it; dist/authproxy-java.js, the same
+//           with client/keystore/ in it; on stdout their sizes and sha256.
+// Promise:  the same source gives the same bytes on any machine; never more than `bundleBytesMax`,
+//           `javaBundleBytesMax`.
 //
 // Names and texts are kept, and the order: one line for each function and class, and for each source
 // file its name. White space and comments are not: what is to be read is the source.
@@ -16,13 +18,17 @@ import { join } from "node:path";
 import { build, transform } from "esbuild";
 
 export const bundleBytesMax = 40_000;
+export const javaBundleBytesMax = 46_000;
 
 const root = join(import.meta.dirname, "..");
 
 export type Bundle = { bytes: Uint8Array; sha256: string };
 
 /** The client's bundle, in memory. */
-export async function bundleClient(entry = "./client/authproxy.ts"): Promise<Bundle> {
+export async function bundleClient(
+  entry = "./client/authproxy.ts",
+  { keystores = false } = {},
+): Promise<Bundle> {
   const result = await build({
     absWorkingDir: root,
     entryPoints: [entry],
@@ -35,8 +41,9 @@ export async function bundleClient(entry = "./client/authproxy.ts"): Promise<Bun
     format: "esm",
     charset: "utf8",
     minifySyntax: true,
-    // CommonJS has no import.meta; this is the one member that the client needs.
-    define: { "import.meta.main": "isMain" },
+    // CommonJS has no import.meta; these are the members that the client needs. What is behind a
+    // false one is left out.
+    define: { "import.meta.main": "isMain", "import.meta.keystores": String(keystores) },
     packages: "external",
     tsconfigRaw: {},
     logLevel: "silent",
@@ -98,15 +105,20 @@ function replaceFile(path: string, content: Uint8Array | string): void {
 }
 
 async function main(): Promise<void> {
-  const { bytes, sha256 } = await bundleClient();
-  if (bytes.length > bundleBytesMax) {
-    throw new Error(`the client has ${bytes.length} bytes, at most ${bundleBytesMax} are allowed`);
-  }
   mkdirSync(join(root, "dist"), { recursive: true });
   replaceFile(join(root, "dist/package.json"), '{ "type": "commonjs" }\n');
-  replaceFile(join(root, "dist/authproxy.js"), bytes);
+  place("dist/authproxy.js", await bundleClient(), bundleBytesMax);
+  const java = await bundleClient(undefined, { keystores: true });
+  place("dist/authproxy-java.js", java, javaBundleBytesMax);
   replaceFile(join(root, "dist/authproxy.d.ts"), readFileSync(join(root, "client/public.ts")));
-  process.stdout.write(`dist/authproxy.js ${bytes.length} bytes sha256 ${sha256}\n`);
+}
+
+function place(path: string, { bytes, sha256 }: Bundle, bytesMax: number): void {
+  if (bytes.length > bytesMax) {
+    throw new Error(`${path} has ${bytes.length} bytes, at most ${bytesMax} are allowed`);
+  }
+  replaceFile(join(root, path), bytes);
+  process.stdout.write(`${path} ${bytes.length} bytes sha256 ${sha256}\n`);
 }
 
 if (import.meta.main) {

@@ -197,13 +197,21 @@ prepare_helper() {
   mv "$scratch/peercred" dist/peercred
 }
 
-# What only the tests need: strace shows which system calls are made, the others run the examples. A
-# test that misses its own fails and says so.
+# What only the tests need: strace shows which system calls are made, openssl and the JDK read the
+# keystores, make and bzip2 build a busybox, the others run the examples. A test that misses its own
+# fails and says so.
 prepare_tests() {
   missing=
   command -v strace >/dev/null || missing="$missing strace"
   command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || missing="$missing golang-go"
   [ -x /usr/bin/python3 ] || missing="$missing python3"
+  for command in openssl make bzip2; do
+    command -v "$command" >/dev/null || missing="$missing $command"
+  done
+  # A java command alone is no JDK. 120 MB to fetch.
+  for command in javac jlink keytool; do
+    command -v "$command" >/dev/null || { missing="$missing default-jdk-headless" && break; }
+  done
   if [ -n "$missing" ] && may_install && has_apt; then
     say "tests: installing$missing by apt-get"
     # shellcheck disable=SC2086 # words

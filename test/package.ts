@@ -1,0 +1,32 @@
+// Question: where does a test get what is on npm, and what nothing but this test needs?
+// Input:    a package's name and exact version, and its hash as a lock file would have it.
+// Output:   its directory in the cache folder.
+// Promise:  it is unpacked only if the hash is right, put in place whole, and found again. None of its
+//           scripts runs, and nothing that it depends on is fetched.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+
+const { XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
+export const cache = process.env.AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME, "authproxy");
+
+export function packageFromNpm(name: string, version: string, integrity: string): string {
+  const place = join(cache, "npm", `${name.replace("/", "-")}-${version}`);
+  if (existsSync(place)) return place;
+  mkdirSync(join(cache, "npm"), { recursive: true });
+  const unfinished = mkdtempSync(join(cache, "npm/unfinished-"));
+  try {
+    const words = ["pack", "--silent", "--json", `${name}@${version}`];
+    const options = { cwd: unfinished, encoding: "utf8", stdio: "pipe" } as const;
+    const [packed] = JSON.parse(execFileSync("npm", words, options));
+    if (packed.integrity !== integrity) {
+      throw new Error(`${name}@${version}: its hash is ${packed.integrity}, wanted ${integrity}`);
+    }
+    execFileSync("tar", ["-xzf", packed.filename], { cwd: unfinished });
+    renameSync(join(unfinished, "package"), place);
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+  return place;
+}
