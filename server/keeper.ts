@@ -15,7 +15,7 @@ export function startKeeper({ vault, state }: Config) {
   // reads the audit stream we would wait.
   const child = fork(PROGRAM, { env: {}, detached: true, silent: true });
   child.stderr?.pipe(process.stderr);
-  const heard = new EventEmitter();
+  const heard = new EventEmitter().setMaxListeners(0);
   child.on("close", (code, signal) => {
     throw new Error(`${PROGRAM} has ended: ${signal ?? code}`);
   });

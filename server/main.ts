@@ -36,7 +36,7 @@ function serve(config: Config): void {
   const waiting = new Set<unknown>(); // containers, of which one peer at a time is tried again
 
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
-  async function grant(peer: Peer, known: JsonObject): Promise<void> {
+  async function grant(peer: Peer, known: JsonObject, began: number): Promise<void> {
     await tookUp;
     const process = readProcess(peer.pid);
     known.exe = process.exe;
@@ -66,6 +66,7 @@ function serve(config: Config): void {
       // Company was judged, and a parent that ends (runc exec's) changes nobody.
       const same = { ...last, alone: process.alone, ppid: process.ppid };
       if (!isDeepStrictEqual(same, process)) throw new Refusal("changed", { cause: last });
+      known.ms = Math.round(performance.now() - began);
       await record("granted", { ...known, accessor, shared: !accessor }); // invariant 9
       const { wrapped = false, ttl = 0, renewable = false, namespace } = life;
       const vault = { ...config.for_clients, ...(namespace && { namespace }) };
@@ -92,7 +93,7 @@ function serve(config: Config): void {
     for (let pauseMs = 100; ; pauseMs *= 2) {
       try {
         if (busy) throw new Error("busy");
-        await grant(peer, known);
+        await grant(peer, known, began);
         break;
       } catch (error) {
         const { message, cause: detail = message } = error as Error;
@@ -123,7 +124,7 @@ function serve(config: Config): void {
   heard.on("peer", (id, words) => attend(peerFrom(id, words)));
   heard.on("watching", (id, [pid = ""]) => {
     keeper.tell("watching", pid);
-    heard.once(`exit ${id}`, () => keeper.tell("exited", pid));
+    if (id !== "0") heard.once(`exit ${id}`, () => keeper.tell("exited", pid)); // 0: it has ended
   });
   keeper.heard.on("watch", watch);
   keeper.heard.on("note", note);

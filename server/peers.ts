@@ -16,7 +16,7 @@ export function listen(socket: string) {
   const words = inherited ? ["--inherited"] : [socket];
   // Detached: the signals of a terminal are for us alone. No variable of ours: invariant 8.
   const helper = spawn(BINARY, words, { stdio, env: {}, detached: true });
-  const heard = new EventEmitter();
+  const heard = new EventEmitter().setMaxListeners(0);
   let rest = "";
   const end = (why: unknown, signal?: unknown) => {
     throw new Error(`${BINARY} (tools/prepare.sh makes it) has ended: ${signal ?? why}`);

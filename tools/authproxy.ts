@@ -4,80 +4,53 @@
 // what to do. Exit codes by sysexits(3), see terminal.ts; explain's are the server's answer.
 import { accessSync, constants, createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
-import { parseArgs } from "node:util";
-import { loadConfig } from "../config/load.ts";
 import { readTrusted } from "../config/trusted.ts";
 import type { JsonObject } from "../types.ts";
 import { adviceLines, advise } from "./advise.ts";
 import { askEngine, findContainer } from "./ask-engine.ts";
+import { defaultFile, elsewhere, read, readConfig } from "./configuration.ts";
 import { explain, explanationLines } from "./explain.ts";
 import { type Flaw, flawsIn } from "./flaws.ts";
 import { hostOf } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { observe } from "./observe.ts";
+import { hint, type Name, type Options, parse } from "./options.ts";
 import { explainReason } from "./reasons.ts";
 import { suggest } from "./suggest.ts";
 import { EXIT, Failure, print, printable, printJson, remark } from "./terminal.ts";
 
-const defaultFile = "/etc/authproxy/authproxy.json";
-const usage = `usage: authproxy COMMAND [--config FILE] [--json]
+delete process.env.DEBUG; // node-vault's libraries, loaded below, print tokens under it
 
-  check                        what is wrong with the configuration, or who could forge each service
-  explain PID|CONTAINER        what the server sees of it, and why it would get a token or not
-  explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
-                               the same of the last refusal, from the audit stream
-  suggest CONTAINER            a service block for a running container
-
-  --config FILE  instead of ${defaultFile}
-  --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
-  --json         for machines`;
-
-const options = {
-  config: { type: "string" },
-  json: { type: "boolean", default: false },
-  help: { type: "boolean", short: "h", default: false },
-  last: { type: "boolean", default: false },
-  audit: { type: "string" },
-} as const;
-type Options = { config?: string; json: boolean; last: boolean; audit?: string };
-
-const commands: Record<string, (subject: string | undefined, options: Options) => Promise<number>> =
-  { check, explain: explainOne, suggest: suggestOne };
+type Run = (subject: string | undefined, options: Options) => Promise<number>;
+const commands: Record<Name, Run> = {
+  check,
+  explain: explainOne,
+  suggest: suggestOne,
+  // What few people call is loaded for them only.
+  provision: async (...asked) => (await import("./provision/main.ts")).provision(...asked),
+  unwrap: async (...asked) => (await import("./provision/unwrap.ts")).unwrap(...asked),
+  who: async (...asked) => (await import("./who/main.ts")).who(...asked),
+  metrics: async (...asked) => (await import("./metrics/main.ts")).metrics(...asked),
+};
 
 async function run(words: string[]): Promise<number> {
-  const { values, positionals } = parsed(words);
-  const [name, subject, ...rest] = positionals;
-  if (values.help) {
-    print([usage]);
-    return 0;
-  }
-  const command = name !== undefined && Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (!command) throw new Failure("usage", name ? `no command ${name}` : "no command", usageHint);
-  if (rest.length > 0) throw new Failure("usage", `one too many: ${rest[0]}`, usageHint);
-  return await command(subject, values);
-}
-
-const usageHint = "authproxy --help says how";
-
-function parsed(words: string[]) {
-  try {
-    return parseArgs({ args: words, options, allowPositionals: true });
-  } catch (error) {
-    throw new Failure("usage", (error as Error).message, usageHint);
-  }
+  const asked = parse(words);
+  if (!("help" in asked)) return await commands[asked.name](asked.subject, asked.values);
+  print([asked.help]);
+  return 0;
 }
 
 async function check(subject: string | undefined, options: Options): Promise<number> {
   const { config: file = defaultFile, json } = options;
   if (subject) throw new Failure("usage", `check takes no ${subject}`, "try: --config FILE");
-  const text = read(file, readTrusted);
+  const text = read(file, readTrusted, elsewhere);
   const flaws = flawsIn(text);
   if (flaws.length > 0) {
     if (json) printJson({ file, flaws });
     else for (const flaw of flaws) complain(file, flaw);
     return EXIT.config;
   }
-  const config = read(file, loadConfig);
+  const config = readConfig(file);
   const services = advise(config, await hostOf(config.engine));
   if (json) printJson({ file, flaws, services });
   else print([`${printable(file)}: the server takes it`, ...adviceLines(services)]);
@@ -93,8 +66,8 @@ function complain(file: string, { line, column, message, instead, first, source 
 
 async function explainOne(subject: string | undefined, values: Options): Promise<number> {
   if (values.last) return await explainLast(subject, values);
-  if (!subject) throw new Failure("usage", "explain: a pid or a container is missing", usageHint);
-  const { engine, services } = read(values.config ?? defaultFile, loadConfig);
+  if (!subject) throw new Failure("usage", "explain: a pid or a container is missing", hint);
+  const { engine, services } = readConfig(values.config);
   const pid = await pidOf(subject, engine);
   const explanation = explain(await observe(pid, engine), services);
   if (values.json) printJson(explanation);
@@ -104,7 +77,8 @@ async function explainOne(subject: string | undefined, values: Options): Promise
 }
 
 async function explainLast(subject: string | undefined, values: Options): Promise<number> {
-  const { audit = "-", json } = values;
+  const { json } = values;
+  const audit = values.audit?.at(-1) ?? "-";
   if (audit === "-" && process.stdin.isTTY)
     throw new Failure(
       "usage",
@@ -128,8 +102,8 @@ async function explainLast(subject: string | undefined, values: Options): Promis
 }
 
 async function suggestOne(subject: string | undefined, values: Options): Promise<number> {
-  if (!subject) throw new Failure("usage", "suggest: a container is missing", usageHint);
-  const engine = values.config && read(values.config, loadConfig).engine;
+  if (!subject) throw new Failure("usage", "suggest: a container is missing", hint);
+  const engine = values.config && readConfig(values.config).engine;
   const seen = await observe(await pidOf(subject, engine), engine);
   const { facts } = seen;
   if (!facts) {
@@ -159,18 +133,6 @@ async function pidOf(subject: string, engine?: string): Promise<number> {
   if (container.State.Pid > 0) return container.State.Pid;
   const hint = `why was it refused? authproxy explain --last ${container.Id.slice(0, 12)}`;
   throw new Failure("noInput", `the container ${subject} does not run`, hint);
-}
-
-/** The server's modules, and Node's, say in one line what is wrong with a file. */
-function read<T>(file: string, how: (file: string) => T): T {
-  try {
-    return how(file);
-  } catch (error) {
-    const { message, code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") throw new Failure("noInput", message, "try: --config FILE");
-    const hint = how === loadConfig ? `authproxy check --config ${file} says where` : undefined;
-    throw new Failure("config", message, hint);
-  }
 }
 
 function readable(file: string): string {

@@ -1,0 +1,335 @@
+// Question: does `authproxy who` say who used which secret, from the real logs of a real Vault, the real
+// server and real containers?
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { gzipSync } from "node:zlib";
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { split } from "../tools/input.ts";
+import { client, provision, startOpenBao } from "../tools/openbao.ts";
+import { accessIn } from "../tools/who/access.ts";
+import { authproxy, start } from "./command.ts";
+import { app, lookUp, Stage, vaultAt } from "./stage.ts";
+
+const stage = new Stage();
+const vaultLog = join(stage.directory, "vault-audit.log");
+const bao = await startOpenBao({ audit: vaultLog });
+afterAll(async () => {
+  await stage[Symbol.asyncDispose]();
+  await bao.stop();
+});
+const root = client(bao);
+const password = `password-${randomUUID()}`;
+const { roleId, secretId } = await provision(bao, {
+  services: { app: { password }, other: { password } },
+});
+const other = {
+  match: { peer: { uid: 1001 }, container: { Config: { Labels: { app: "other" } } } },
+  token: { create: "auth/token/create/other" },
+};
+const place = { vault: vaultAt(bao.address, bao, roleId), services: { app, other } };
+const config = stage.configure(place, secretId);
+const server = stage.start(config);
+await server.until({ event: "ready" });
+
+// One that lives, one that has ended, one that tries what is not its own, and another service's.
+const started = `a password of ${password.length} characters`;
+const lives = await stage.container();
+await lives.says(started);
+const ended = await stage.container();
+await ended.says(started);
+const nosy = await stage.container({
+  environment: { DB_PASSWORD_FILE: "vault:secret/data/other#password" },
+});
+await nosy.ended;
+const foreign = await stage.container({
+  labels: { app: "other" },
+  environment: { DB_PASSWORD_FILE: "vault:secret/data/other#password" },
+});
+await foreign.says(started);
+await ended.kill();
+await server.until({ event: "revoked", container: ended.id });
+await server.until({ event: "revoked", container: nosy.id });
+
+// Two people, and one who claims to be a container.
+await root.enableAuth({ mount_point: "userpass", type: "userpass" });
+const all = 'path "secret/*" { capabilities = ["create", "update", "read", "delete"] }\n';
+await root.addPolicy({ name: "people", policy: all });
+async function person(name: string) {
+  await root.write(`auth/userpass/users/${name}`, { password, token_policies: ["people"] });
+  const { auth } = await root.write(`auth/userpass/login/${name}`, { password });
+  return client({ ...bao, rootToken: auth.client_token });
+}
+const alice = await person("alice");
+await alice.write("secret/data/app", { data: { password } });
+await alice.write("secret/data/app", { data: { password } });
+await alice.write("secret/destroy/app", { versions: [1] });
+const bob = await person("bob");
+await bob.read("secret/data/app");
+await expect(bob.read("secret/data/nothing")).rejects.toThrow();
+const claim = { meta: { container: lives.id, service: "app" }, policies: ["people"] };
+const { auth: claimed } = await root.write("auth/token/create", {
+  ...claim,
+  display_name: "mallory",
+});
+await client({ ...bao, rootToken: claimed.client_token }).read("secret/data/app");
+
+const ourLog = join(stage.directory, "audit.log");
+writeFileSync(ourLog, server.stdout.replaceAll(/^/gm, "Jan 01 00:00:00 host authproxy[7]: "));
+const vaultText = readFileSync(vaultLog, "utf8");
+const logs = ["--vault-audit", vaultLog, "--audit", ourLog];
+
+type Row = {
+  secret: string;
+  who: { container?: string; service?: string; person?: string; entity?: string };
+  did: string;
+  outcome: string;
+  times: number;
+  token?: string;
+};
+async function ask(...words: string[]): Promise<Row[]> {
+  const { status, stdout, stderr } = await authproxy(["who", "--json", ...logs, ...words]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  return JSON.parse(stdout).uses;
+}
+/** A row in short. */
+const told = ({ secret, who, did, outcome, times, token = "" }: Row) =>
+  [
+    secret,
+    who.container ? `${who.service} ${who.container}` : who.person,
+    outcome === "done" ? did : `${did}: ${outcome}`,
+    ...[times, token.replace(/ \d.*/, "")],
+  ].join(" | ");
+
+test("of a secret: which containers and people used it, how, and who still has a token", async () => {
+  const rows = (await ask("--secret", "secret/data/app")).map(told);
+  expect(rows.sort()).toEqual(
+    [
+      `secret/data/app | app ${lives.id} | read | 1 | living`,
+      `secret/data/app | app ${ended.id} | read | 1 | until`,
+      "secret/data/app | token | changed | 1 | ", // root's, as the test began
+      "secret/data/app | userpass-alice | changed | 2 | ",
+      "secret/data/app | userpass-alice | deleted | 1 | ",
+      "secret/data/app | userpass-bob | read | 1 | ",
+      "secret/data/app | token-mallory | read | 1 | ", // whose display name is not the service's
+    ].sort(),
+  );
+  expect((await ask("--secret", "secret/app")).map(told).sort()).toEqual(rows);
+  expect((await ask("--secret", "secret/data/ap*")).map(told).sort()).toEqual(rows);
+});
+
+test("of a container: which secrets it read, and which it tried to", async () => {
+  expect((await ask("--container", ended.id.slice(0, 12))).map(told)).toEqual([
+    `secret/data/app | app ${ended.id} | read | 1 | until`,
+  ]);
+  const [tried = "", ...none] = (await ask("--container", nosy.id)).map(told);
+  expect(none).toEqual([]); // the client asks again for two seconds
+  expect(tried.replace(/\d+ \| until/, "until")).toBe(
+    `secret/data/other | app ${nosy.id} | read: denied | until`,
+  );
+  const named = (await lives.inspect()).Name.slice(1);
+  expect((await ask("--container", named)).map(told)).toEqual([
+    `secret/data/app | app ${lives.id} | read | 1 | living`,
+  ]);
+});
+
+test("of a service: all of its containers, and nobody else's", async () => {
+  const rows = await ask("--service", "app");
+  const ids = new Set([lives.id, ended.id, nosy.id]);
+  expect(new Set(rows.map(({ who }) => who.container))).toEqual(ids);
+  expect(await ask("--service", "app", "--secret", "secret/data/other")).toHaveLength(1);
+  expect(await ask("--service", "none")).toEqual([]);
+});
+
+test("in words, with the entity, and no secret", async () => {
+  const { status, stdout } = await authproxy(["who", ...logs]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/secret\/data\/app +userpass-alice \([0-9a-f-]{36}\) +changed +2 /);
+  expect(stdout).toMatch(new RegExp(`app ${lives.id.slice(0, 12)} on \\S+ +read +1 .* living\n`));
+  expect(stdout).toMatch(/secret\/data\/nothing +userpass-bob \(.*\) +sought +1 /);
+  expect(stdout).toMatch(/ read: denied +\d /);
+  expect(stdout).not.toContain(password);
+});
+
+test("of a container that no stream knows, it says so", async () => {
+  const { stdout } = await authproxy(["who", "--vault-audit", vaultLog, "--audit", "/dev/null"]);
+  expect(stdout).toMatch(new RegExp(`app ${lives.id.slice(0, 12)} .* not in the audit streams\n`));
+  const alone = await authproxy(["who", "--vault-audit", vaultLog]);
+  expect(alone.stdout).not.toMatch(/not in|living/);
+});
+
+describe("the logs", () => {
+  const file = (name: string, content: string | Buffer) => {
+    const path = join(stage.directory, name);
+    writeFileSync(path, content);
+    return path;
+  };
+  const lines = vaultText.split("\n");
+  const half = Math.floor(lines.length / 2);
+  const older = lines.slice(0, half).join("\n");
+  const newer = lines.slice(half).join("\n");
+
+  test("rotated, compressed, from standard input: say the same", async () => {
+    const whole = await authproxy(["who", ...logs]);
+    const files = [file("audit.log.1.gz", gzipSync(older)), "-"];
+    const words = files.flatMap((name) => ["--vault-audit", name]);
+    const parts = await authproxy(["who", ...words, "--audit", ourLog], { input: newer });
+    expect(parts).toEqual(whole);
+  });
+
+  test("broken here and there: the rest is said, and how many were passed over", async () => {
+    const whole = await ask();
+    const mine = lines.find((line) => line.includes('"response"')) ?? "";
+    const broken = [older, mine.slice(0, -40), "no JSON", '{"response":1}', newer].join("\n");
+    const zipped = gzipSync(`${broken}\n`);
+    const cut = Buffer.concat([zipped, gzipSync("x".repeat(99)).subarray(0, -9)]); // still written
+    const names = ["--vault-audit", file("broken.gz", cut), "--audit", file("our", `{"time":\n`)];
+    const { stdout, stderr } = await authproxy(["who", "--json", ...names]);
+    const found = JSON.parse(stdout).uses;
+    const bare = ({ token: _, ...row }: Row) => row;
+    expect(found.map(bare)).toEqual(whole.map(bare));
+    expect(stderr).toContain("broken.gz: a line is broken; passed over, 2 in all");
+    expect(stderr).toMatch(/broken\.gz: a line cannot be decompressed: .*; passed over, 1 in all/);
+    expect(stderr).toContain("our: a line is broken; passed over, 1 in all");
+  });
+
+  test("of any size: what is kept is the answer", async () => {
+    const about = ['"type":"response"', '"path":"secret/data/app"'];
+    const response = lines.find((line) => about.every((part) => line.includes(part))) ?? "";
+    const block = `${response}\n`.repeat(Math.ceil(1_000_000 / response.length));
+    const times = block.split("\n").length - 1;
+    const small = { NODE_OPTIONS: "--max-old-space-size=32" };
+    const child = start(["who", "--vault-audit", "-", "--json"], small);
+    const said = text(child.stdout);
+    const done = once(child, "close");
+    for (let megabytes = 0; megabytes < 100; megabytes++)
+      if (!child.stdin.write(block)) await once(child.stdin, "drain");
+    child.stdin.end();
+    expect(await done).toEqual([0, null]);
+    const counted = JSON.parse(await said).uses.map((row: Row) => row.times);
+    expect(counted).toEqual([times * 100]);
+  });
+
+  test("with a line that never ends: it is passed over, and no memory filled", async () => {
+    const tooLong: string[] = [];
+    const chunks = ["a\nb", "b".repeat(100), "b".repeat(100), "\nc\n", "d"].map(Buffer.from);
+    async function* source() {
+      yield* chunks;
+    }
+    const found: string[] = [];
+    for await (const line of split(source(), () => tooLong.push("b"), 50)) found.push(line);
+    expect({ found, tooLong }).toEqual({ found: ["a", "c", "d"], tooLong: ["b"] });
+  });
+
+  test("cut anywhere into pieces: the same lines", async () => {
+    const content = fc.string({ unit: fc.constantFrom("a", "é", "\n", "𝒳") });
+    await fc.assert(
+      fc.asyncProperty(content, fc.integer({ min: 1, max: 7 }), async (whole, size) => {
+        const bytes = Buffer.from(whole);
+        async function* source() {
+          for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
+        }
+        const found: string[] = [];
+        for await (const line of split(source(), () => {})) found.push(line);
+        const wanted = whole.split("\n");
+        if (wanted.at(-1) === "") wanted.pop();
+        expect(found).toEqual(wanted);
+      }),
+    );
+  });
+
+  test("that are not there, or asked for wrongly: are said", async () => {
+    const missing = await authproxy(["who", "--vault-audit", "/nowhere"]);
+    expect(missing).toMatchObject({ status: 66, stderr: expect.stringContaining("/nowhere") });
+    expect(await authproxy(["who"])).toMatchObject({ status: 64 });
+    const twice = await authproxy(["who", "--vault-audit", "-", "--audit", "-"]);
+    expect(twice.stderr).toContain("standard input is one file");
+  });
+});
+
+describe("an entry of Vault's log", () => {
+  const entry = (request: object, more: object = {}) =>
+    JSON.stringify({
+      ...{ time: "2026-01-02T03:04:05.123456789Z", type: "response" },
+      auth: { display_name: "userpass-alice" },
+      ...{ request, response: { data: {} }, ...more },
+    });
+  const kv = { mount_type: "kv", mount_point: "secret/" };
+  test.each([
+    [{ ...kv, operation: "read", path: "secret/data/a" }, "secret/data/a", "read"],
+    [{ ...kv, operation: "create", path: "secret/data/a" }, "secret/data/a", "changed"],
+    [{ ...kv, operation: "patch", path: "secret/data/a" }, "secret/data/a", "changed"],
+    [{ ...kv, operation: "delete", path: "secret/metadata/a" }, "secret/data/a", "deleted"],
+    [{ ...kv, operation: "update", path: "secret/destroy/a" }, "secret/data/a", "deleted"],
+    [{ ...kv, operation: "update", path: "secret/undelete/a" }, "secret/data/a", "restored"],
+    [{ ...kv, operation: "read", path: "secret/metadata/a" }, "secret/data/a", "listed"],
+    [{ ...kv, operation: "list", path: "secret/metadata/" }, "secret/data/", "listed"],
+    [{ mount_type: "pki", operation: "update", path: "pki/issue/a" }, "pki/issue/a", "used"],
+    [
+      { mount_type: "database", operation: "read", path: "database/creds/a" },
+      "database/creds/a",
+      "read",
+    ],
+    [
+      { ...kv, operation: "read", path: "secret/data/a", namespace: { path: "team/" } },
+      "team/secret/data/a",
+      "read",
+    ],
+  ])("%j", (request, secret, did) => {
+    const time = "2026-01-02T03:04:05.123Z";
+    expect(accessIn(entry(request))).toMatchObject({ secret, did, outcome: "done", time });
+    expect(accessIn(`@cee: ${entry(request)}`)).toMatchObject({ secret, did });
+    const denied = { error: "1 error occurred:\n\t* permission denied\n\n" };
+    expect(accessIn(entry(request, denied))).toMatchObject({ secret, outcome: "denied" });
+  });
+
+  test("about tokens, policies and logins is about no secret; nor is a request alone", () => {
+    for (const path of ["auth/token/create/a", "sys/policies/acl/a", "cubbyhole/response"])
+      expect(accessIn(entry({ operation: "read", path }))).toBeUndefined();
+    const asked = entry({ ...kv, operation: "read", path: "secret/data/a" }, { type: "request" });
+    expect(accessIn(asked)).toBeUndefined();
+  });
+});
+
+describe("--revoke", () => {
+  const revoke = (env: NodeJS.ProcessEnv, ...words: string[]) =>
+    authproxy(["who", "--revoke", "--audit", ourLog, "--config", config, ...words], env);
+  const administrator = { VAULT_TOKEN: bao.rootToken };
+  const accessorOf = (id: string) => server.find({ event: "granted", container: id })?.accessor;
+
+  test("does nothing without being told what, by whom, and yes", async () => {
+    for (const words of [[], ["--secret", "secret/data/app"]])
+      expect(await revoke(administrator, "--yes", ...words)).toMatchObject({ status: 64 });
+    expect(await revoke({}, "--service", "app", "--yes")).toMatchObject({ status: 64 });
+    expect(await revoke(administrator, "--service", "app")).toMatchObject({ status: 64 });
+    const dry = await revoke(administrator, "--service", "app", "--dry-run");
+    expect(dry.stdout).toContain("living tokens, by the audit streams: 1\n");
+    expect(await lookUp(accessorOf(lives.id), bao)).toBeDefined();
+  });
+
+  test("ends no token that is not that container's, whatever the stream says", async () => {
+    const line = { time: new Date(), event: "granted", service: "app", container: "a".repeat(64) };
+    const forged = join(stage.directory, "forged");
+    writeFileSync(forged, JSON.stringify({ ...line, accessor: accessorOf(foreign.id) }));
+    const words = ["who", "--revoke", "--audit", forged, "--config", config, "--service", "app"];
+    const { stdout } = await authproxy([...words, "--yes"], administrator);
+    expect(stdout).toContain("not that container's: left alone");
+    expect(await lookUp(accessorOf(foreign.id), bao)).toBeDefined();
+  });
+
+  test("ends the tokens of a service, and no other's; the second time they had ended", async () => {
+    const { status, stdout } = await revoke(administrator, "--service", "app", "--yes");
+    expect({ status, stdout }).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/ revoked\n/),
+    });
+    expect(await lookUp(accessorOf(lives.id), bao)).toBeUndefined();
+    expect(await lookUp(accessorOf(foreign.id), bao)).toBeDefined();
+    const again = await revoke(administrator, "--container", lives.id, "--yes", "--json");
+    expect(JSON.parse(again.stdout)).toMatchObject([{ container: lives.id, result: "had ended" }]);
+    expect(stdout + again.stdout + again.stderr).not.toContain(bao.rootToken);
+  });
+});
