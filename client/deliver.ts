@@ -72,8 +72,8 @@ function writeFile(path: string, value: unknown, { fileMode, fileOwner }: Place)
   try {
     if (fileOwner) fchownSync(file, ...fileOwner);
     fchmodSync(file, fileMode);
-    const isText = !(import.meta.keystores && value instanceof Bytes);
-    writeFileSync(file, isText ? textOf(value) : value.bytes);
+    const isBytes = import.meta.keystores && value instanceof Bytes;
+    writeFileSync(file, isBytes ? value.bytes : textOf(value));
   } finally {
     closeSync(file);
   }
@@ -82,11 +82,11 @@ function writeFile(path: string, value: unknown, { fileMode, fileOwner }: Place)
 
 /** Each file is replaced at once, not the directory: a reader of two may see the change between. */
 function writeDirectory(path: string, fields: Fields, place: Place): void {
-  const bad = Object.keys(fields).find((key) => !/^\w[\w.-]{0,200}$/.test(key));
-  if (bad !== undefined) {
+  const odd = Object.keys(fields).find((key) => !/^\w[\w.-]{0,200}$/.test(key));
+  if (odd !== undefined) {
     fail(
       "config",
-      `${path}: the key ${bad} makes no file name`,
+      `${path}: the key ${odd} makes no file name`,
       "of letters, digits, _ - and . only",
     );
   }
@@ -114,7 +114,7 @@ export function putOnStandardInput(text: string): void {
     rmSync(path);
     writeFileSync(writing, text);
     closeSync(writing);
-    if (reading !== 0) fail("config", "standard input is taken");
+    if (reading) fail("config", "standard input is taken");
   } catch (error) {
     fail("config", `no memory for standard input at ${path}: ${codeOf(error)}`);
   }

@@ -14,6 +14,9 @@ import { watch } from "./watch.ts";
 
 export async function main(argv: readonly string[]): Promise<never> {
   if (!process.execve) tooOld();
+  // Node's net looks at process.stderr whenever it closes a socket. That makes the stream, and the
+  // stream sets O_NONBLOCK on a pipe that the application has too (measured on Node 22, 24, 26).
+  delete (process as Partial<NodeJS.Process>).stderr;
   const options = readOptions(argv, process.env);
   const { command } = options;
   if (!command[0]) usage("no command to run");

@@ -153,7 +153,7 @@ function rejected({ kind, path }: Stored, status: number, answer: Answer | undef
     throw new Unreadable(EXIT.refused, "Vault denies this service the path", hint);
   }
   // 400 above all: a name that a PKI role does not admit.
-  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow these values?");
+  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
   const said = JSON.stringify([answer?.errors, answer?.warnings]);
   if (/no handler for route|route entry not found/.test(said)) {
     unreadable("no secrets engine is mounted there");

@@ -132,7 +132,7 @@ test("for another name a container gets none, and is told so", async () => {
   expect(await container.ended).toBe(66);
   expect(container.output).toBe(
     "authproxy: KEY_FILE: >>vault:pki/issue/timeline#private_key#{…}: Vault answers 400\n" +
-      "authproxy: hint: does its role allow these values?\n",
+      "authproxy: hint: does its role allow it?\n",
   );
   expect(await issuedSoFar()).toEqual(before);
 });

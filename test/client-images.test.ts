@@ -1,74 +1,121 @@
-// Question: does the client run in images of each Node, in front of each kind of application?
-// Input:    npm's bare Node binaries, fetched once into the cache folder; the real server.
+// Question: does the client run in images of each Node and C library, and in front of each kind of
+//           application?
+// Input:    the cases of client-suite.ts and a real OpenBao. What the real server is to serve is each time
+//           the first process of a container of its own; where the case plays the server it is a process
+//           in one container for all.
 import { execFileSync } from "node:child_process";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
-import { baseImage } from "../tools/images.ts";
-import { base, buildImage, type ContainerOptions, password, Stage } from "./stage.ts";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { nodeImage } from "./client-nodes.ts";
+import { expectFailure, type Place, directory as places, run } from "./client-playground.ts";
+import { clientSuite } from "./client-suite.ts";
+import { bao, granted, login } from "./client-vault.ts";
+import { base, buildImage, type ContainerOptions, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
-const { XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
-const cache = join(process.env.AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME, "authproxy"), "node");
 const directory = mkdtempSync(join(tmpdir(), "authproxy-images-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
-/** The binary of a version; checked against the registry's hash by npm, and put in place whole. */
-function nodeOf(version: string): string {
-  const place = join(cache, `${version}-${process.arch}`);
-  if (!existsSync(place)) {
-    mkdirSync(cache, { recursive: true });
-    const unfinished = mkdtempSync(join(cache, "unfinished-"));
-    const name = `node-linux-${process.arch}@${version}`;
-    execFileSync("npm", ["pack", "--silent", name], { cwd: unfinished });
-    const [archive = ""] = readdirSync(unfinished);
-    execFileSync("tar", ["-xzf", archive, "package/bin/node"], { cwd: unfinished });
-    renameSync(join(unfinished, "package/bin/node"), place);
-    rmSync(unfinished, { recursive: true });
-  }
-  return place;
+const files = "/run/authproxy-secrets";
+const inImage = { node: "/usr/local/bin/node", bundle: "/authproxy/authproxy.js" };
+const stage = new Stage();
+beforeAll(() => stage.server({ vault: vaultAt(bao.address, bao, login.roleId) }, login.secretId));
+afterAll(() => stage[Symbol.asyncDispose]());
+
+/** The words that start a container as Dockerfile.example says, gone when it ends. */
+function containerOf(image: string, ...options: string[]): string[] {
+  return [
+    ...["docker", "run", "--rm", "--read-only", "--network=host", "--user=1001:1001"],
+    `--tmpfs=${files}:mode=0700,uid=1001,gid=1001,noexec,nosuid,size=1m`,
+    `--volume=${join(stage.directory, "run")}:/run/authproxy:ro`,
+    `--volume=${places}:${places}:ro`,
+    ...["--label=app=app", "--entrypoint=", ...options, image],
+  ];
 }
 
+/** A container for each. */
+function first(image: string, ...options: string[]): Place {
+  const enter = (environment: Record<string, string>) => {
+    const variables = Object.entries(environment).map(([name, value]) => `--env=${name}=${value}`);
+    return containerOf(image, ...variables, ...options);
+  };
+  return { ...inImage, enter };
+}
+
+/** One container for all, entered without the engine: a third of the time. */
+function beside(standing: () => number): Place {
+  const enter = (environment: Record<string, string>) => {
+    const variables = Object.entries(environment).map(([name, value]) => `${name}=${value}`);
+    const into = ["nsenter", "--all", `--target=${standing()}`, "--setuid=1001", "--setgid=1001"];
+    return [...into, "/usr/bin/env", "-i", ...variables];
+  };
+  return { ...inImage, enter };
+}
+
+describe.concurrent.each(["22.23.3", "24.21.0", "26.10.0", "24 on musl"])("Node %s:", (name) => {
+  let image = "";
+  let standing = "";
+  let pid = 0;
+  beforeAll(async () => {
+    image = await nodeImage(name);
+    const [docker = "", ...words] = containerOf(image, "--detach");
+    standing = execFileSync(docker, [...words, "sleep", "600"], { encoding: "utf8" }).trim();
+    const wanted = ["inspect", "--format", "{{.State.Pid}}", standing];
+    pid = Number(execFileSync(docker, wanted, { encoding: "utf8" }));
+  });
+  afterAll(() => execFileSync("docker", ["rm", "--force", standing]));
+  const there = beside(() => pid);
+
+  clientSuite({
+    run: (with_) => run(with_, there),
+    begin: (with_) => run(with_, first(image)),
+    served: (with_) => run(with_, first(image)),
+    granted: (with_, line) => granted(with_, line, there),
+    files,
+    pidOf: () => 1,
+  });
+  test("is what its name says", async () => {
+    const library = 'process.report.getReport().header.glibcVersionRuntime ? "" : " on musl"';
+    const script = `process.versions.node + (${library})`;
+    const { stdout } = await run(
+      { bare: true, command: [inImage.node, "-p", script] },
+      first(image),
+    );
+    const version = /^[\d.]+/;
+    expect(stdout.replace(version, "")).toBe(`${name.replace(version, "")}\n`);
+    expect(stdout.startsWith(version.exec(name)?.[0] ?? "no version")).toBe(true);
+  });
+  test("a container without the label is refused, and told where to look", async () => {
+    const environment = { X: "vault:secret/data/app#password" };
+    const ended = await run({ environment }, first(image, "--label=app=other"));
+    expectFailure(ended, 77, /refused this container/, /says why$/);
+  });
+});
+
+test("Node 20 says what to do", async () => {
+  const image = await nodeImage("20.8.1");
+  // It does not know --disable-sigusr1, and would end with that.
+  const ended = await run({ flags: [] }, first(image));
+  expectFailure(
+    ended,
+    78,
+    /Node 20\.8\.1 cannot become another program: 22\.15 or newer can$/,
+    /use a newer Node, or the client directory/,
+  );
+});
+
+/** How a container of the usual stage ends. */
 async function runIn(options: ContainerOptions) {
-  await using stage = new Stage();
-  await stage.server();
-  const container = await stage.container(options);
+  await using usual = new Stage();
+  await usual.server();
+  const container = await usual.container(options);
   const exitCode = await container.ended;
   return { exitCode, output: container.output };
 }
 
 const length = `${password.length}`;
-const count = ["/bin/sh", "-c", 'p=$(cat "$DB_PASSWORD_FILE"); echo "$' + '{#p}"'];
-
-describe("Node", () => {
-  test.each(["22.23.3", "24.21.0", "26.10.0"])("%s hands over the secret", async (version) => {
-    const from = baseImage({ node: nodeOf(version) });
-    const image = await buildImage(`authproxy-node-${version}`, root, "Dockerfile.example", from);
-    expect(await runIn({ image, command: count })).toEqual({ exitCode: 0, output: `${length}\n` });
-    const watched = await runIn({ image, command: count, environment: { AUTHPROXY_WATCH: "1" } });
-    expect(watched).toEqual({ exitCode: 0, output: `${length}\n` });
-  });
-  test("20 says what to do", async () => {
-    const from = baseImage({ node: nodeOf("20.8.1") });
-    const image = await buildImage("authproxy-node-20", root, "Dockerfile.example", from);
-    // It does not know --disable-sigusr1, and would end with that.
-    const entrypoint = ["node", "/authproxy/authproxy.js", "--"];
-    const { exitCode, output } = await runIn({ image, entrypoint, command: count });
-    expect(exitCode).toBe(78);
-    expect(output).toMatch(
-      /^authproxy: Node 20\.8\.1 cannot become another program: 22\.15 or newer can\nauthproxy: hint: use a newer Node, or the client directory, .*\n$/,
-    );
-  });
-});
 
 describe("the application may be", () => {
   /** An image of the example's, with one program more. */
@@ -96,7 +143,6 @@ int main(void) { const char *p = getenv("P"); printf("%zu\\n", p ? strlen(p) : 0
     writeFileSync(join(directory, "app.c"), source);
     const program = join(directory, "app");
     execFileSync(process.env.CC ?? "cc", ["-static", "-o", program, join(directory, "app.c")]);
-    const { readFileSync } = process.getBuiltinModule("node:fs");
     const image = await withProgram("static", readFileSync(program));
     const environment = { DB_PASSWORD_FILE: "", P: "vault:secret/data/app#password" };
     const ended = await runIn({ image, environment, command: ["/app"] });

@@ -1,7 +1,9 @@
 // Question: what does the client do, as an image would run it?
-// Input:    an environment, arguments, and a server at the other end of a real socket.
-// Promise:  the real bundle, in a Node process of its own (CLIENT_NODE names another Node). Whatever it
-//           prints is searched for the secrets of the case, and whatever it sends to the server fails it.
+// Input:    an environment, arguments, a server at the other end of a real socket, and where: on this
+//           machine or in a container.
+// Promise:  the real bundle, in a Node process of its own (on this machine CLIENT_NODE names another
+//           Node). Whatever it prints is searched for the secrets of the case, and whatever it sends to
+//           the server fails it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -13,7 +15,8 @@ import { bundleClient } from "../tools/build.ts";
 
 export const node = process.env.CLIENT_NODE ?? process.execPath;
 
-const directory = mkdtempSync(join(tmpdir(), "authproxy-client-"));
+/** Of all places; containers have it under the same path. */
+export const directory = mkdtempSync(join(tmpdir(), "authproxy-client-"));
 chmodSync(directory, 0o755);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -59,6 +62,7 @@ export class Playground {
     const playground = new Playground(answering, place);
     playground.#server.listen(playground.socket);
     await once(playground.#server, "listening");
+    chmodSync(playground.socket, 0o666); // as the server's own: who connects may be another user
     return playground;
   }
 
@@ -86,6 +90,16 @@ export type Run = {
   bare?: boolean;
 };
 
+/** Where clients are started. */
+export type Place = {
+  node: string;
+  bundle: string;
+  /** The words that start a program there with this environment. */
+  enter?: (environment: Record<string, string>) => string[];
+};
+
+export const here: Place = { node, bundle };
+
 export type Ended = {
   exitCode: number | null;
   signal: string | null;
@@ -94,20 +108,16 @@ export type Ended = {
   milliseconds: number;
 };
 
-export async function run({
-  options = [],
-  flags = ["--disable-sigusr1"],
-  command = ["/bin/true"],
-  environment = {},
-  during,
-  before = [],
-  bare = false,
-}: Run): Promise<Ended> {
-  const ours = bare ? [] : [node, ...flags, bundle, ...options];
-  const [program = node, ...argv] = [...before, ...ours, ...command];
+export async function run(with_: Run, at: Place = here): Promise<Ended> {
+  const { options = [], flags = ["--disable-sigusr1"], command = ["/bin/true"] } = with_;
+  const { before = [], bare = false, during } = with_;
+  const environment = { PATH: "/usr/bin:/bin", ...with_.environment };
+  const ours = bare ? [] : [at.node, ...flags, at.bundle, ...options];
+  const entering = at.enter?.(environment) ?? [];
+  const [program = "", ...argv] = [...entering, ...before, ...ours, ...command];
   const startMs = performance.now();
   const child = spawn(program, argv, {
-    env: { PATH: "/usr/bin:/bin", ...environment },
+    env: at.enter ? process.env : environment,
     stdio: ["ignore", "pipe", "pipe"],
   });
   let stdout = "";

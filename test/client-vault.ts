@@ -1,13 +1,21 @@
 // Question: from which Vault does the client get its secrets in the tests?
-// Output:   a real OpenBao with a few secrets and a policy, a token of it, and the line that the server
-//           would send. `granted` runs the client against both.
+// Output:   a real OpenBao with a few secrets and a policy, a token of it, the line that the server
+//           would send, and the login of a real server. `granted` runs the client against the line.
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { afterAll } from "vitest";
-import { client, startOpenBao } from "../tools/openbao.ts";
-import { answer, type Ended, Playground, type Run, run, secretBytes } from "./client-playground.ts";
+import { client, provision, startOpenBao } from "../tools/openbao.ts";
+import {
+  answer,
+  type Ended,
+  type Place,
+  Playground,
+  type Run,
+  run,
+  secretBytes,
+} from "./client-playground.ts";
 
 export const password = `pa ss"w$rd-${randomUUID()}`;
 export const user = `user-${randomUUID()}`;
@@ -24,12 +32,11 @@ path "transit/encrypt/app" { capabilities = ["update"] }
 export const bao = await startOpenBao();
 afterAll(() => bao.stop());
 export const root = client(bao);
+export const login = await provision(bao, { services: { app: { password: `old-${password}` } } });
 await root.addPolicy({ name: "app", policy: POLICY });
-await root.write("auth/token/roles/app", { allowed_policies: ["app"], orphan: true });
 await root.mount({ mount_point: "kv", type: "kv", options: { version: "1" } });
 await root.mount({ mount_point: "transit", type: "transit" });
 await root.write("transit/keys/app", {});
-await root.write("secret/data/app", { data: { password: `old-${password}` } });
 export const secret = {
   password,
   user,
@@ -50,6 +57,8 @@ await root.write("secret/data/app/destroyed", { data: { password } });
 await root.write("secret/destroy/app/destroyed", { versions: [1] });
 await root.write("kv/app", { password, data: user });
 await root.write("kv/data/twin", { data: { password }, metadata: { version: 1 } });
+// JavaScript would round them.
+await vault("POST", "kv/numbers", '{"large":12345678901234567890,"fraction":1.10}');
 export const token = (await mint()).auth.client_token;
 for (const secretText of [password, user, token, bao.rootToken]) secretBytes.add(secretText);
 export type Minted = { auth: { client_token: string }; wrap_info: { token: string } };
@@ -82,9 +91,10 @@ export function grant(changes: Record<string, unknown> = {}, place: Record<strin
 }
 
 /** A run against a server that grants. */
-export async function granted(with_: Run, line: unknown = grant()): Promise<Ended> {
+export async function granted(with_: Run, line: unknown = grant(), at?: Place): Promise<Ended> {
   await using server = await Playground.open(answer(line));
-  return await run({ ...with_, options: ["--socket", server.socket, ...(with_.options ?? [])] });
+  const options = ["--socket", server.socket, ...(with_.options ?? [])];
+  return await run({ ...with_, options }, at);
 }
 
 /** The command prints a hash of each variable: the output is searched for the secrets themselves. */

@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import {
   closeSync,
@@ -251,11 +252,12 @@ describe("a container that the policy names", () => {
 
   test("leaves an audit in which each line has a time, an event and a reason of one word", () => {
     expect(server.events.length).toBeGreaterThan(10);
-    for (const { time, event, reason } of server.events) {
+    for (const { time, event, reason, ms } of server.events) {
       expect(new Date(time).toISOString()).toBe(time);
       expect(event).toMatch(/^[a-z]+(-[a-z]+)*$/);
       if (event === "refused" || event === "unavailable")
         expect(reason).toMatch(/^[a-z]+(-[a-z]+)*$/);
+      if (event === "granted") expect(ms).toBeGreaterThan(0);
     }
   });
 });
@@ -278,12 +280,14 @@ describe("an image", () => {
 
   test("that took over a name is not the image that had it", async () => {
     await using stage = new Stage();
-    const name = await imageWith(stage, "moving", "ENV VERSION=1");
+    const name = `authproxy-test-moving:${randomUUID()}`;
+    const move = (to: string) => execFileSync("docker", ["tag", to, name]);
+    move(await imageWith(stage, "moving", "ENV VERSION=1"));
     const match = { container: { Image: await imageId(name) } };
     const server = await stage.server({ services: { app: { match, token: app.token } } });
     const right = await stage.container({ image: name, labels: {} });
     await right.says(STARTED);
-    await imageWith(stage, "moving", "ENV VERSION=2");
+    move(await imageWith(stage, "moving", "ENV VERSION=2"));
     const wrong = await stage.container({ image: name, labels: {} });
     expect(await wrong.ended).toBe(REFUSED);
     await server.until({ event: "refused", container: wrong.id, reason: "no-match" });

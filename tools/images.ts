@@ -1,5 +1,6 @@
 // Question: on what are images built where no image registry can be reached?
-// Input:    the Node binary that npm installed, or another; this machine's shell and coreutils.
+// Input:    the Node binary that npm installed, or another; this machine's shell and coreutils. Or
+//           all of an image's files, where that Node is of another C library.
 // Output:   an image in the engine: Node, the libraries and the loader that `ldd` lists, a shell, a
 //           few commands, and the user app (1001). Enough for Dockerfile.example as its BASE.
 // Promise:  the image's tag is a hash of what is in it, so it is made once and found again.
@@ -19,7 +20,9 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 
-const commands = ["cat", "chmod", "cp", "env", "id", "ls", "mkdir", "rm", "sleep", "test", "true"];
+const base = ["cat", "chmod", "cp", "env", "id", "ls", "mkdir", "rm", "sleep", "test", "true"];
+/** What every image has, besides sh. */
+export const commands = [...base, "cut", "head", "sha256sum"];
 
 const textFiles: Record<string, string> = {
   "/etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1001:1001:app:/app:/bin/sh\n",
@@ -27,11 +30,10 @@ const textFiles: Record<string, string> = {
 };
 
 /** Where each file of the image comes from, by its path in the image. */
-type Contents = Map<string, string>;
+export type Contents = Map<string, string>;
 
 /** The name of the base image, made now if the engine does not have it. */
-export function baseImage({ node = nodeFromNpm() }: { node?: string } = {}): string {
-  const contents = contentsFor(node);
+export function baseImage({ node = nodeFromNpm(), contents = contentsFor(node) } = {}): string {
   const name = `authproxy-base:${hashOf(contents)}`;
   if (spawnSync("docker", ["image", "inspect", name], { stdio: "ignore" }).status === 0)
     return name;

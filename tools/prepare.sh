@@ -205,6 +205,7 @@ prepare_tests() {
   command -v strace >/dev/null || missing="$missing strace"
   command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || missing="$missing golang-go"
   [ -x /usr/bin/python3 ] || missing="$missing python3"
+  python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
   for command in openssl make bzip2; do
     command -v "$command" >/dev/null || missing="$missing $command"
   done
