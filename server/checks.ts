@@ -55,10 +55,9 @@ export function checks(facts: Facts, match: JsonObject): [string, boolean, Json]
 function writableProgram(process: Process, { Path, Args, ...rest }: Container): string | undefined {
   if (!rest.HostConfig.ReadonlyRootfs) return Path;
   const { WorkingDir, Env } = rest.Config;
-  const writable = rest.Mounts.filter((mount) => mount.RW);
   const inside = (word: string) => {
     const path = posix.resolve(WorkingDir || "/", word);
-    return writable.some(({ Destination }) => path.includes(Destination));
+    return rest.Mounts.some(({ RW, Destination }) => RW && path.includes(Destination));
   };
   const variable = Env?.find((text) => SEARCH.test(text) && inside(text));
   return [process.exe, Path, ...Args].find(inside) ?? variable?.split("=")[0]; // not its value

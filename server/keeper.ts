@@ -8,8 +8,8 @@ import { Refusal, Unavailable } from "./refusal.ts";
 
 const PROGRAM = `${import.meta.dirname}/../keeper/main.ts`;
 
-/** `heard` emits what the keeper says by its verb, as (name, fields): "note", "watch". Its end is
- * an uncaught exception, and ours. */
+/** `heard` emits what the keeper says by its verb, as (name, fields): "note", "watch". `ready`: it
+ * has taken up what an earlier run left. Its end is an uncaught exception, and ours. */
 export function startKeeper({ vault, state }: Config) {
   // Silent: a child that inherits one of 0 to 2 makes it blocking, for us too (libuv). When nobody
   // reads the audit stream we would wait.
@@ -34,5 +34,5 @@ export function startKeeper({ vault, state }: Config) {
     throw new (failure.refused ? Refusal : Unavailable)(failure.reason, failure); // its cause too
   }
 
-  return { heard, tell, mint };
+  return { heard, tell, mint, ready: once(heard, "ready") };
 }

@@ -4,7 +4,6 @@
 // engine), which service (the policy), what it has to prove (the checks), then its token, the same
 // process once more, the audit line, and the answer, if that very process still waits for it.
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 import { existsSync, readlinkSync, writeFileSync } from "node:fs";
 import { hostname, uptime } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -30,14 +29,13 @@ function serve(config: Config): void {
   const user_namespace = readlinkSync("/proc/self/ns/user");
   const engine = connectEngine(config.engine);
   const keeper = startKeeper(config);
-  const tookUp = once(keeper.heard, "ready"); // what an earlier run has left
   const { heard, answer, watch } = listen(config.socket);
   const inFlight = new Set<number>(); // pids of peers
   const waiting = new Set<unknown>(); // containers, of which one peer at a time is tried again
 
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
   async function grant(peer: Peer, known: JsonObject, began: number): Promise<void> {
-    await tookUp;
+    await keeper.ready;
     const process = readProcess(peer.pid);
     known.exe = process.exe;
     const container = await engine.inspect(containerIn(process.cgroup).id);
@@ -121,7 +119,7 @@ function serve(config: Config): void {
     note("ready", { pidfd });
   });
   heard.on("drop", (reason, words) => note("refused", { ...peerFrom("", words), pidfd, reason }));
-  heard.on("peer", (id, words) => attend(peerFrom(id, words)));
+  heard.on("peer", (id, words) => setImmediate(attend, peerFrom(id, words))); // "answered" first
   heard.on("watching", (id, [pid = ""]) => {
     keeper.tell("watching", pid);
     if (id !== "0") heard.once(`exit ${id}`, () => keeper.tell("exited", pid)); // 0: it has ended
@@ -149,7 +147,6 @@ process.on("uncaughtException", ({ message }) => {
   process.exit(1); // and peercred with us
 });
 const options = { config: { type: "string" }, check: { type: "boolean" } } as const;
-const { values } = parseArgs({ options });
-const file = values.config ?? "/etc/authproxy/authproxy.json";
+const { config: file = "/etc/authproxy/authproxy.json", check } = parseArgs({ options }).values;
 const config = await loadConfig(file);
-if (!values.check) serve(config);
+if (!check) serve(config);

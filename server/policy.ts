@@ -5,16 +5,16 @@ import { isDeepStrictEqual } from "node:util";
 import type { Json, JsonObject, Mismatch, Service } from "../types.ts";
 import { Refusal } from "./refusal.ts";
 
-function isObject(value: Json): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+const isObject = (value: Json): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const at = (all: JsonObject, key: string) => (Object.hasOwn(all, key) ? all[key] : null) ?? null;
 
 /** What does not hold. Objects match as fragments, scalars by equality, a list against a list
  * element by element, a list against a scalar as any of these. */
 export function mismatches(wanted: Json, seen: Json, path: string[] = []): Mismatch[] {
   if (isObject(wanted) && isObject(seen))
-    return Object.entries(wanted).flatMap(([key, value]) =>
-      mismatches(value, Object.hasOwn(seen, key) ? (seen[key] ?? null) : null, [...path, key]),
+    return Object.keys(wanted).flatMap((key) =>
+      mismatches(at(wanted, key), at(seen, key), [...path, key]),
     );
   const anyOf = Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
   if (anyOf || isDeepStrictEqual(wanted, seen)) return [];
@@ -22,13 +22,21 @@ export function mismatches(wanted: Json, seen: Json, path: string[] = []): Misma
   return [{ path: path.join("."), ...(path.includes("Env") ? {} : { wanted, seen }) }];
 }
 
+/** No mismatch. The first ends the search: there may be a thousand services. */
+function holds(wanted: Json, seen: Json): boolean {
+  if (!isObject(wanted) || !isObject(seen)) return mismatches(wanted, seen).length === 0;
+  for (const key in wanted) if (!holds(at(wanted, key), at(seen, key))) return false;
+  return true;
+}
+
 /** The one service whose fragment the document contains (invariant 5). */
 export function choose(identity: JsonObject, services: Record<string, Service>): [string, Service] {
-  const [nearest, next] = Object.entries(services)
-    .map(([name, service]) => ({ name, service, missing: mismatches(service.match, identity) }))
+  const all = Object.entries(services);
+  const [found, another] = all.filter(([, { match }]) => holds(match, identity));
+  if (another) throw new Refusal("ambiguous", { cause: { services: [found?.[0], another[0]] } });
+  if (found) return found;
+  const [nearest] = all
+    .map(([service, { match }]) => ({ service, missing: mismatches(match, identity) }))
     .sort((a, b) => a.missing.length - b.missing.length);
-  const cause = { service: nearest?.name, ...nearest?.missing[0] };
-  if (!nearest || nearest.missing.length > 0) throw new Refusal("no-match", { cause });
-  if (next?.missing.length !== 0) return [nearest.name, nearest.service];
-  throw new Refusal("ambiguous", { cause: { services: [nearest.name, next.name] } });
+  throw new Refusal("no-match", { cause: { service: nearest?.service, ...nearest?.missing[0] } });
 }

@@ -16,6 +16,7 @@ import { lastRefusal, refusalLines } from "./last.ts";
 import { observe } from "./observe.ts";
 import { hint, type Name, type Options, parse } from "./options.ts";
 import { explainReason } from "./reasons.ts";
+import { install, uninstall } from "./runtime.ts";
 import { suggest } from "./suggest.ts";
 import { EXIT, Failure, print, printable, printJson, remark } from "./terminal.ts";
 
@@ -26,6 +27,7 @@ const commands: Record<Name, Run> = {
   check,
   explain: explainOne,
   suggest: suggestOne,
+  runtime,
   // What few people call is loaded for them only.
   provision: async (...asked) => (await import("./provision/main.ts")).provision(...asked),
   unwrap: async (...asked) => (await import("./provision/unwrap.ts")).unwrap(...asked),
@@ -118,6 +120,14 @@ async function suggestOne(subject: string | undefined, values: Options): Promise
     printJson(suggestion.services);
     for (const note of suggestion.notes) remark("note", note);
   }
+  return 0;
+}
+
+async function runtime(what: string | undefined, options: Options): Promise<number> {
+  const { "daemon-json": file, sockets } = options;
+  if (what === "install") print(await install(file, sockets));
+  else if (what === "uninstall") print(await uninstall(file));
+  else throw new Failure("usage", "runtime: install or uninstall", hint);
   return 0;
 }
 

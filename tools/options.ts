@@ -13,7 +13,7 @@ const options = {
   ...{ pki: text, domain: text, "pki-ttl": text, deliver: text, "wrap-ttl": text },
   ...{ "keep-only": text, "token-file": text, "dry-run": flag, yes: flag },
   ...{ "vault-audit": texts, service: text, container: text, secret: text, revoke: flag },
-  ...{ out: text, every: text },
+  ...{ out: text, every: text, "daemon-json": text, sockets: text },
 } as const;
 
 export type Options = ReturnType<typeof parsed>["values"];
@@ -36,6 +36,7 @@ export const takes = {
     ...administrator,
   ],
   metrics: ["out", "every"],
+  runtime: ["daemon-json", "sockets"],
 } satisfies Record<string, Option[]>;
 export type Name = keyof typeof takes;
 
@@ -50,6 +51,7 @@ const usage = `usage: authproxy COMMAND [--config FILE] [--json]
   unwrap FILE|-                on that host: the server's secret id, from its wrapping
   who --vault-audit FILE       which containers and people used which secrets, and when
   metrics [FILE|-] --out FILE  the audit stream as counters for Prometheus
+  runtime install|uninstall    tells the Docker engine of the runtime \`authproxy\`, or undoes it
 
   --config FILE  instead of /etc/authproxy/authproxy.json
   --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
@@ -87,6 +89,10 @@ const more: Record<string, string> = {
   --token-file FILE  your own token of Vault for that, instead of VAULT_TOKEN
   --dry-run, --yes   show it only; do it without asking
   --config FILE      for --revoke: where Vault is`,
+  runtime: `usage: authproxy runtime install|uninstall [--daemon-json FILE] [--sockets DIR]
+
+  --daemon-json FILE the engine's configuration (/etc/docker/daemon.json)
+  --sockets DIR      where the server listens, if not in /run/authproxy`,
   metrics: `usage: authproxy metrics [FILE|-] [--out FILE.prom] [--every SECONDS]
 
   reads the server's output to its end, for ever from a pipe; writes the file at most once in

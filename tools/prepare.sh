@@ -198,8 +198,8 @@ prepare_helper() {
 }
 
 # What only the tests need: strace shows which system calls are made, openssl and the JDK read the
-# keystores, make and bzip2 build a busybox, the others run the examples. A test that misses its own
-# fails and says so.
+# keystores, make and bzip2 build a busybox, busybox and musl make images that have nothing of this
+# machine's, the others run the examples. A test that misses its own fails and says so.
 prepare_tests() {
   missing=
   command -v strace >/dev/null || missing="$missing strace"
@@ -209,6 +209,8 @@ prepare_tests() {
   for command in openssl make bzip2; do
     command -v "$command" >/dev/null || missing="$missing $command"
   done
+  [ -x /usr/bin/busybox ] || missing="$missing busybox-static"
+  command -v musl-gcc >/dev/null || missing="$missing musl-tools"
   # A java command alone is no JDK. 120 MB to fetch.
   for command in javac jlink keytool; do
     command -v "$command" >/dev/null || { missing="$missing default-jdk-headless" && break; }
@@ -222,6 +224,8 @@ prepare_tests() {
 
 prepare_client() {
   client=$(node tools/build.ts) || die "the client bundle was not built, see above"
+  directory=$(node --disable-warning=ExperimentalWarning tools/build-directory.ts) ||
+    die "the client directory was not built, see above"
 }
 
 find_pip() {
@@ -306,4 +310,5 @@ hardening) prepare_hardening ;;
 esac
 prepare_client
 prepare_openbao
-say "ready: Docker $engine_version, Node ${node_version#v}, $client"
+printf '%s\n' "$client" "$directory" | while read -r built; do say "built: $built"; done
+say "ready: Docker $engine_version, Node ${node_version#v}"

@@ -1,0 +1,339 @@
+// Question: what does the runtime wrapper make of what an engine tells it, and what of a bundle's
+// config.json? Without an engine: as the runtime behind it stands a program that says its arguments.
+import { execFileSync, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import fc from "fast-check";
+import { afterAll, describe, expect, test } from "vitest";
+import { planEnvironment } from "../../client/environment.ts";
+import { asks, type Spec, wrap } from "../../runtime/wrapper.ts";
+import { readSource } from "../../tools/lines.ts";
+
+const root = join(import.meta.dirname, "../..");
+const scratch = mkdtempSync(join(tmpdir(), "authproxy-wrapper-"));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const REFERENCE = "vault:secret/data/app#password";
+const ASKING: Spec = {
+  process: { args: ["app"], env: [`X=${REFERENCE}`], user: { uid: 7, gid: 8 } },
+  mounts: [{ destination: "/proc", type: "proc" }],
+};
+
+/** A copy of what is installed on a host, with a runtime of another name: the program `echo`. */
+const host = join(scratch, "host");
+mkdirSync(host);
+cpSync(join(root, "dist/runtime"), join(host, "runtime"), { recursive: true });
+symlinkSync("authproxy-runc", join(host, "runtime/authproxy-echo"));
+symlinkSync(join(root, "dist/authproxy"), join(host, "authproxy"));
+const sockets = join(scratch, "sockets");
+mkdirSync(sockets);
+const SAYS = join(host, "runtime/authproxy-echo");
+
+function bundle(spec: Spec | string): string {
+  const directory = join(scratch, randomUUID());
+  mkdirSync(directory);
+  const config = typeof spec === "string" ? spec : JSON.stringify(spec);
+  writeFileSync(join(directory, "config.json"), config);
+  return directory;
+}
+
+function configOf(directory: string): Spec {
+  return JSON.parse(readFileSync(join(directory, "config.json"), "utf8"));
+}
+
+async function call(words: string[], { program = SAYS, cwd = scratch, env = process.env } = {}) {
+  const child = spawn(program, words, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = once(child, "close");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { status: Number((await ended)[0]), stdout, stderr };
+}
+
+const own = `--sockets=${sockets}`;
+
+describe("what the engine says", () => {
+  const globals = {
+    "as containerd says it": (b: string, log: string) => [
+      ...["--root", "/run/docker/runtime", "--log", log, "--log-format", "json"],
+      ...["--systemd-cgroup", "create", "--bundle", b, "--pid-file", `${b}/pid`, "id"],
+    ],
+    "as conmon says it": (b: string, log: string) => [
+      ...["--systemd-cgroup", `--root=/run/runc`, "--log-format=json", `--log=${log}`],
+      ...["create", "--bundle", b, "--pid-file", "create", "--console-socket", "/s", "id"],
+    ],
+    "with a short option": (b: string, log: string) => [`--log`, log, "create", "-b", b, "id"],
+    "with one word each": (b: string, log: string) => [`--log=${log}`, "create", `--bundle=${b}`],
+  };
+  test.each(Object.entries(globals))("%s reaches the runtime as it was", async (_, words) => {
+    const directory = bundle(ASKING);
+    const argv = words(directory, join(directory, "log"));
+    const ran = await call([own, ...argv]);
+    expect(ran).toEqual({ status: 0, stdout: `${argv.join(" ")}\n`, stderr: "" });
+    expect(configOf(directory).process.args?.at(-1)).toBe("app");
+    expect(configOf(directory).process.args).not.toEqual(["app"]);
+    expect(readdirSync(directory)).toEqual(["config.json"]);
+  });
+  test("the bundle is where the engine stands, if it names none", async () => {
+    const directory = bundle(ASKING);
+    expect((await call([own, "create", "id"], { cwd: directory })).status).toBe(0);
+    expect(configOf(directory)).not.toEqual(ASKING);
+  });
+  test.each([
+    ["start", "create"],
+    ["state", "id"],
+    ["kill", "--all", "create", "9"],
+    ["exec", "--process", "/create", "--log", "create"],
+    ["delete", "--force", "id"],
+    ["run", "id"],
+    ["--version"],
+    ["--root", "create", "start", "id"],
+    ["exec", "id", "", "a  b", "$(false)", "*", "\\n"],
+  ])("%j starts no Node", async (...words) => {
+    const directory = bundle(ASKING);
+    // It would be a Node without the directory that it is started from.
+    const elsewhere = join(scratch, randomUUID(), "runtime");
+    cpSync(join(host, "runtime"), elsewhere, { recursive: true, verbatimSymlinks: true });
+    const program = join(elsewhere, "authproxy-echo");
+    const ran = await call(words, { program, cwd: directory });
+    const said = words[0] === "--version" ? /echo/ : `${words.join(" ")}\n`;
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect(ran.stdout).toEqual(typeof said === "string" ? said : expect.stringMatching(said));
+    expect(configOf(directory)).toEqual(ASKING);
+    const refused = await call([own, "create"], { program, cwd: directory });
+    expect(refused.status, "the control").toBe(1);
+  });
+});
+
+describe("a container that cannot have its secrets does not start", () => {
+  const cases: Record<string, [Spec | string, RegExp]> = {
+    "its configuration is no JSON": ['{"process": vault:', /authproxy: .*JSON/],
+    "it has no command": [{ process: { env: [`X=${REFERENCE}`] } }, /has no command/],
+    ...Object.fromEntries(
+      [
+        "/.authproxy",
+        "/.authproxy/node",
+        "/run/authproxy",
+        "/run/authproxy/authproxy.sock",
+        "/run/authproxy-secrets/x/y",
+        "//run/./x/../authproxy",
+        "run/authproxy",
+        "/run",
+        "/run/",
+        "/var/run",
+        "/var/run/authproxy",
+      ].map((destination) => [
+        `it mounts ${destination}`,
+        [
+          { ...ASKING, mounts: [{ destination, type: "bind", source: "/tmp" }] },
+          new RegExp(`own mount at ${destination} is in the way of /`),
+        ],
+      ]),
+    ),
+  };
+  test.each(Object.entries(cases))("%s", async (_, [spec, message]) => {
+    const directory = bundle(spec);
+    const before = readFileSync(join(directory, "config.json"), "utf8");
+    const log = join(directory, "log");
+    const { status, stdout, stderr } = await call([own, "--log", log, "create", "-b", directory]);
+    expect([status, stdout]).toEqual([1, ""]);
+    expect(stderr).toMatch(message);
+    // One line of JSON: what containerd reads, and `docker run` shows.
+    const lines = readFileSync(log, "utf8").split("\n");
+    expect(JSON.parse(lines[0] ?? "")).toEqual({
+      level: "error",
+      msg: expect.stringMatching(message),
+    });
+    expect(lines).toHaveLength(2);
+    expect(readFileSync(join(directory, "config.json"), "utf8")).toBe(before);
+  });
+  test("there is no client directory, no socket directory, no runtime", async () => {
+    const directory = bundle(ASKING);
+    const alone = join(scratch, "alone");
+    cpSync(join(host, "runtime"), alone, { recursive: true, verbatimSymlinks: true });
+    const program = join(alone, "authproxy-echo");
+    expect(await call(["create", "-b", directory], { program })).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^authproxy: .*ld\.so.*not found/),
+    });
+    expect(await call(["--sockets=/nowhere", "create", "-b", directory])).toMatchObject({
+      status: 1,
+      stderr: "authproxy: no directory /nowhere on this host: does the authproxy server run?\n",
+    });
+    symlinkSync("authproxy-runc", join(host, "runtime/authproxy-nothing"));
+    const nothing = join(host, "runtime/authproxy-nothing");
+    expect(await call(["state", "id"], { program: nothing })).toMatchObject({
+      status: 1,
+      stderr: "authproxy: there is no nothing on the engine's PATH\n",
+    });
+    expect(configOf(directory)).toEqual(ASKING);
+  });
+  const make: Record<string, (path: string) => void> = {
+    "a link to a directory": (path) => symlinkSync("/etc", path),
+    "a link to nowhere": (path) => symlinkSync("/nowhere", path),
+    "a file": (path) => writeFileSync(path, ""),
+    "a pipe": (path) => execFileSync("mkfifo", [path]),
+    "a device": (path) => execFileSync("mknod", [path, "c", "1", "3"]),
+  };
+  test.each(Object.keys(make))("its image has %s where a mount would be", async (kind) => {
+    for (const place of ["run", ".authproxy", "run/authproxy", "run/authproxy-secrets"]) {
+      const directory = bundle({ ...ASKING, root: { path: "image" } });
+      mkdirSync(join(directory, "image", place, ".."), { recursive: true });
+      make[kind]?.(join(directory, "image", place));
+      const { status, stderr } = await call([own, "create", "--bundle", directory]);
+      expect([status, stderr]).toEqual([1, `authproxy: the image's /${place} is no directory\n`]);
+      expect(configOf(directory).process).toEqual(ASKING.process);
+    }
+  });
+  test("config.json is a link", async () => {
+    const directory = bundle(ASKING);
+    const link = join(scratch, randomUUID());
+    mkdirSync(link);
+    symlinkSync(join(directory, "config.json"), join(link, "config.json"));
+    const ran = await call([own, "create", "-b", link]);
+    expect(ran).toMatchObject({ status: 1, stderr: expect.stringContaining("ELOOP") });
+    expect(configOf(directory)).toEqual(ASKING);
+  });
+  test("the engine is rootless", async () => {
+    const directory = bundle(ASKING);
+    const words = ["--user", "--map-root-user", SAYS, own, "create", "-b", directory];
+    const { status, stderr } = await call(words, { program: "unshare" });
+    expect([status, stderr]).toEqual([1, expect.stringContaining("a rootless engine")]);
+    expect(configOf(directory)).toEqual(ASKING);
+  });
+});
+
+describe("config.json", () => {
+  test("keeps every number as it was, and what has names of JavaScript's", async () => {
+    const limits = '{"hard":18446744073709551615,"soft":9223372036854775807,"e":-1.50}';
+    const proto = '"annotations":{"__proto__":"a","constructor":"b"}';
+    const { process } = ASKING;
+    const config = `{"process":${JSON.stringify(process)},"x":${limits},${proto}}`;
+    const directory = bundle(config);
+    expect((await call([own, "create", "-b", directory])).status).toBe(0);
+    const written = readFileSync(join(directory, "config.json"), "utf8");
+    expect(written).toContain(`"x":${limits},${proto}`);
+  });
+  test("keeps its mode, and is put in place whole", async () => {
+    const directory = bundle(ASKING);
+    const file = join(directory, "config.json");
+    execFileSync("chmod", ["0640", file]);
+    const before = statSync(file);
+    await call([own, "create", "-b", directory]);
+    const after = statSync(file);
+    expect([after.mode, after.ino === before.ino]).toEqual([before.mode, false]);
+  });
+  test("is byte by byte what it was where nothing is asked for", async () => {
+    const spec = `{ "process": {"args":["sh"],"env":["A=see ${REFERENCE}"]}, "hooks": 1e3 }`;
+    const directory = bundle(spec);
+    // And nothing that others need is missed.
+    const ran = await call(["--sockets=/nowhere", "create", "-b", directory]);
+    expect(ran).toMatchObject({ status: 0, stderr: "" });
+    expect(readFileSync(join(directory, "config.json"), "utf8")).toBe(spec);
+  });
+});
+
+const wrapped = (changes: Partial<Spec["process"]>) =>
+  wrap({ ...ASKING, process: { ...ASKING.process, ...changes } }, "/client", "/sockets");
+
+describe("the environment", () => {
+  test("asks for secrets where the client says so", () => {
+    const vectors = join(root, "test/vectors");
+    for (const name of readdirSync(vectors)) {
+      const { value } = JSON.parse(readFileSync(join(vectors, name), "utf8"));
+      const asked = asks({ process: { env: ["A=", `X=${value}`] } });
+      expect([name, asked]).toEqual([name, !name.startsWith("none-")]);
+    }
+  });
+
+  const name = fc.oneof(
+    fc.constantFrom(
+      "LD_PRELOAD",
+      "NODE_OPTIONS",
+      "SSL_CERT_DIR",
+      "AUTHPROXY_SET_LD_PRELOAD",
+      "PATH",
+    ),
+    fc.constantFrom("__proto__", "constructor", "", "AUTHPROXY_SET_", "NODE_", "A B"),
+    fc.string({ maxLength: 6 }).filter((text) => !/[=\0]/.test(text)),
+  );
+  const variables = fc.dictionary(name, fc.string({ maxLength: 8 }), { noNullPrototype: false });
+
+  test("of the application is the same with the wrapper as without it, whatever is in it", () => {
+    fc.assert(
+      fc.property(variables, (given) => {
+        const before = { ...given, X: REFERENCE };
+        const { env = [] } = wrapped({
+          env: Object.entries(before).map((pair) => pair.join("=")),
+        }).process;
+        const pairs = env.map((entry) => [
+          entry.slice(0, entry.indexOf("=")),
+          entry.slice(entry.indexOf("=") + 1),
+        ]);
+        const after: Record<string, string> = {};
+        // The first of a name counts (environ(7), getenv(3)).
+        for (const [key = "", value = ""] of pairs)
+          if (!Object.hasOwn(after, key)) after[key] = value;
+        const names = Object.keys(after).filter((key) => !key.startsWith("AUTHPROXY_"));
+        expect(names.filter((key) => /^(LD|NODE|SSL)_/.test(key))).toEqual([]);
+        const { plain } = planEnvironment(after, []);
+        expect(plain).toEqual(planEnvironment(before, []).plain);
+      }),
+    );
+  });
+  test("may hold a million references", () => {
+    const env = Array.from({ length: 1_000_000 }, (_, i) => `V${i}=${REFERENCE}`);
+    expect(wrapped({ env }).process.env).toEqual(env);
+  });
+  test("may hold what is no variable, and one name twice", () => {
+    const env = ["", "=", "novalue", "X=a", `X=${REFERENCE}`, "NODE_OPTIONS=1", "NODE_OPTIONS=2"];
+    expect(wrapped({ env }).process.env).toEqual([
+      ...env.slice(0, 5),
+      "AUTHPROXY_SET_NODE_OPTIONS=1",
+      "AUTHPROXY_SET_NODE_OPTIONS=2",
+    ]);
+  });
+});
+
+test("the mounts are the last, and the container's user owns the memory for its files", () => {
+  const { mounts = [], process } = wrapped({});
+  expect(mounts[0]).toEqual({ destination: "/proc", type: "proc" });
+  expect(mounts.slice(1).map(({ destination }) => destination)).toEqual([
+    "/run/authproxy-secrets",
+    "/run/authproxy",
+    "/.authproxy",
+  ]);
+  expect(mounts[1]?.options).toEqual(expect.arrayContaining(["uid=7", "gid=8", "size=4m"]));
+  for (const { options } of mounts.slice(2)) expect(options).toContain("ro");
+  expect(process.user).toEqual({ uid: 7, gid: 8 });
+});
+
+test("memory that cannot be kept from a swap by name is asked for without: in a user namespace", () => {
+  const options = (spec: Spec) => wrap(spec, "/client", "/sockets").mounts?.at(-3)?.options;
+  expect(options({ ...ASKING, linux: { namespaces: [{ type: "pid" }] } })).toContain("noswap");
+  expect(options({ ...ASKING, linux: { namespaces: [{ type: "user" }] } })).not.toContain("noswap");
+});
+
+test("all of it is short enough to be read: 150 lines, none of them crowded", () => {
+  const source = readFileSync(join(root, "runtime/wrapper.ts"), "utf8");
+  const { codeLines, faults } = readSource("runtime/wrapper.ts", source);
+  const front = readFileSync(join(root, "runtime/authproxy-runc"), "utf8").split("\n");
+  const lines = front.filter((line) => line.trim() !== "" && !/^\s*#/.test(line));
+  expect(faults).toEqual([]);
+  expect(front.filter((line) => line.length > 100)).toEqual([]);
+  expect(codeLines + lines.length).toBeLessThanOrEqual(150);
+  expect(existsSync(join(root, "dist/runtime/wrapper.mjs"))).toBe(true);
+});

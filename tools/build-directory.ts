@@ -1,0 +1,155 @@
+// Question: what do hosts carry for images that nobody changes?
+// Input:    the Node binary that npm installed, or the one that runs this; the loader and libraries of
+//           this machine that it needs; dist/authproxy.js as tools/build.ts makes it; runtime/.
+// Output:   dist/authproxy/, the client directory: started as
+//             ld.so --inhibit-cache --library-path DIR DIR/node … DIR/authproxy.js -- COMMAND
+//           it needs nothing of the image that it runs in. dist/runtime/, the OCI runtime wrapper.
+// Promise:  each file is put in place whole, and only where it differs: containers may be starting
+//           from it at this moment. LICENSES has the terms of all that is copied.
+//
+// The loader may be executed by all and read by root alone (0711): a program that its user cannot
+// read starts undumpable (prctl(2), PR_SET_DUMPABLE), so nobody of that user traces the client or
+// takes its descriptors. The loader reads node and the libraries like any file: they are 0644.
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { stripTypeScriptTypes } from "node:module";
+import { basename, dirname, join } from "node:path";
+
+const root = join(import.meta.dirname, "..");
+const client = join(root, "dist/authproxy");
+const runtime = join(root, "dist/runtime");
+
+type Package = { name: string; version: string };
+
+function main(): void {
+  const node = nodeBinary();
+  const { loader, libraries } = neededBy(node);
+  for (const directory of [client, join(client, "LICENSES"), runtime])
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+  putCopy(join(client, "node"), node, 0o644, ["--strip-all"]);
+  putCopy(join(client, "ld.so"), loader, 0o711);
+  for (const library of libraries) putCopy(join(client, basename(library)), library, 0o644);
+  putCopy(join(client, "authproxy.js"), join(root, "dist/authproxy.js"), 0o644);
+  // Without it Node would ask the image's own /package.json what a .js file is.
+  put(join(client, "package.json"), '{ "type": "commonjs" }\n', 0o644);
+  putLicences(node, [loader, ...libraries]);
+  putCopy(join(runtime, "authproxy-runc"), join(root, "runtime/authproxy-runc"), 0o755);
+  // Node strips types itself, but to load what does it takes 100 ms: here it is done once. What is
+  // left stands where it stood in the source, line by line.
+  const wrapper = readFileSync(join(root, "runtime/wrapper.ts"), "utf8");
+  put(join(runtime, "wrapper.mjs"), stripTypeScriptTypes(wrapper), 0o644);
+  const bytes = filesIn(client).reduce((sum, file) => sum + statSync(file).size, 0);
+  process.stdout.write(`dist/authproxy ${(bytes / 1e6).toFixed(1)} MB, dist/runtime\n`);
+}
+
+function nodeBinary(): string {
+  const packaged = join(root, `node_modules/node-linux-${process.arch}/bin/node`);
+  return existsSync(packaged) ? packaged : process.execPath;
+}
+
+/** What ldd(1) lists: "NAME => PATH (0x…)" of libraries, "PATH (0x…)" of the loader. */
+function neededBy(program: string): { loader: string; libraries: string[] } {
+  const lines = run("ldd", program).split("\n");
+  const libraries = lines.flatMap((line) => /=> (\/\S+) \(0x/.exec(line)?.[1] ?? []);
+  const loader = lines.flatMap((line) => /^\s*(\/\S+) \(0x/.exec(line)?.[1] ?? [])[0];
+  if (!loader) throw new Error(`${program}: ldd names no loader: is it built for musl, or static?`);
+  return { loader, libraries };
+}
+
+/** A copy with the source's time; where one is, nothing is done. `strip`: what strip(1) is told. */
+function putCopy(path: string, source: string, mode: number, strip?: string[]): void {
+  const { mtime } = statSync(source);
+  const present = statSync(path, { throwIfNoEntry: false });
+  if (present?.mtimeMs === mtime.getTime() && (present.mode & 0o777) === mode) return;
+  const unfinished = `${path}.${process.pid}`;
+  if (strip) run("strip", ...strip, "-o", unfinished, source);
+  else copyFileSync(source, unfinished);
+  finish(unfinished, path, mode, mtime);
+}
+
+function put(path: string, text: string, mode: number): void {
+  if (existsSync(path) && readFileSync(path, "utf8") === text) return;
+  const unfinished = `${path}.${process.pid}`;
+  writeFileSync(unfinished, text);
+  finish(unfinished, path, mode, new Date());
+}
+
+function finish(unfinished: string, path: string, mode: number, mtime: Date): void {
+  chmodSync(unfinished, mode);
+  utimesSync(unfinished, mtime, mtime);
+  renameSync(unfinished, path);
+}
+
+/** Node's own, ours, and of each library what its package says, with the licences that it names. */
+function putLicences(node: string, libraries: string[]): void {
+  const place = join(client, "LICENSES");
+  const packages = packagesOf(libraries);
+  const listed = packages.map(({ name, version }) => `${name} ${version}`);
+  const notice = `ld.so and the libraries are those of this machine, unchanged, of the packages
+${listed.join(", ") || "unknown: add their licences before you hand this directory on"}
+(their source is that of these packages); node is of nodejs.org, without its symbols.
+`;
+  put(join(place, "README"), notice, 0o644);
+  putCopy(join(place, "authproxy"), join(root, "LICENSE"), 0o644);
+  putCopy(join(place, "node"), join(dirname(realpathSync(node)), "../LICENSE"), 0o644);
+  for (const { name } of packages) {
+    const terms = `/usr/share/doc/${name}/copyright`;
+    putCopy(join(place, name), terms, 0o644);
+    // Debian policy 12.5: licences that are common stand in one place, and are named by it.
+    const named = readFileSync(terms, "utf8").matchAll(
+      /\/usr\/share\/common-licenses\/([\w.-]*\w)/g,
+    );
+    for (const [path, licence = ""] of named) putCopy(join(place, licence), path, 0o644);
+  }
+}
+
+/** On Debian and what is made of it; elsewhere none are known. */
+function packagesOf(files: string[]): Package[] {
+  if (!existsSync("/var/lib/dpkg/status")) return [];
+  const found = new Map<string, Package>();
+  for (const file of files) {
+    const name = ownerOf(file);
+    const version = run("dpkg-query", "--show", "--showformat", "$" + "{Version}", name);
+    found.set(name, { name: name.replace(/:.*/, ""), version });
+  }
+  return [...found.values()];
+}
+
+/** "libc6:amd64". Where /usr is merged, dpkg knows a file by one of its two names. */
+function ownerOf(file: string): string {
+  const name = join(realpathSync(dirname(file)), basename(file)).replace(/^\/usr/, "");
+  const said = run("sh", "-c", 'dpkg-query --search "$1" "/usr$1" 2>/dev/null || :', "sh", name);
+  const owner = /^(\S+): /m.exec(said)?.[1];
+  if (!owner) throw new Error(`${file}: dpkg knows no package that it is of`);
+  return owner;
+}
+
+function filesIn(directory: string): string[] {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  return entries.filter((e) => e.isFile()).map((e) => join(e.parentPath, e.name));
+}
+
+function run(program: string, ...args: string[]): string {
+  return execFileSync(program, args, { encoding: "utf8" });
+}
+
+if (import.meta.main) {
+  try {
+    main();
+  } catch (error) {
+    process.stderr.write(`authproxy: error: build: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
