@@ -1,0 +1,73 @@
+// Question: how fast can any program be that asks the engine who a container is, and Vault for a
+// token? Bare calls over kept-alive connections from this Node: answers are read to their end and
+// not looked at. Nothing is checked, watched, written down or revoked.
+import { Agent, request as requestEngine } from "node:http";
+import { request as requestVault, Agent as TlsAgent } from "node:https";
+import type { JsonObject } from "../types.ts";
+import type { Round } from "./figures.ts";
+import type { Stage } from "./stage.ts";
+
+const SOCKETS = 64;
+const engineSocket = "/var/run/docker.sock";
+
+export type Floor = {
+  inspect: () => Promise<unknown>;
+  /** A call to Vault with the rights of our server; gives its answer. */
+  call: (path: string, body?: JsonObject, headers?: Record<string, string>) => Promise<string>;
+};
+
+function read(send: typeof requestVault, options: object, body?: JsonObject): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const sent = send(options, (answer) => {
+      const chunks: Buffer[] = [];
+      answer.on("data", (chunk) => chunks.push(chunk));
+      answer.on("end", () => {
+        const text = Buffer.concat(chunks).toString();
+        if ((answer.statusCode ?? 0) < 300) resolve(text);
+        else reject(new Error(`status ${answer.statusCode}: ${text}`));
+      });
+    });
+    sent.on("error", reject);
+    sent.end(body && JSON.stringify(body));
+  });
+}
+
+/** `container` is the one that is asked about. */
+export async function connectFloor(stage: Stage, container: string): Promise<Floor> {
+  const engine = new Agent({ keepAlive: true, maxSockets: SOCKETS });
+  const vault = new TlsAgent({ keepAlive: true, maxSockets: SOCKETS, ca: stage.bao.ca });
+  stage.defer(() => engine.destroy());
+  stage.defer(() => vault.destroy());
+  const { hostname, port } = new URL(stage.bao.address);
+  let token = "";
+  const call: Floor["call"] = (path, body, headers = {}) => {
+    const method = body ? "POST" : "GET";
+    const whole = { hostname, port, agent: vault, method, path: `/v1/${path}` };
+    const head = { "X-Vault-Token": token, ...headers };
+    return read(requestVault, { ...whole, headers: head }, body);
+  };
+  token = JSON.parse(await call("auth/approle/login", stage.login())).auth.client_token;
+  const path = `/v1.41/containers/${container}/json`;
+  const inspect = () => read(requestEngine, { socketPath: engineSocket, agent: engine, path });
+  return { inspect, call };
+}
+
+/** `count` of these, `atOnce` under way at any moment. */
+export async function repeat(
+  once: () => Promise<unknown>,
+  count: number,
+  atOnce: number,
+): Promise<Round> {
+  const ms: number[] = [];
+  let left = count;
+  const began = performance.now();
+  const lane = async () => {
+    while (left-- > 0) {
+      const startedMs = performance.now();
+      await once();
+      ms.push(performance.now() - startedMs);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+  return { ms, seconds: (performance.now() - began) / 1000 };
+}

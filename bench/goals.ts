@@ -1,0 +1,87 @@
+// Question: which figures are to hold, and do they? Pure.
+import type { Part, Spread } from "./figures.ts";
+
+type Goal = {
+  what: string;
+  part: string;
+  figure: string;
+  atMost?: number;
+  atLeast?: number;
+  /** Over this figure: a difference. */
+  less?: string;
+};
+export type Held = { what: string; goal: string; measured: string; held: boolean };
+
+const goals: Goal[] = [
+  {
+    what: "grant p50 over the floor",
+    part: "grant",
+    figure: "create 1 at once p50",
+    atMost: 1.5,
+  },
+  {
+    what: "grants a second at 16 at once over the floor's",
+    part: "grant",
+    figure: "create 16 at once rate",
+    atLeast: 0.5,
+  },
+  {
+    what: "grant p50 with 10,000 leases over with few",
+    part: "growth",
+    figure: "10000 leases over few, p50",
+    atMost: 1.2,
+  },
+  {
+    what: "grant p50 with 1,000 services over with 1",
+    part: "growth",
+    figure: "1000 services over 1, p50",
+    atMost: 1.1,
+  },
+  {
+    what: "start over the smallest Node program that does an https GET and execve",
+    part: "start",
+    figure: "authproxy over smallest, start",
+    atMost: 1.15,
+  },
+  {
+    what: "server, keeper and helper idle, Pss in MB",
+    part: "peers",
+    figure: "authproxy, memory idle (Pss)",
+    atMost: 60,
+  },
+  {
+    what: "growth from 500 to 10,000 grants, Pss in MB",
+    part: "peers",
+    figure: "authproxy, memory after 10000 grants (Pss)",
+    less: "authproxy, memory after 500 grants (Pss)",
+    atMost: 5,
+  },
+  {
+    what: "1,000 leases over 1, Pss in MB",
+    part: "growth",
+    figure: "1000 leases, memory (Pss)",
+    less: "1 leases, memory (Pss)",
+    atMost: 5,
+  },
+  ...["loops", "held", "slow", "forks"].map((how) => ({
+    what: `p99 of the honest beside four that flood (${how}), ms`,
+    part: "isolation",
+    figure: `${how}, four, p99`,
+    atMost: 1000,
+  })),
+];
+
+/** Those whose figures were measured in full. */
+export function heldGoals(parts: Record<string, Part>): Held[] {
+  return goals.flatMap(({ what, part, figure, less, atMost, atLeast }) => {
+    const found = (id: string): Spread | undefined =>
+      parts[part]?.ratios[id] ?? parts[part]?.figures[id];
+    const [measured, base] = [found(figure), less === undefined ? { median: 0 } : found(less)];
+    if (!measured || !base) return [];
+    const value = Number((measured.median - base.median).toPrecision(4));
+    const held = value <= (atMost ?? Infinity) && value >= (atLeast ?? -Infinity);
+    const goal = atMost === undefined ? `at least ${atLeast}` : `at most ${atMost}`;
+    const range = less === undefined ? ` (${measured.low} to ${measured.high})` : "";
+    return [{ what, goal, measured: `${value}${range}`, held }];
+  });
+}

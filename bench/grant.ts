@@ -1,0 +1,56 @@
+// Question: what does a grant cost over the floor: one inspect of the engine, and one call to Vault?
+// A grant is asked for from inside a container, by a fresh connection, and minted by a real Vault.
+import { ask } from "./asking.ts";
+import type { Round } from "./figures.ts";
+import { connectFloor, repeat } from "./floor.ts";
+import { interleave } from "./interleave.ts";
+import { Report, type Scale } from "./part.ts";
+import { app, Stage } from "./stage.ts";
+
+const CREATE = "auth/token/create/app";
+const kinds = {
+  create: { create: CREATE },
+  wrapped: { create: CREATE, wrap_ttl: "60s" },
+  read: { read: "secret/data/app#token" },
+};
+
+export async function measureGrant({ quick }: Scale): Promise<Report> {
+  const report = new Report("what does a grant cost, over a bare inspect and a bare Vault call?", {
+    quick,
+  });
+  const levels = quick ? [1, 4] : [1, 4, 16, 64];
+  const rounds = quick ? 2 : 9;
+  const samples = quick ? 12 : 320;
+  await using stage = await Stage.start();
+  const askers = await stage.containers("asker", Math.max(...levels));
+  const floor = await connectFloor(stage, askers[0]?.id ?? "");
+  const body = { meta: { service: "app" }, display_name: "floor" };
+  const bare = {
+    create: () => floor.call(CREATE, body),
+    wrapped: () => floor.call(CREATE, body, { "X-Vault-Wrap-TTL": "60s" }),
+    read: () => floor.call("secret/data/app"),
+  };
+  let retries = 0;
+  for (const [kind, token] of Object.entries(kinds) as [keyof typeof kinds, object][]) {
+    const { socket } = await stage.server(kind, { app: { ...app, token } });
+    for (const atOnce of levels) {
+      const arms = {
+        floor: () =>
+          repeat(async () => [await floor.inspect(), await bare[kind]()], samples, atOnce),
+        grant: () => ask(askers.slice(0, atOnce), socket, samples),
+      };
+      const id = `${kind} ${atOnce} at once`;
+      const measured: Record<keyof typeof arms, Round[]> = await interleave(id, arms, rounds);
+      report.add(`${id}, grant`, measured.grant);
+      report.add(`${id}, floor`, measured.floor);
+      report.compareBoth(id, ["grant", measured.grant], ["floor", measured.floor]);
+      retries += measured.grant.reduce((sum, round) => sum + (round.retries ?? 0), 0);
+    }
+  }
+  report.notes.push(
+    "`once` is relaxed, and evaluated all the same: a container start gets one token, here each gets many",
+    "a wrapped grant makes a second call to Vault, which the floor does not: what its accessor says of it",
+    `${retries} grants were asked for again, at once, while the former was being put away: counted in`,
+  );
+  return report;
+}
