@@ -6,6 +6,7 @@ export default defineConfig({
   test: {
     include: ["test/lab/*.lab.ts"],
     pool: "forks",
+    fileParallelism: false, // apt locks its folder
     // Two guests and an engine: each guest is one thread, and an engine mostly waits.
     maxConcurrency: 3,
     testTimeout: 600_000,

@@ -35,7 +35,11 @@ type Daemon = JsonObject & { runtimes?: Record<string, Runtime> };
 
 function runtimeHere(sockets = SOCKETS): Runtime {
   if (!isAbsolute(sockets)) throw new Failure("usage", `--sockets ${sockets}: no absolute path`);
-  const path = join(import.meta.dirname, "../dist/runtime/authproxy-runc");
+  const program = "dist/runtime/authproxy-runc";
+  const own = join(import.meta.dirname, "..", program);
+  // Installed on a host, by the link that each version takes over from the one before.
+  const current = join(import.meta.dirname, "../../current", program);
+  const path = existsSync(current) && realpathSync(current) === realpathSync(own) ? current : own;
   // Docker's own way to hand on an argument is a script of the engine's, one start more.
   return sockets === SOCKETS ? { path } : { path, runtimeArgs: [`--sockets=${sockets}`] };
 }

@@ -1,0 +1,184 @@
+// Question: what does a host need that has neither npm nor a compiler?
+// Input:    the sources; dist/ as `npm run prepare-machine` builds it; the packages that
+//           package-lock.json pins; Node from npm's node-linux-<arch>. All for this machine's
+//           architecture.
+// Output:   dist/authproxy-<version>-<arch>.tar.gz; on stdout its size and sha256.
+// Promise:  the same input gives the same bytes, whatever the folder, the user, the umask or the
+//           day. What runs are the sources: their types are erased to white space, so that lines
+//           and columns stay where they were read, and the imports of `.ts` say `.js`. Node would
+//           do the same at each start, for 25 MB of memory a process.
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { stripTypeScriptTypes } from "node:module";
+import { tmpdir } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const root = join(import.meta.dirname, "..");
+const distribution = join(root, "dist");
+
+/** What is run, and with it all that it imports. */
+const ENTRIES = ["server/main.ts", "keeper/main.ts", "config/load.ts", "tools/authproxy.ts"];
+/** As they are: [from the repository, to the archive]. */
+const FILES: [string, string][] = [
+  [`node_modules/node-linux-${process.arch}/bin/node`, "bin/node"],
+  [`node_modules/node-linux-${process.arch}/LICENSE`, "licenses/node"],
+  ["host/install", "install"],
+  ["host/uninstall", "uninstall"],
+  ["host/authproxy", "bin/authproxy"],
+  ["host/authproxy.socket", "host/authproxy.socket"],
+  ["host/authproxy.service", "host/authproxy.service"],
+  ["host/sysusers.conf", "host/sysusers.conf"],
+  ["host/container", "host/container"],
+  ["Dockerfile.server", "Dockerfile.server"],
+  ["server/peercred.c", "server/peercred.c"],
+  ["config/config.schema.json", "config/config.schema.json"],
+  ["dist/peercred", "dist/peercred"],
+  ["dist/authproxy.js", "dist/authproxy.js"],
+  ["dist/authproxy-java.js", "dist/authproxy-java.js"],
+  ["dist/authproxy.d.ts", "dist/authproxy.d.ts"],
+  ["dist/package.json", "dist/package.json"],
+  ["Dockerfile.example", "Dockerfile.example"],
+  [".dockerignore", ".dockerignore"],
+  ["dist/authproxy", "dist/authproxy"],
+  ["dist/runtime", "dist/runtime"],
+  ["docs", "docs"],
+  ["README.md", "README.md"],
+  ["SECURITY.md", "SECURITY.md"],
+  ["CHANGELOG.md", "CHANGELOG.md"],
+  ["LICENSE", "LICENSE"],
+];
+/** So that the client is undumpable, see build-directory.ts. */
+const EXECUTE_ONLY = "dist/authproxy/ld.so";
+const MAX_BYTES = 1 << 28;
+const MTIME_SECONDS = 1_000_000_000; // any: tar warns of 0
+
+export type Archive = { file: string; bytes: number; sha256: string };
+
+/** Makes the archive, and puts it in place whole. */
+export async function makeArchive(directory = distribution): Promise<Archive> {
+  const { version } = readJson("package.json");
+  const name = `authproxy-${version}`;
+  const scratch = mkdtempSync(join(tmpdir(), "authproxy-package-"));
+  try {
+    const tree = join(scratch, name);
+    mkdirSync(tree);
+    await fill(tree, version);
+    const attributes = ["--format=ustar", "--sort=name", `--mtime=@${MTIME_SECONDS}`];
+    attributes.push("--owner=0", "--group=0", "--numeric-owner");
+    const options = { maxBuffer: MAX_BYTES, env: { LC_ALL: "C", PATH: process.env.PATH ?? "" } };
+    const tar = execFileSync("tar", [...attributes, "-C", scratch, "-cf", "-", name], options);
+    const bytes = gzipSync(tar); // Node's own zlib, which is pinned; without a name or a time
+    const file = join(directory, `${name}-${process.arch}.tar.gz`);
+    writeFileSync(`${file}.${process.pid}`, bytes);
+    renameSync(`${file}.${process.pid}`, file);
+    return { file, bytes: bytes.length, sha256: sha256(bytes) };
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
+}
+
+async function fill(tree: string, version: string): Promise<void> {
+  const place = (path: string) => {
+    mkdirSync(dirname(join(tree, path)), { recursive: true });
+    return join(tree, path);
+  };
+  for (const path of await modules())
+    writeFileSync(
+      place(path.replace(/\.ts$/, ".js")),
+      erase(readFileSync(join(root, path), "utf8")),
+    );
+  for (const [from, to] of FILES) {
+    if (!existsSync(join(root, from))) throw new Error(`no ${from}: run npm run prepare-machine`);
+    cpSync(join(root, from), place(to), { recursive: true });
+  }
+  for (const path of packages()) {
+    cpSync(join(root, path), place(path), { recursive: true });
+    cpSync(license(join(root, path)), place(join("licenses", basename(path))));
+  }
+  writeFileSync(place("package.json"), '{ "type": "module" }\n');
+  writeFileSync(place("VERSION"), `${version}\n`);
+  execFileSync("chmod", ["-R", "u=rwX,go=rX", tree]); // whatever our umask is
+  chmodSync(place(EXECUTE_ONLY), 0o711);
+  const files = readdirSync(tree, { recursive: true, encoding: "utf8" }).sort();
+  const sums = files
+    .filter((path) => statSync(join(tree, path)).isFile())
+    .map((path) => `${sha256(readFileSync(join(tree, path)))}  ${path}\n`);
+  writeFileSync(place("SHA256SUMS"), sums.join(""));
+  chmodSync(place("SHA256SUMS"), 0o644);
+}
+
+/** A file of its own, or a section of what it says of itself. */
+function license(directory: string): string {
+  const files = readdirSync(directory).map((name) => join(directory, name));
+  const isReadme = (file: string) => /^readme/i.test(basename(file));
+  const found =
+    files.find((file) => /^licen[cs]e/i.test(basename(file))) ??
+    files.find((file) => isReadme(file) && /^licen[cs]e$/im.test(readFileSync(file, "utf8")));
+  if (!found) throw new Error(`${directory} has no licence`);
+  return found;
+}
+
+/** Our own modules that run on a host. */
+async function modules(): Promise<string[]> {
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ENTRIES,
+    bundle: true,
+    write: false,
+    metafile: true,
+    outdir: "dist",
+    platform: "node",
+    format: "esm",
+    packages: "external",
+    logLevel: "silent",
+  });
+  return Object.keys(metafile.inputs);
+}
+
+/** Mode "strip" (node:module): what is erased leaves as much white space. */
+export function erase(source: string): string {
+  return stripTypeScriptTypes(source, { mode: "strip" }).replace(/\.ts(?=["`])/g, ".js");
+}
+
+/** What the command `authproxy` may import: all that the lock file pins, but for development. */
+function packages(): string[] {
+  const locked: Record<string, { dev?: boolean; optional?: boolean; devOptional?: boolean }> =
+    readJson("package-lock.json").packages;
+  const wanted = Object.entries(locked).filter(
+    ([path, { dev, optional, devOptional }]) => path && !dev && !optional && !devOptional,
+  );
+  return wanted.map(([path]) => path);
+}
+
+function readJson(file: string) {
+  return JSON.parse(readFileSync(join(root, file), "utf8"));
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+if (import.meta.main) {
+  try {
+    const { file, bytes, sha256 } = await makeArchive();
+    process.stdout.write(`dist/${basename(file)} ${bytes} bytes sha256 ${sha256}\n`);
+  } catch (error) {
+    process.stderr.write(`authproxy: error: package: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+}
