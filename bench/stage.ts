@@ -22,6 +22,7 @@ import { build } from "esbuild";
 import { getContainerRuntimeClient } from "testcontainers";
 import { baseImage } from "../tools/images.ts";
 import { client, type OpenBao, provision, startOpenBao } from "../tools/openbao.ts";
+import { placePrograms } from "../tools/package.ts";
 import type { JsonObject, Service } from "../types.ts";
 import { type Memory, memoryOf, tree } from "./memory.ts";
 
@@ -142,6 +143,7 @@ export class Stage {
       token_period: "3600s",
     });
     try {
+      await placePrograms(join(stage.directory, "host"));
       await stage.#build();
       return stage;
     } catch (error) {
@@ -208,7 +210,9 @@ export class Stage {
       services,
     };
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-    const words = [join(root, "server/main.ts"), "--config", file];
+    // As host/authproxy.service starts what is installed.
+    const main = join(this.directory, "host/server/main.js");
+    const words = ["--max-semi-space-size=2", main, "--config", file];
     const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
     const server = new Server(name, state, child);
     this.defer(() => server.end());

@@ -46,8 +46,6 @@ const FILES: [string, string][] = [
   ["host/container", "host/container"],
   ["Dockerfile.server", "Dockerfile.server"],
   ["server/peercred.c", "server/peercred.c"],
-  ["config/config.schema.json", "config/config.schema.json"],
-  ["dist/peercred", "dist/peercred"],
   ["dist/authproxy.js", "dist/authproxy.js"],
   ["dist/authproxy-java.js", "dist/authproxy-java.js"],
   ["dist/authproxy.d.ts", "dist/authproxy.d.ts"],
@@ -92,16 +90,29 @@ export async function makeArchive(directory = distribution): Promise<Archive> {
   }
 }
 
-async function fill(tree: string, version: string): Promise<void> {
-  const place = (path: string) => {
-    mkdirSync(dirname(join(tree, path)), { recursive: true });
-    return join(tree, path);
-  };
+/** What runs on a host, as it runs there: the daemon, and the command `authproxy`. */
+export async function placePrograms(tree: string): Promise<void> {
+  const place = placeIn(tree);
   for (const path of await modules())
     writeFileSync(
       place(path.replace(/\.ts$/, ".js")),
       erase(readFileSync(join(root, path), "utf8")),
     );
+  for (const path of ["config/config.schema.json", "dist/peercred"])
+    cpSync(join(root, path), place(path));
+  writeFileSync(place("package.json"), '{ "type": "module" }\n');
+}
+
+function placeIn(tree: string): (path: string) => string {
+  return (path) => {
+    mkdirSync(dirname(join(tree, path)), { recursive: true });
+    return join(tree, path);
+  };
+}
+
+async function fill(tree: string, version: string): Promise<void> {
+  const place = placeIn(tree);
+  await placePrograms(tree);
   for (const [from, to] of FILES) {
     if (!existsSync(join(root, from))) throw new Error(`no ${from}: run npm run prepare-machine`);
     cpSync(join(root, from), place(to), { recursive: true });
@@ -110,7 +121,6 @@ async function fill(tree: string, version: string): Promise<void> {
     cpSync(join(root, path), place(path), { recursive: true });
     cpSync(license(join(root, path)), place(join("licenses", basename(path))));
   }
-  writeFileSync(place("package.json"), '{ "type": "module" }\n');
   writeFileSync(place("VERSION"), `${version}\n`);
   execFileSync("chmod", ["-R", "u=rwX,go=rX", tree]); // whatever our umask is
   chmodSync(place(EXECUTE_ONLY), 0o711);
