@@ -1,4 +1,4 @@
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { bundleClient } from "../tools/build.ts";
@@ -11,6 +11,7 @@ test.each([
   { name: "keeper", wall: 280 },
   { name: "config", wall: 120 },
   { name: "peercred", wall: 200 },
+  { name: "runtime", wall: 150 },
 ] as const)("$name is short enough to be read: $wall lines", ({ name, wall }) => {
   expect(budgets[name]).toBeLessThanOrEqual(wall);
   expect(count[name].lines).toBeGreaterThan(0);
@@ -27,4 +28,11 @@ test("the client is one small file, and the built one is of this source", async 
   expect(budgets.bundleBytes).toBeLessThanOrEqual(40_000);
   expect(bytes.length).toBeLessThanOrEqual(budgets.bundleBytes);
   expect(statSync(join(import.meta.dirname, "../dist/authproxy.js")).size).toBe(bytes.length);
+});
+
+test("README has the bundles' sha256", async () => {
+  const readme = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
+  const java = await bundleClient(undefined, { keystores: true });
+  expect(readme).toContain(`${(await bundleClient()).sha256}  dist/authproxy.js\n`);
+  expect(readme).toContain(`${java.sha256}  dist/authproxy-java.js\n`);
 });

@@ -160,7 +160,8 @@ function warningsOf(selectors: Selector[], { match, relax = [] }: Service, host:
     warnings.push(
       "process.dumpable is not pinned: a user of the host with the same uid, or a container that " +
         "shares its pids, can take the token from the client; make the client's node " +
-        'execute-only (chmod 0711), and match "process": { "dumpable": false }',
+        "execute-only (chmod 0711), start it with --cap-drop ALL, and match " +
+        '"process": { "dumpable": false }',
     );
   if (wants("peer.pid").length + wants("process.ppid").length > 0)
     warnings.push("a pid is another at each start: this holds by chance");

@@ -5,7 +5,6 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import {
   cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -22,7 +21,6 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { planEnvironment } from "../../client/environment.ts";
 import { asks, type Spec, wrap } from "../../runtime/wrapper.ts";
-import { readSource } from "../../tools/lines.ts";
 
 const root = join(import.meta.dirname, "../..");
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-wrapper-"));
@@ -325,15 +323,4 @@ test("memory that cannot be kept from a swap by name is asked for without: in a 
   const options = (spec: Spec) => wrap(spec, "/client", "/sockets").mounts?.at(-3)?.options;
   expect(options({ ...ASKING, linux: { namespaces: [{ type: "pid" }] } })).toContain("noswap");
   expect(options({ ...ASKING, linux: { namespaces: [{ type: "user" }] } })).not.toContain("noswap");
-});
-
-test("all of it is short enough to be read: 150 lines, none of them crowded", () => {
-  const source = readFileSync(join(root, "runtime/wrapper.ts"), "utf8");
-  const { codeLines, faults } = readSource("runtime/wrapper.ts", source);
-  const front = readFileSync(join(root, "runtime/authproxy-runc"), "utf8").split("\n");
-  const lines = front.filter((line) => line.trim() !== "" && !/^\s*#/.test(line));
-  expect(faults).toEqual([]);
-  expect(front.filter((line) => line.length > 100)).toEqual([]);
-  expect(codeLines + lines.length).toBeLessThanOrEqual(150);
-  expect(existsSync(join(root, "dist/runtime/wrapper.mjs"))).toBe(true);
 });
