@@ -9,6 +9,7 @@
 //   peers      Custodia and OpenBao's proxy beside ours: time, memory, size
 //   growth     services, leases, many starts at once
 //   isolation  honest containers beside flooding ones
+//   runtime    starts by the runtime, beside plain runc
 //   vault      what each call costs Vault (docs/scale.md)
 //
 // Output: a table for each part; results.json, plots as SVG and all of it as a page in DIRECTORY,
@@ -27,6 +28,7 @@ import { page, type Results } from "./page.ts";
 import type { Report, Scale } from "./part.ts";
 import { measurePeers } from "./peers.ts";
 import { plots } from "./plots.ts";
+import { measureRuntime } from "./runtime.ts";
 import { scaleTable } from "./scale.ts";
 import { Stage } from "./stage.ts";
 import { measureStart } from "./start.ts";
@@ -39,6 +41,7 @@ const parts: Record<string, (scale: Scale) => Promise<Report>> = {
   peers: measurePeers,
   growth: measureGrowth,
   isolation: measureIsolation,
+  runtime: measureRuntime,
   vault: measureVault,
 };
 const docs = join(import.meta.dirname, "../docs");

@@ -196,7 +196,11 @@ export class Stage {
     return { role_id, secret_id };
   }
 
-  async server(name: string, services: Record<string, Service> = { app }): Promise<Server> {
+  async server(
+    name: string,
+    services: Record<string, Service> = { app },
+    changes: object = {},
+  ): Promise<Server> {
     const state = join(this.memory, name);
     const file = join(this.directory, `${name}.json`);
     const config = {
@@ -208,6 +212,7 @@ export class Stage {
         login: { path: "auth/approle/login", body: this.login() },
       },
       services,
+      ...changes,
     };
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
     // As host/authproxy.service starts what is installed.
