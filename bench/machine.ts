@@ -14,7 +14,7 @@ export function describeMachine(): Machine {
   return {
     cpu: `${availableParallelism()} x ${cpus()[0]?.model.trim()}`,
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
-    kernel: release(),
+    kernel: /^[\d.]+/.exec(release())?.[0] ?? "unknown",
     node: process.version,
     engine: `Docker ${run("docker", "version", "--format", "{{.Server.Version}}")}`,
     vault: /^\S+ v\S+/.exec(run(bao, "version"))?.[0] ?? "unknown",
