@@ -389,7 +389,7 @@ export function clientSuite(client: Client): void {
     });
     test("unavailable: asked again until the deadline", async () => {
       await using server = await Playground.open(answer({ error: "unavailable" }));
-      const options = ["--socket", server.socket, "--wait", "1"];
+      const options = ["--socket", server.socket, "--wait", "3"];
       const ended = await run({ environment, options });
       expectFailure(ended, 75, /could not give a token in time/, /audit log/);
       expect(server.connections).toBeGreaterThan(2);

@@ -59,7 +59,7 @@ export async function buildImage(name: string, context: string, file: string, ba
   const id = execFileSync("docker", ["image", "inspect", "-f", "{{.Id}}", name], {
     encoding: "utf8",
   });
-  const tagged = `${name}:${id.slice("sha256:".length, 24)}`;
+  const tagged = `${name.split(":", 1)[0]}:${id.slice("sha256:".length, 24)}`;
   execFileSync("docker", ["tag", name, tagged]);
   return tagged;
 }
