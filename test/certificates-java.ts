@@ -23,7 +23,7 @@ export async function javaImage(base: string): Promise<string> {
   ];
   return await build("authproxy-test-java", lines, (place) => {
     const source = join(import.meta.dirname, "programs/TlsServer.java");
-    jdk("javac", "-Xlint:all", "-Werror", "-d", place("app/classes"), source);
+    jdk("javac", "-encoding", "UTF-8", "-Xlint:all", "-Werror", "-d", place("app/classes"), source);
     copyFileSync(join(root, "dist/authproxy-java.js"), place("authproxy/authproxy.js"));
   });
 }
