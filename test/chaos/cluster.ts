@@ -5,21 +5,13 @@ import { once } from "node:events";
 import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { client, type OpenBao } from "../../tools/openbao.ts";
+import { client, freePort, type OpenBao } from "../../tools/openbao.ts";
 import type { JsonObject } from "../../types.ts";
 import { type Stage, until } from "../stage.ts";
 import { Authority } from "./authority.ts";
 
 const binary = join(import.meta.dirname, "../../dist/bao");
 const SIZE = 3;
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  return port;
-}
 
 type Health = { initialized: boolean; sealed: boolean; standby: boolean };
 

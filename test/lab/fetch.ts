@@ -17,9 +17,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { cache as folder } from "../package.ts";
 
 const run = promisify(execFile);
 const shell = promisify(exec);
@@ -29,8 +29,7 @@ const TOP = ["bin", "sbin", "lib", "lib64"];
 export type Suite = "bookworm" | "trixie" | "sid";
 export type Tree = { path: string; versions: Map<string, string> };
 
-const { AUTHPROXY_CACHE, XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
-const cache = join(AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME, "authproxy"), "lab");
+const cache = join(folder, "lab");
 
 /** What is under way in each suite: apt locks its folder. */
 const queues = new Map<Suite, Promise<unknown>>();

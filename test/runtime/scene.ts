@@ -10,6 +10,7 @@ import { copyFileSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } f
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { afterAll } from "vitest";
+import { librariesOf } from "../../tools/images.ts";
 import type { JsonObject } from "../../types.ts";
 import { type Engine, removeBridge, startDocker } from "../lab/engine.ts";
 import { compile as compileFrom } from "../programs.ts";
@@ -143,9 +144,4 @@ export function compileFor(libc: "glibc" | "musl", name: string): Record<string,
   if (needed.length === 0) throw new Error(`no ${libc} here: \`sh tools/prepare.sh tests\``);
   const files = needed.map((path) => [path, path] as const);
   return { [basename(name)]: program, ...Object.fromEntries(files) };
-}
-
-function librariesOf(program: string): string[] {
-  const lines = execFileSync("ldd", [program], { encoding: "utf8" }).split("\n");
-  return lines.flatMap((line) => /(?:^\s*|=> )(\/\S+) \(0x/.exec(line)?.[1] ?? []);
 }
