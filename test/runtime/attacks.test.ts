@@ -11,6 +11,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -43,29 +44,54 @@ esac
 exec runc "$@"`,
 );
 
-// `slow` is runc too; at its first \`create\` it stops before it does anything, and says so.
-const slow = join(scratch, "slow");
-mkdirSync(slow);
+// `slow` is runc too; at a `create`, told so, it stops before it does anything, and says so.
+const behind = join(scratch, "behind");
+mkdirSync(behind);
 script(
-  "slow/slow",
-  `case " $* " in *" create "*) if [ ! -e "${scratch}/stopped" ]; then
+  "behind/slow",
+  `case " $* " in *" create "*) if [ -e "${scratch}/stop" ]; then
+  rm "${scratch}/stop"
   cp "\${PWD}/config.json" "${scratch}/rewritten"
   echo $$ >"${scratch}/stopped.new"; mv "${scratch}/stopped.new" "${scratch}/stopped"
   kill -STOP $$
 fi;; esac
 exec runc "$@"`,
 );
+// `together` is runc too; of EIGHT, none begins to create before all have come.
+const EIGHT = 8;
+const met = join(scratch, "met");
+script(
+  "behind/meet",
+  `: >"${met}/$$"; until [ "$(ls "${met}" | wc -l)" -ge ${EIGHT} ]; do sleep 0.1; done`,
+);
+script("behind/together", 'case " $* " in *" create "*) meet;; esac; exec runc "$@"');
 mkdirSync(join(scratch, "host"));
 execFileSync("cp", ["-R", join(root, "dist/runtime"), join(scratch, "host/runtime")]);
 symlinkSync(client, join(scratch, "host/authproxy"));
-symlinkSync("authproxy-runc", join(scratch, "host/runtime/authproxy-slow"));
-process.env.PATH = `${slow}:${process.env.PATH}`;
+const [oursThen = "", oursTogether = ""] = ["slow", "together"].map((name) => {
+  const path = join(scratch, `host/runtime/authproxy-${name}`);
+  symlinkSync("authproxy-runc", path);
+  return path;
+});
+process.env.PATH = `${behind}:${process.env.PATH}`;
+// Ours with a lock on the host, from a container's create to its start.
+const locking = script(
+  "locking",
+  `case " $* " in
+*" create "*) mkdir "${scratch}/lock" || exit 1;;
+*" start "*) rmdir "${scratch}/lock";;
+esac
+exec "${oursThen}" "$@"`,
+);
 
 const scene = await Scene.open((own) => ({
   first: { path: naive, runtimeArgs: ["first", ...own] },
   keep: { path: naive, runtimeArgs: ["keep", ...own] },
   through: { path: naive, runtimeArgs: ["through", ...own] },
-  slow: { path: join(scratch, "host/runtime/authproxy-slow"), runtimeArgs: own },
+  scratch: { path: naive, runtimeArgs: ["scratch", ...own] },
+  slow: { path: oursThen, runtimeArgs: own },
+  locking: { path: locking, runtimeArgs: own },
+  together: { path: oursTogether, runtimeArgs: own },
 }));
 afterAll(() => scene[Symbol.asyncDispose]());
 beforeAll(async () => {
@@ -299,30 +325,46 @@ describe("an environment", () => {
   });
 });
 
-test("eight containers that start in the same instant have a token each", async () => {
-  const words = [...user, "--env", "T=vault:login", busybox, "sh", "-c", "echo $T"];
-  const runs = await Promise.all(Array.from({ length: 8 }, () => scene.run(...words)));
-  for (const { status, stderr } of runs) expect([status, stderr]).toEqual([0, ""]);
-  expect(new Set(runs.map(({ stdout }) => stdout)).size).toBe(8);
+test("eight containers that start in the same instant have each its own command and token", async () => {
+  const numbers = Array.from({ length: EIGHT }, (_, i) => `${i}`);
+  /** What each says: all have been rewritten before the first is created. */
+  async function start(runtime: string) {
+    rmSync(met, { recursive: true, force: true });
+    mkdirSync(met);
+    const words = ["--runtime", runtime, ...user, "--env", "T=vault:login", busybox, "sh", "-c"];
+    const runs = numbers.map((number) => scene.run(...words, `echo ${number} $T`));
+    const ended = await Promise.all(runs);
+    for (const { status, stderr } of ended) expect([status, stderr]).toEqual([0, ""]);
+    const said = ended.map(({ stdout }) => stdout.trim().split(" "));
+    return { names: said.map(([name]) => name), tokens: new Set(said.map(([, token]) => token)) };
+  }
+  const control = await start("scratch");
+  expect(new Set(control.names).size, "the control: all have the last one's").toBe(1);
+  const { names, tokens } = await start("together");
+  expect([names, tokens.size]).toEqual([numbers, EIGHT]);
 });
 
 test("killed between rewriting and becoming runc: the start fails, the next one does not", async () => {
-  const name = ["--name", "killed", "--runtime", "slow", ...asking, busybox, ...TELL];
-  const created = await scene.docker(
-    "create",
-    "--network",
-    "host",
-    "-l",
-    "app=app",
-    "--read-only",
-    ...name,
-  );
-  expect(created.status).toBe(0);
-  const first = scene.docker("start", "--attach", "killed");
-  await until("it has stopped", () => existsSync(join(scratch, "stopped")));
-  const rewritten = readFileSync(join(scratch, "rewritten"), "utf8");
-  expect(rewritten, "the moment").toContain("/.authproxy/ld.so");
-  process.kill(Number(readFileSync(join(scratch, "stopped"), "utf8")), "SIGKILL");
-  expect((await first).status).not.toBe(0);
-  expect(await scene.docker("start", "--attach", "killed")).toEqual(granted);
+  /** A start that is killed there, and the next one. */
+  async function killed(runtime: string) {
+    const how = ["--network", "host", "-l", "app=app", "--read-only", "--runtime", runtime];
+    const created = await scene.docker("create", ...how, ...asking, busybox, ...TELL);
+    const start = () => scene.docker("start", "--attach", created.stdout.trim());
+    expect(await start(), "left alone").toEqual(granted);
+    writeFileSync(join(scratch, "stop"), "");
+    const first = start();
+    const stopped = join(scratch, "stopped");
+    await until("it has stopped", () => existsSync(stopped));
+    const rewritten = readFileSync(join(scratch, "rewritten"), "utf8");
+    expect(rewritten, "the moment").toContain("/.authproxy/ld.so");
+    process.kill(Number(readFileSync(stopped, "utf8")), "SIGKILL");
+    rmSync(stopped);
+    expect((await first).status).not.toBe(0);
+    return { next: await start(), start };
+  }
+  const { next, start } = await killed("locking");
+  expect(next.status, "the control").not.toBe(0);
+  rmdirSync(join(scratch, "lock"));
+  expect(await start(), "by nothing but its lock").toEqual(granted);
+  expect((await killed("slow")).next).toEqual(granted);
 });
