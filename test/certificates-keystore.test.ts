@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, test, vi } from "vitest";
 import type { Bytes } from "../client/keystore/bytes.ts";
 import { withKeystores } from "../client/keystore/fields.ts";
 import { truststore } from "../client/keystore/pkcs12.ts";
@@ -123,6 +123,16 @@ describe("a keystore and a truststore", () => {
     });
     expect(another.toString().trim()).toMatch(/^[0-9a-f]{64}$/);
     expect(another.toString().trim()).not.toBe(password);
+  });
+  test("are made once, and only for who wants them", async () => {
+    const derive = vi.spyOn(process.getBuiltinModule("node:crypto"), "pbkdf2Sync");
+    const fields = withKeystores(await issue("ec"));
+    expect([Object.keys(fields), derive.mock.calls]).toEqual([
+      expect.arrayContaining(["private_key", "keystore.p12", "truststore.p12"]),
+      [],
+    ]);
+    expect(fields["truststore.p12"]).toBe(fields["truststore.p12"]);
+    expect(derive).toHaveBeenCalledOnce();
   });
   test("hold any alias, and many certificates", () => {
     const certificate = new X509Certificate(bao.ca).raw;

@@ -21,6 +21,7 @@ export function withKeystores(fields: Fields): Fields {
     process.getBuiltinModule("node:crypto");
   // Hexadecimal: of base64url one in 64 begins with "-", which keytool takes for an option.
   password ??= randomBytes(32).toString("hex");
+  const secret = password;
   const der = (pem: unknown) => new X509Certificate(textOf(pem)).raw;
   const issuers = Array.isArray(chain) && chain.length > 0 ? chain : [issuer];
   const identity = {
@@ -29,12 +30,16 @@ export function withKeystores(fields: Fields): Fields {
     certificate: der(certificate),
     issuers: issuers.map(der),
   };
-  return {
-    ...fields,
-    "keystore.p12": new Bytes(keystore(identity, password)),
-    "truststore.p12": new Bytes(truststore({ ca: der(issuer) }, password)),
-    "keystore.password": password,
+  const all: Fields = { ...fields, "keystore.password": secret };
+  // Made once, and only for who wants it: the rounds of each take some 10 ms.
+  const add = (name: string, make: () => Uint8Array) => {
+    let made: Bytes | undefined;
+    const get = () => (made ??= new Bytes(make()));
+    Object.defineProperty(all, name, { get, enumerable: true });
   };
+  add("keystore.p12", () => keystore(identity, secret));
+  add("truststore.p12", () => truststore({ ca: der(issuer) }, secret));
+  return all;
 }
 
 function isPem(value: unknown): value is string {
