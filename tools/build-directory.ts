@@ -1,6 +1,6 @@
 // Question: what do hosts carry for images that nobody changes?
 // Input:    the Node binary that npm installed, or the one that runs this; the loader and libraries of
-//           this machine that it needs; dist/authproxy.js as tools/build.ts makes it; runtime/.
+//           this machine that it needs; dist/authproxy-java.js as tools/build.ts makes it; runtime/.
 // Output:   dist/authproxy/, the client directory: started as
 //             ld.so --inhibit-cache --library-path DIR DIR/node … DIR/authproxy.js -- COMMAND
 //           it needs nothing of the image that it runs in. dist/runtime/, the OCI runtime wrapper.
@@ -41,7 +41,8 @@ function main(): void {
   putCopy(join(client, "node"), node, 0o644, ["--strip-all"]);
   putCopy(join(client, "ld.so"), loader, 0o711);
   for (const library of libraries) putCopy(join(client, basename(library)), library, 0o644);
-  putCopy(join(client, "authproxy.js"), join(root, "dist/authproxy.js"), 0o644);
+  // The one with keystores: nobody puts another in its place there.
+  putCopy(join(client, "authproxy.js"), join(root, "dist/authproxy-java.js"), 0o644);
   // Without it Node would ask the image's own /package.json what a .js file is.
   put(join(client, "package.json"), '{ "type": "commonjs" }\n', 0o644);
   putLicences(node, [loader, ...libraries]);

@@ -2,7 +2,7 @@
 // is it else what it would be without?
 // Input:    an engine of the tests' own, the real server, a real Vault; images of one static program.
 import { execFileSync } from "node:child_process";
-import { chmodSync, cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -289,6 +289,11 @@ describe("the client directory", () => {
     expect(await reached("authproxy", "0:0"), "root inside").toBe(failed);
     const control = await reached("dumpable", "1001:1001");
     expect(control, "the control").toBe("pidfd_open: done\npidfd_getfd: done\nptrace: done\n");
+  });
+
+  test("has the client that makes keystores for Java: docs/certificates.md", () => {
+    const built = readFileSync(join(root, "dist/authproxy-java.js"));
+    expect(readFileSync(join(client, "authproxy.js")).equals(built)).toBe(true);
   });
 
   test("carries the terms of what it carries", () => {
