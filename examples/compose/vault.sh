@@ -18,7 +18,7 @@ done
 secret='path "secret/data/ledger" { capabilities = ["read"] }'
 issue() {
   echo "path \"pki/issue/$1\" { capabilities = [\"update\"]
-    allowed_parameters = { common_name = [] private_key_format = [] } }"
+    allowed_parameters = { common_name = [] } }"
 }
 echo "$secret" | bao policy write postgres -
 { echo "$secret"; issue ledger; } | bao policy write ledger -

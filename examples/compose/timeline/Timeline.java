@@ -7,13 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.security.GeneralSecurityException;
-import java.security.KeyFactory;
 import java.security.KeyStore;
-import java.security.PrivateKey;
-import java.security.cert.Certificate;
-import java.security.cert.CertificateFactory;
-import java.security.spec.PKCS8EncodedKeySpec;
-import java.util.Base64;
 import javax.net.ssl.HttpsURLConnection;
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
@@ -22,7 +16,6 @@ import javax.net.ssl.TrustManagerFactory;
 class Timeline {
   static final URI LEDGER = URI.create("https://ledger.production.example.io:8443/");
   static final int PATIENCE_MS = 10_000;
-  static final char[] NO_PASSWORD = {}; // a key store that never leaves this memory
 
   public static void main(String[] arguments) throws InterruptedException {
     Path tls = Path.of(System.getenv("TLS_DIR"));
@@ -46,29 +39,13 @@ class Timeline {
   }
 
   static SSLContext trust(Path tls) throws IOException, GeneralSecurityException {
-    KeyStore store = KeyStore.getInstance("PKCS12");
-    store.load(null, null);
-    Certificate[] own = {certificate(tls.resolve("certificate"))};
-    store.setKeyEntry("own", key(tls.resolve("private_key")), NO_PASSWORD, own);
-    store.setCertificateEntry("ca", certificate(tls.resolve("issuing_ca")));
+    char[] password = Files.readString(tls.resolve("keystore.password")).toCharArray();
     KeyManagerFactory keys = KeyManagerFactory.getInstance("PKIX");
-    keys.init(store, NO_PASSWORD);
+    keys.init(KeyStore.getInstance(tls.resolve("keystore.p12").toFile(), password), password);
     TrustManagerFactory trusted = TrustManagerFactory.getInstance("PKIX");
-    trusted.init(store);
+    trusted.init(KeyStore.getInstance(tls.resolve("truststore.p12").toFile(), password));
     SSLContext context = SSLContext.getInstance("TLS");
     context.init(keys.getKeyManagers(), trusted.getTrustManagers(), null);
     return context;
-  }
-
-  static Certificate certificate(Path pem) throws IOException, GeneralSecurityException {
-    try (var bytes = Files.newInputStream(pem)) {
-      return CertificateFactory.getInstance("X.509").generateCertificate(bytes);
-    }
-  }
-
-  static PrivateKey key(Path pem) throws IOException, GeneralSecurityException {
-    String base64 = Files.readString(pem).replaceAll("-----[^-]+-----|\\s", "");
-    byte[] pkcs8 = Base64.getDecoder().decode(base64);
-    return KeyFactory.getInstance("EC").generatePrivate(new PKCS8EncodedKeySpec(pkcs8));
   }
 }
