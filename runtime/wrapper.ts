@@ -61,7 +61,7 @@ export function wrap(spec: Spec, client: string, sockets: string): Spec {
   const places = [CLIENT, SOCKETS, SECRETS];
   for (const { destination, type } of mounts) {
     // By a link that nearly every image has, /var/run is /run.
-    const path = `${resolve("/", destination)}/`.replace(/^\/var\/run\//, "/run/");
+    const path = join("/", destination, "/").replace(/^\/var\/run\//, "/run/");
     // Over a parent a memory of the container's own will do; what others write to will not: who
     // removes a directory there takes away what is mounted on it (unlink(2) since Linux 3.18).
     const isOver = (place: string) => type !== "tmpfs" && place.startsWith(path);
@@ -110,7 +110,8 @@ function main([bundle = "", client = "", sockets = ""]: string[]): void {
   refuseRootless();
   const wrapped = wrap(spec, realpathSync(client), directory(sockets));
   refuseLinks(resolve(bundle, spec.root?.path ?? "rootfs"));
-  writeFileSync(`${path}.authproxy`, JSON.stringify(wrapped), { mode, flag: "wx" });
+  // Over what a start that was cut off has left: Podman keeps the directory, which is root's alone.
+  writeFileSync(`${path}.authproxy`, JSON.stringify(wrapped), { mode });
   renameSync(`${path}.authproxy`, path);
 }
 

@@ -74,6 +74,9 @@ describe("what the engine says", () => {
       ...["create", "--bundle", b, "--pid-file", "create", "--console-socket", "/s", "id"],
     ],
     "with a short option": (b: string, log: string) => [`--log`, log, "create", "-b", b, "id"],
+    "with an option of crun's": (b: string, log: string) => [
+      ...["--log-level", "debug", "--log", log, "create", "--bundle", b, "id"],
+    ],
     "with one word each": (b: string, log: string) => [`--log=${log}`, "create", `--bundle=${b}`],
   };
   test.each(Object.entries(globals))("%s reaches the runtime as it was", async (_, words) => {
@@ -133,6 +136,7 @@ describe("a container that cannot have its secrets does not start", () => {
         "/run/",
         "/var/run",
         "/var/run/authproxy",
+        "/",
       ].map((destination) => [
         `it mounts ${destination}`,
         [
@@ -158,7 +162,7 @@ describe("a container that cannot have its secrets does not start", () => {
     expect(lines).toHaveLength(2);
     expect(readFileSync(join(directory, "config.json"), "utf8")).toBe(before);
   });
-  test("there is no client directory, no socket directory, no runtime", async () => {
+  test("there is no client directory, no socket directory, no configuration, no runtime", async () => {
     const directory = bundle(ASKING);
     const alone = join(scratch, "alone");
     cpSync(join(host, "runtime"), alone, { recursive: true, verbatimSymlinks: true });
@@ -171,11 +175,32 @@ describe("a container that cannot have its secrets does not start", () => {
       status: 1,
       stderr: "authproxy: no directory /nowhere on this host: does the authproxy server run?\n",
     });
+    expect(await call([own, "create", "-b", "/nowhere"])).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^authproxy: ENOENT.*\/nowhere\/config\.json/),
+    });
     symlinkSync("authproxy-runc", join(host, "runtime/authproxy-nothing"));
     const nothing = join(host, "runtime/authproxy-nothing");
     expect(await call(["state", "id"], { program: nothing })).toMatchObject({
       status: 1,
       stderr: "authproxy: there is no nothing on the engine's PATH\n",
+    });
+    expect(configOf(directory)).toEqual(ASKING);
+  });
+  test("Node is killed, which says nothing", async () => {
+    const directory = bundle(ASKING);
+    const short = join(scratch, "short");
+    cpSync(join(host, "runtime"), join(short, "runtime"), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
+    mkdirSync(join(short, "authproxy"));
+    writeFileSync(join(short, "authproxy/ld.so"), "#!/bin/sh\nkill -9 $$\n", { mode: 0o755 });
+    const program = join(short, "runtime/authproxy-echo");
+    expect(await call([own, "create", "-b", directory], { program })).toEqual({
+      status: 1,
+      stdout: "",
+      stderr: expect.stringMatching(/^authproxy: Node was killed\n$/m),
     });
     expect(configOf(directory)).toEqual(ASKING);
   });
@@ -233,6 +258,13 @@ describe("config.json", () => {
     await call([own, "create", "-b", directory]);
     const after = statSync(file);
     expect([after.mode, after.ino === before.ino]).toEqual([before.mode, false]);
+  });
+  test("is written where a start that was cut off has left its own: Podman's directory stays", async () => {
+    const directory = bundle(ASKING);
+    writeFileSync(join(directory, "config.json.authproxy"), "{".repeat(100_000));
+    expect((await call([own, "create", "-b", directory])).status).toBe(0);
+    expect(configOf(directory).process.args?.at(-1)).toBe("app");
+    expect(readdirSync(directory)).toEqual(["config.json"]);
   });
   test("is byte by byte what it was where nothing is asked for", async () => {
     const spec = `{ "process": {"args":["sh"],"env":["A=see ${REFERENCE}"]}, "hooks": 1e3 }`;
