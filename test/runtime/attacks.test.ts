@@ -21,7 +21,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Api } from "../lab/api.ts";
 import { password, until } from "../stage.ts";
-import { client, compile, REFERENCE, root, Scene } from "./scene.ts";
+import { client, compile, REFERENCE, root, runtime, Scene } from "./scene.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-hostile-"));
 chmodSync(scratch, 0o755);
@@ -83,6 +83,12 @@ const locking = script(
 esac
 exec "${oursThen}" "$@"`,
 );
+// Ours, where the file that it is to rewrite is away; and ours without its client directory.
+const unreadable = script(
+  "unreadable",
+  `case " $* " in *" create "*) rm config.json;; esac; exec "${runtime}" "$@"`,
+);
+execFileSync("cp", ["-R", join(root, "dist/runtime"), join(scratch, "alone")]);
 
 const scene = await Scene.open((own) => ({
   first: { path: naive, runtimeArgs: ["first", ...own] },
@@ -92,6 +98,9 @@ const scene = await Scene.open((own) => ({
   slow: { path: oursThen, runtimeArgs: own },
   locking: { path: locking, runtimeArgs: own },
   together: { path: oursTogether, runtimeArgs: own },
+  unreadable: { path: unreadable, runtimeArgs: own },
+  alone: { path: join(scratch, "alone/authproxy-runc"), runtimeArgs: own },
+  nowhere: { path: runtime, runtimeArgs: ["--sockets=/nowhere"] },
 }));
 afterAll(() => scene[Symbol.asyncDispose]());
 beforeAll(async () => {
@@ -105,6 +114,16 @@ const granted = { status: 0, stdout: password, stderr: "" };
 
 test("the honest container", async () => {
   expect(await scene.run(...asking, busybox, ...TELL)).toEqual(granted);
+});
+
+test.each([
+  ["its config.json cannot be read", "unreadable", "ENOENT: no such file or directory, open"],
+  ["there is no client directory", "alone", "ld.so: not found"],
+  ["there is no server", "nowhere", "no directory /nowhere on this host"],
+])("where %s it does not start, and docker run says so", async (_, name, reason) => {
+  const ran = await scene.run("--runtime", name, ...asking, busybox, ...TELL);
+  expect(ran).toMatchObject({ status: expect.toSatisfy((status) => status > 0), stdout: "" });
+  expect(ran.stderr).toMatch(new RegExp(`authproxy: .*${reason}`));
 });
 
 describe("an image's own", () => {

@@ -88,15 +88,26 @@ describe("where no engine runs", () => {
     writeFileSync(file, before);
     chmodSync(file, 0o640);
     symlinkSync(file, link);
+    const { ino } = statSync(file);
     const installed = await authproxy("install", "--daemon-json", link, "--sockets", "/srv/s");
     expect(installed).toMatchObject({ status: 0, stderr: "" });
     expect(installed.stdout).toContain("no engine runs");
+    expect(statSync(file).ino, "replaced whole").not.toBe(ino);
     const { runtimes } = JSON.parse(readFileSync(file, "utf8"));
     expect(runtimes.authproxy).toEqual({ path: runtime, runtimeArgs: ["--sockets=/srv/s"] });
     expect([lstatSync(link).isSymbolicLink(), statSync(file).mode & 0o777]).toEqual([true, 0o640]);
     expect((await authproxy("uninstall", "--daemon-json", link)).status).toBe(0);
     expect(readFileSync(file, "utf8")).toBe(before);
     expect(readdirSync(scratch).filter((name) => name.includes(".authproxy"))).toEqual([]);
+  });
+  test("a file is again what it was where what should follow is no engine", async () => {
+    const file = join(scratch, "other.json");
+    const before = `{"pidfile": "${scratch}/pid"}\n`;
+    writeFileSync(file, before);
+    writeFileSync(join(scratch, "pid"), `${process.pid}`); // which SIGHUP would end
+    const { status, stderr } = await authproxy("install", "--daemon-json", file);
+    expect([status, stderr]).toEqual([69, expect.stringContaining("not dockerd")]);
+    expect(readFileSync(file, "utf8")).toBe(before);
   });
   test("what cannot be is said", async () => {
     const nowhere = await authproxy("install", "--daemon-json", join(scratch, "none/daemon.json"));
