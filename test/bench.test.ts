@@ -23,10 +23,11 @@ const part = (more: Partial<Part>): Part => ({
 });
 const one = (median: number) => ({ median, low: median, high: median, rounds: 1, unit: "ms" });
 
-test("a quick run of the grants measures each, against the floor, and writes what was measured", async () => {
+test("a quick run measures each grant against the floor, the runtime against runc, and writes it", async () => {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-bench-test-"));
   try {
-    await promisify(execFile)(process.execPath, [main, "--quick", "--out", directory, "grant"]);
+    const words = [main, "--quick", "--out", directory, "grant", "runtime"];
+    await promisify(execFile)(process.execPath, words);
     const { machine, parts } = JSON.parse(readFileSync(join(directory, "results.json"), "utf8"));
     expect(Object.values(machine)).not.toContain("");
     const { figures, ratios, quick }: Part = parts.grant;
@@ -40,6 +41,8 @@ test("a quick run of the grants measures each, against the floor, and writes wha
         }
       }
     }
+    for (const id of ["without a reference over runc", "with its secret over runc"])
+      expect(parts.runtime.ratios[id]).toMatchObject({ rounds: 2, median: expect.any(Number) });
     const written = readdirSync(directory).sort();
     expect(written).toEqual(["README.md", "latency.svg", "results.json", "throughput.svg"]);
     const page = readFileSync(join(directory, "README.md"), "utf8");
