@@ -68,6 +68,7 @@ export type Facts = {
   bootMs: number;
 };
 
+export type Send = typeof import("node:http").request;
 export type Exchange = import("node:http").RequestOptions & {
   /** The reason that a failure gives: "engine" or "vault". */
   whom: string;
@@ -142,7 +143,16 @@ export type Lease = {
   wrapped?: boolean;
   namespace?: string;
 };
-export type Minted = Lease & { token: string };
+/** What the answer to a container says of it, and what the audit does. */
+export type Minted = {
+  token: string;
+  accessor?: string;
+  wrapped: boolean;
+  /** In seconds. */
+  ttl: number;
+  renewable: boolean;
+  namespace?: string;
+};
 
 /** What server and keeper tell each other; keeper/main.ts says which verbs there are. */
 export type Message = { verb: string; name: string; fields: object };

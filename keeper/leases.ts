@@ -20,16 +20,16 @@ import type { Lease } from "../types.ts";
 const VERSION = 1;
 const PENDING = "pending"; // as server/main.ts writes it
 /** Container id, pid and start of its first process; for a second token of it, an own part. */
-const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?(\.new)?$/;
+const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?$/;
 const GONE = -1; // no process has started then
 const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 const types = { pid: "number", ticks: "number", sent: "boolean", meta: "object", start: "object" };
 
+/** Over what is there, in one write: a kill leaves the former text, or this one. "sent" makes it a
+ * character shorter, so that a newline of the former may stay. */
 export function save(directory: string, lease: Lease): void {
-  const file = join(directory, lease.name);
   const text = JSON.stringify({ version: VERSION, boot, ...lease });
-  writeFileSync(`${file}.new`, text, { mode: 0o600 });
-  renameSync(`${file}.new`, file);
+  writeFileSync(join(directory, lease.name), `${text}\n`, { flag: "r+" });
 }
 
 /** The start that this lease was for may ask again: it was not sent. */
@@ -51,12 +51,12 @@ export function readLeases(directory: string): (Lease & { trouble?: string })[] 
   if (uid !== process.getuid?.() || (mode & 0o170777) !== 0o040700)
     throw new Error(`${directory}: must be a directory of the server's own user, mode 0700`);
   return readdirSync(directory).flatMap((name) => {
-    const [, container, pid, ticks, , half] = NAME.exec(name) ?? [];
+    const [, container, pid, ticks] = NAME.exec(name) ?? [];
     const file = join(directory, name);
     const start = { pid: Number(pid), ticks: Number(ticks) };
     if (!container) return []; // not ours
     try {
-      const text = half ? PENDING : readTrusted(file);
+      const text = readTrusted(file);
       if (text !== PENDING) return { ...parseLease(text), name };
       rmSync(file); // if a token was minted nobody holds it, nor can end it: it dies by its TTL
       return [];

@@ -17,12 +17,14 @@ import { startTicks } from "../server/process.ts";
 import { Refusal } from "../server/refusal.ts";
 import type { Lease, Message, TokenSource, VaultConfig } from "../types.ts";
 import { forget, free, readLeases, save } from "./leases.ts";
-import { connectVault } from "./vault.ts";
+import { connectVault, part } from "./vault.ts";
+
+const RENEWALS_AT_ONCE = 32;
 
 const heard = new EventEmitter().setMaxListeners(0);
-const ignore = () => {}; // the server has ended, and so do we
+/** That it fails means that the server has ended, and so do we. */
 const tell = (verb: string, name: string, fields = {}) =>
-  process.send?.({ verb, name, fields }, undefined, undefined, ignore);
+  process.send?.({ verb, name, fields }, undefined, undefined, () => {});
 const note = (event: string, fields: object) => tell("note", event, fields);
 
 function isRunning(pid: number, ticks: number): boolean {
@@ -41,47 +43,62 @@ async function gone(pid: number, ticks: number): Promise<void> {
   if (isRunning(pid, ticks)) await exited;
 }
 
+/** A lease whose process lives, or waits for its answer. */
+type Kept = { lease: Lease; dueMs: number; renewed?: Promise<void> };
+
 function serve(directory: string, place: VaultConfig): void {
   const vault = connectVault(place, note);
-  const kept = new Map<string, { lease: Lease; exit: AbortController }>(); // by the lease's name
+  const kept = new Map<string, Kept>(); // by the lease's name
+  let renewing = 0;
 
   async function mint(name: string, lease: Lease, source: TokenSource): Promise<void> {
-    const exit = new AbortController();
-    kept.set(name, { lease, exit });
+    const one = { lease, dueMs: Infinity };
+    kept.set(name, one);
     try {
       const token = await vault.mint(source, lease);
       save(directory, lease); // from here on a crash does not lose it
-      tell("minted", name, { ...lease, token });
+      const { accessor, namespace, wrapped = false, ttl = 0, renewable = false } = lease;
+      tell("minted", name, { token, accessor, namespace, wrapped, ttl, renewable });
+      if (renewable) one.dueMs = performance.now() + part(ttl);
     } catch (error) {
       const { message: reason, cause } = error as Error;
       tell("minted", name, { failure: { reason, cause, refused: error instanceof Refusal } });
     }
-    await keep(lease, exit.signal);
   }
 
-  /** Tends a token to its end; that its start has had one is known until the first process ends. */
-  async function keep(lease: Lease, exit: AbortSignal, secondsLeft = lease.ttl): Promise<void> {
-    if (lease.accessor) await vault.tend(lease, exit, secondsLeft);
-    else if (!exit.aborted) await once(exit, "abort");
-    if (lease.sent) await gone(lease.start.pid, lease.start.ticks);
+  async function renew(one: Kept): Promise<void> {
+    one.dueMs = Infinity;
+    renewing++;
+    const seconds = (await vault.settle("renew", one.lease)) ?? (one.lease.ttl ?? 0) / 10;
+    one.dueMs = performance.now() + part(seconds);
+    renewing--;
+  }
+
+  /** Its process has ended, or never got it. "end" may come twice. */
+  async function end(one?: Kept): Promise<void> {
+    if (!one) return;
+    const { lease, renewed } = one;
+    kept.delete(lease.name);
+    if (!lease.sent) free(directory, lease);
+    await renewed; // a renewal after its end would fail
+    if (lease.accessor) await vault.revoke(lease);
+    // What `once` looks at: the first of a start, as long as the container's first process lives.
+    const isFirst = lease.sent && !lease.name.includes(".");
+    if (isFirst && lease.pid !== lease.start.pid) await gone(lease.start.pid, lease.start.ticks);
     forget(directory, lease);
   }
 
-  async function takeUp(lease: Lease): Promise<void> {
-    const exit = new AbortController();
-    if (lease.sent) void gone(lease.pid, lease.ticks).then(() => exit.abort());
-    else exit.abort();
-    // Soon, not all at once, and some of them also where each run ends early.
-    await keep(lease, exit.signal, ((lease.ttl ?? 0) / 10) * Math.random());
+  /** Renewed within `soonMs`, so that a token outlives quick restarts. */
+  async function takeUp(lease: Lease, soonMs: number): Promise<void> {
+    const dueMs = lease.renewable ? performance.now() + soonMs * Math.random() : Infinity;
+    const one = { lease, dueMs };
+    if (lease.sent) kept.set(lease.name, one);
+    if (lease.sent) await gone(lease.pid, lease.ticks);
+    await end(one);
   }
 
   heard.on("mint", (name, { lease, source }) => mint(name, lease, source));
-  heard.on("end", (name) => {
-    const { lease, exit } = kept.get(name) ?? {};
-    kept.delete(name); // "end" may come twice
-    if (lease && !lease.sent) free(directory, lease);
-    exit?.abort();
-  });
+  heard.on("end", (name) => end(kept.get(name)));
   heard.on("sent", (name) => {
     const { lease } = kept.get(name) ?? {};
     if (lease) save(directory, Object.assign(lease, { sent: true }));
@@ -90,9 +107,16 @@ function serve(directory: string, place: VaultConfig): void {
   for (const { trouble, ...lease } of left) {
     if (trouble) note("set-aside", { file: lease.name, detail: trouble });
     if (!lease.sent) free(directory, lease); // perhaps nobody has its token: it is revoked first
-    vault.whenLoggedIn.then(() => takeUp(lease));
+    const soonMs = Math.min(part(lease.ttl) / 10, left.length * 10); // a hundred a second
+    vault.whenLoggedIn.then(() => takeUp(lease, soonMs));
   }
   tell("ready", "");
+  // One look at all of them: a timer for each would be half of a lease's memory.
+  setInterval(() => {
+    const nowMs = performance.now();
+    for (const one of kept.values())
+      if (one.dueMs < nowMs && renewing < RENEWALS_AT_ONCE) one.renewed = renew(one);
+  }, 100);
   void vault.stayLoggedIn();
 }
 

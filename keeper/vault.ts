@@ -10,7 +10,6 @@ import type { Auth, JsonObject, Lease, TokenSource, VaultConfig } from "../types
 import { logIn } from "./login.ts";
 
 const RETRY_MS = 1000;
-const LOOKUP = "auth/token/lookup-accessor";
 
 export type Headers = Record<string, string>;
 export type VaultAnswer = {
@@ -38,7 +37,7 @@ type Note = (event: string, fields: object) => void;
 
 /** A third of a life and a little more, in milliseconds, of a day at most: what began together must
  * not renew together, and Vault may then be away for half of a life. */
-function part(seconds = 0): number {
+export function part(seconds = 0): number {
   return Math.min(seconds || 3600, 86_400) * 1000 * (0.3 + 0.1 * Math.random());
 }
 
@@ -96,7 +95,7 @@ export function connectVault({ address, ca, namespace = "", login }: VaultConfig
     // What is wrapped is hidden from us, but not what its accessor says of it.
     const about = auth
       ? asLooked(auth)
-      : (await call(LOOKUP, { accessor: accessor ?? "" }, space)).data;
+      : (await call("auth/token/lookup-accessor", { accessor: accessor ?? "" }, space)).data;
     const { orphan, policies, renewable, ttl, type } = about;
     Object.assign(lease, { wrapped: !auth, ttl, renewable, namespace: space["X-Vault-Namespace"] });
     const ours = own.policies.filter((name) => name !== "default" && policies.includes(name));
@@ -113,33 +112,28 @@ export function connectVault({ address, ca, namespace = "", login }: VaultConfig
     throw new Refusal("no-token", { cause: { read } });
   }
 
-  /** Renews a token until its process has exited (or never got it), then revokes it, again and
-   * again until Vault has answered or the token has died by itself. */
-  async function tend(lease: Lease, exit: AbortSignal, secondsLeft?: number): Promise<void> {
-    const { accessor = "", ttl = 0, renewable, namespace: where = namespace, meta } = lease;
-    const about = { ...meta, accessor };
-    /** The new life in seconds, 0 where Vault knows no such token, undefined: ask again. */
-    const settle = async (verb: "renew" | "revoke") => {
+  /** The new life in seconds, 0 where Vault knows no such token, undefined: ask again. */
+  async function settle(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
+    const { accessor = "", namespace: where = namespace, meta } = lease;
+    try {
       const space = { "X-Vault-Namespace": where };
-      try {
-        const { auth } = await call(`auth/token/${verb}-accessor`, { accessor }, space);
-        return auth?.lease_duration ?? 0;
-      } catch (error) {
-        note(`${verb}-failed`, { ...about, detail: (error as Error).cause });
-        return error instanceof Refusal ? 0 : undefined;
-      }
-    };
-    for (let seconds = secondsLeft; !exit.aborted; ) {
-      await sleep(part(seconds), undefined, { signal: exit }).catch(() => {});
-      if (renewable && !exit.aborted) seconds = (await settle("renew")) ?? ttl / 10;
+      const { auth } = await call(`auth/token/${verb}-accessor`, { accessor }, space);
+      return auth?.lease_duration ?? 0;
+    } catch (error) {
+      note(`${verb}-failed`, { ...meta, accessor, detail: (error as Error).cause });
+      return error instanceof Refusal ? 0 : undefined;
     }
-    const diesMs = performance.now() + ttl * 1000;
-    while ((await settle("revoke")) === undefined && performance.now() < diesMs)
-      await sleep(RETRY_MS * (1 + Math.random()));
-    note("revoked", about);
   }
 
-  return { stayLoggedIn, whenLoggedIn, mint, tend };
+  /** Again and again, until Vault has answered or the token has died by itself. */
+  async function revoke(lease: Lease): Promise<void> {
+    const diesMs = performance.now() + (lease.ttl ?? 0) * 1000;
+    while ((await settle("revoke", lease)) === undefined && performance.now() < diesMs)
+      await sleep(RETRY_MS * (1 + Math.random()));
+    note("revoked", { ...lease.meta, accessor: lease.accessor });
+  }
+
+  return { stayLoggedIn, whenLoggedIn, mint, settle, revoke };
 }
 
 function asLooked({ lease_duration: ttl, token_type: type, ...auth }: Auth) {

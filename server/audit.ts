@@ -17,6 +17,4 @@ export async function record(event: string, fields: object): Promise<void> {
 }
 
 /** For events that wait for nobody: refusals, revocations, trouble with Vault. */
-export function note(event: string, fields: object): void {
-  record(event, fields).catch(() => {});
-}
+export const note = (event: string, fields: object) => record(event, fields).catch(() => {});

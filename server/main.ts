@@ -3,10 +3,9 @@
 // `grant` is in the order of the threat model: who connected (the kernel), what that is (/proc, the
 // engine), which service (the policy), what it has to prove (the checks), then its token, the same
 // process once more, the audit line, and the answer, if that very process still waits for it.
-import { randomUUID } from "node:crypto";
 import { existsSync, readlinkSync, writeFileSync } from "node:fs";
 import { hostname, uptime } from "node:os";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { isDeepStrictEqual, parseArgs } from "node:util";
 import type { Config, JsonObject, Peer } from "../types.ts";
 import { note, record } from "./audit.ts";
@@ -16,14 +15,14 @@ import { connectEngine } from "./engine.ts";
 import { startKeeper } from "./keeper.ts";
 import { listen, peerFrom } from "./peers.ts";
 import { choose } from "./policy.ts";
-import { containerIn, readProcess } from "./process.ts";
+import { cgroupOf, containerIn, readProcess } from "./process.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 
 const AGAIN_MS = 3000; // the last try begins by then; each ends in 7 s
 const host = hostname();
 
 function serve(config: Config): void {
-  let { services } = config;
+  let services = Object.entries(config.services);
   let pidfd = false;
   let stopping = false;
   const user_namespace = readlinkSync("/proc/self/ns/user");
@@ -36,11 +35,11 @@ function serve(config: Config): void {
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
   async function grant(peer: Peer, known: JsonObject, began: number): Promise<void> {
     await keeper.ready;
-    const process = readProcess(peer.pid);
-    known.exe = process.exe;
-    const container = await engine.inspect(containerIn(process.cgroup).id);
+    const asked = engine.inspect(containerIn(cgroupOf(peer.pid)).id);
+    const looked = turn().then(() => readProcess(peer.pid)); // while the engine answers
+    const [container, process] = await Promise.all([asked, looked]);
     const { Id, Image, State } = container;
-    Object.assign(known, { container: Id, image: Image });
+    Object.assign(known, { exe: process.exe, container: Id, image: Image });
     const init = State.Pid === peer.pid ? process : readProcess(State.Pid);
     const imageLabels = await engine.imageLabels(Image);
     const [named, service] = choose({ peer, process, container }, services);
@@ -52,13 +51,13 @@ function serve(config: Config): void {
     const facts = { peer, process, container, init, imageLabels, user_namespace, first, bootMs };
     known.relaxed = judge(facts, service);
 
-    const name = first ? mark : `${mark}.${randomUUID()}`;
+    const name = first ? mark : `${mark}.${crypto.randomUUID()}`;
     const meta = { service: named, container: Id, image: Image, uid: `${peer.uid}`, host };
     const lease = { name, start, pid: peer.pid, ticks: process.start_ticks, sent: false, meta };
     try {
       // Invariant 6. The keeper writes the lease in its place.
       writeFileSync(`${config.state}/${name}`, "pending", { flag: "wx", mode: 0o600 });
-      const { token, accessor, ...life } = await keeper.mint(lease, service.token);
+      const { token, accessor, namespace, ...life } = await keeper.mint(lease, service.token);
       const last = readProcess(peer.pid); // invariant 3: what was judged is what gets it
       judge({ ...facts, process: last }, service);
       // Company was judged, and a parent that ends (runc exec's) changes nobody.
@@ -66,9 +65,8 @@ function serve(config: Config): void {
       if (!isDeepStrictEqual(same, process)) throw new Refusal("changed", { cause: last });
       known.ms = Math.round(performance.now() - began);
       await record("granted", { ...known, accessor, shared: !accessor }); // invariant 9
-      const { wrapped = false, ttl = 0, renewable = false, namespace } = life;
       const vault = { ...config.for_clients, ...(namespace && { namespace }) };
-      const line = { service: named, token, wrapped, ttl, renewable, vault };
+      const line = { service: named, token, ...life, vault };
       // Invariant 7. It may be heard in one breath with "answered": that is told first.
       heard.once(`exit ${peer.id}`, () => setImmediate(() => keeper.tell("end", name)));
       const outcome = await answer("grant", peer.id, line);
@@ -129,8 +127,8 @@ function serve(config: Config): void {
 
   process.on("SIGHUP", async () => {
     try {
-      services = (await loadConfig(file)).services;
-      note("reload", { services: Object.keys(services) });
+      services = Object.entries((await loadConfig(file)).services);
+      note("reload", { services: services.map(([name]) => name) });
     } catch (error) {
       note("reload-failed", { detail: (error as Error).message }); // the old policy is in force
     }

@@ -24,14 +24,14 @@ export function mismatches(wanted: Json, seen: Json, path: string[] = []): Misma
 
 /** No mismatch. The first ends the search: there may be a thousand services. */
 function holds(wanted: Json, seen: Json): boolean {
-  if (!isObject(wanted) || !isObject(seen)) return mismatches(wanted, seen).length === 0;
+  if (Array.isArray(wanted)) return mismatches(wanted, seen).length === 0;
+  if (!isObject(wanted) || !isObject(seen)) return wanted === seen;
   for (const key in wanted) if (!holds(at(wanted, key), at(seen, key))) return false;
   return true;
 }
 
 /** The one service whose fragment the document contains (invariant 5). */
-export function choose(identity: JsonObject, services: Record<string, Service>): [string, Service] {
-  const all = Object.entries(services);
+export function choose(identity: JsonObject, all: [string, Service][]): [string, Service] {
   const [found, another] = all.filter(([, { match }]) => holds(match, identity));
   if (another) throw new Refusal("ambiguous", { cause: { services: [found?.[0], another[0]] } });
   if (found) return found;

@@ -7,10 +7,15 @@ import type { Process } from "../types.ts";
 import { Refusal } from "./refusal.ts";
 
 // Of the path, the leftmost id: a container in a container is part of the outer one.
-const CONTAINER =
-  /^\d+:[^:]*:(?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?(?:\/|$)/;
+const WITH_ID = /^\d+:[^:]*:(?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?(?:\/|$)/;
+// Where v1 is mounted too, v2 is below it.
+const V2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "" : "/unified";
 // Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
+
+/** Its lines: a cgroup's name holds no newline. Throws as readProcess does. */
+export const cgroupOf = (pid: number) =>
+  readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
 
 /** Throws ENOENT or ESRCH when the process is gone. Invariant 10: reads nothing that waits for its
  * memory lock (cmdline, environ, maps); who holds that would hold us. */
@@ -20,7 +25,7 @@ export function readProcess(pid: number): Process {
   const status = read("status"); // the kernel escapes the name in it: no line can be forged
   const line = (field: string) => new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1];
   const numbers = (field: string) => String(line(field)).split(/\s/).map(Number);
-  const cgroup = read("cgroup").trimEnd().split("\n"); // a cgroup's name holds no newline
+  const cgroup = cgroupOf(pid);
   return {
     exe: link("exe"),
     cgroup,
@@ -49,8 +54,8 @@ export function startTicks(stat: string): number {
  * makes below is part of the container. Only a hint: who may make cgroups can write any id, so the
  * engine must confirm it (invariant 4). */
 export function containerIn(cgroup: string[]): { id: string; line: string } {
-  const [id, another] = new Set(cgroup.flatMap((line) => CONTAINER.exec(line)?.[1] ?? []));
-  const [line] = CONTAINER.exec(cgroup.findLast((text) => CONTAINER.test(text)) ?? "") ?? [];
+  const [id, another] = new Set(cgroup.flatMap((line) => WITH_ID.exec(line)?.[1] ?? []));
+  const [line] = WITH_ID.exec(cgroup.findLast((text) => WITH_ID.test(text)) ?? "") ?? [];
   if (id && line && !another && !cgroup.some((text) => UNSUPPORTED.test(text))) return { id, line };
   throw new Refusal("no-container", { cause: { cgroup } });
 }
@@ -58,8 +63,7 @@ export function containerIn(cgroup: string[]): { id: string; line: string } {
 /** Where the kernel lists the processes of a line of /proc/PID/cgroup: v2, hybrid or v1. */
 function cgroupDirectory(line: string): string {
   const [, controllers = "", ...path] = line.split(":");
-  const v2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "" : "/unified";
-  const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : v2;
+  const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2;
   return `/sys/fs/cgroup${hierarchy}${path.join(":")}`;
 }
 

@@ -73,7 +73,7 @@ describe.each(named ?? [])("$name:", (capture) => {
     const peer: Peer = { id: "1", pid, uid, gid, groups: [], label: "" };
     const identity = { peer, process: seen, container };
     const imageLabels = capture.imageLabels ?? {};
-    expect(choose(identity, { app: service })).toEqual(["app", service]);
+    expect(choose(identity, [["app", service]])).toEqual(["app", service]);
     const facts: Facts = {
       ...identity,
       init: seen,

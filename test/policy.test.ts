@@ -20,8 +20,10 @@ const document: JsonObject = {
 
 /** The name of the service that the document is given, by what each must contain. */
 function chosen(matches: Record<string, JsonObject>): string {
-  const entries = Object.entries(matches).map(([name, match]) => [name, { match, token }]);
-  return choose(document, Object.fromEntries(entries))[0];
+  return choose(
+    document,
+    Object.entries(matches).map(([name, match]) => [name, { match, token }]),
+  )[0];
 }
 
 function refusal(matches: Record<string, JsonObject>): { reason: string; cause: unknown } {

@@ -654,7 +654,7 @@ describe("a running container", () => {
       Config: { Image: pinned.Image, Env: [null] },
     });
     for (const each of [facts, withInit, byName])
-      expect(choose(each, suggest(each, []).services)[0]).toBe(
+      expect(choose(each, Object.entries(suggest(each, []).services))[0]).toBe(
         String(facts.container.Name).slice(1),
       );
     const unnamed = { Type: "volume", Name: "0".repeat(64), Destination: "/data", RW: true };

@@ -35,7 +35,7 @@ export function explain(observation: Observation, services: Services): Explanati
   const nearest = services[ranked[0]?.name ?? ""];
   const known = { identity, checks: nearest ? judged(facts, nearest) : [], services: ranked };
   try {
-    const [service] = choose(document, services);
+    const [service] = choose(document, Object.entries(services));
     try {
       judge(facts, services[service] as Service);
       return { answer: "granted", service, ...known };

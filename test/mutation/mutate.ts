@@ -17,9 +17,9 @@ const equivalent: Record<string, string> = {
     "no check has that name",
   'const line = (field: string) => new RegExp(`^${field}:\\t(.*)$`, "m").exec(status)[1];':
     "Linux writes every field that is asked for",
-  'const [line] = CONTAINER.exec(cgroup.findLast((text) => CONTAINER.test(text)) ?? "Stryker was here!") ?? [];':
+  'const [line] = WITH_ID.exec(cgroup.findLast((text) => WITH_ID.test(text)) ?? "Stryker was here!") ?? [];':
     "there is no line only where there is no id",
-  'const [line] = CONTAINER.exec(cgroup.findLast((text) => CONTAINER.test(text)) ?? "") ?? ["Stryker was here"];':
+  'const [line] = WITH_ID.exec(cgroup.findLast((text) => WITH_ID.test(text)) ?? "") ?? ["Stryker was here"];':
     "there is no line only where there is no id",
   "return Number(/^.*\\) \\S(?: -?\\d+){18} (\\d+)/s.exec(stat)[1]);":
     "every stat of Linux is of that form",
@@ -31,9 +31,9 @@ const equivalent: Record<string, string> = {
     "a line that has an id has two colons",
   'if (false) return here; // its name and ".": no directory below':
     "saves the reading of a directory that has none below",
-  'const v2 = existsSync("") ? "" : "/unified";':
+  'const V2 = existsSync("") ? "" : "/unified";':
     "where cgroup v1 is mounted too; noticed where v2 is alone",
-  'const v2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "Stryker was here!" : "/unified";':
+  'const V2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "Stryker was here!" : "/unified";':
     "where cgroup v1 is mounted too; noticed where v2 is alone",
 };
 
