@@ -9,8 +9,8 @@
 //   start DIRECTORY vault                        ready   what an earlier run left is taken up
 //   mint NAME lease, source                      minted NAME token, ttl … | failure
 //   sent NAME    its process has the token       note EVENT fields      for the audit stream
-//   end NAME     it never got it, or has ended   watch PID              its end is to be told
-//   watching PID (held from now on), exited PID
+//   end NAME     it never got it, or has ended   ended NAME             its start may ask again
+//   watching PID (held from now on), exited PID  watch PID              its end is to be told
 import { EventEmitter, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { startTicks } from "../server/process.ts";
@@ -18,8 +18,6 @@ import { Refusal } from "../server/refusal.ts";
 import type { Lease, Message, TokenSource, VaultConfig } from "../types.ts";
 import { forget, free, readLeases, save } from "./leases.ts";
 import { connectVault, part } from "./vault.ts";
-
-const RENEWALS_AT_ONCE = 32;
 
 const heard = new EventEmitter().setMaxListeners(0);
 /** That it fails means that the server has ended, and so do we. */
@@ -98,7 +96,10 @@ function serve(directory: string, place: VaultConfig): void {
   }
 
   heard.on("mint", (name, { lease, source }) => mint(name, lease, source));
-  heard.on("end", (name) => end(kept.get(name)));
+  heard.on("end", (name) => {
+    void end(kept.get(name));
+    tell("ended", name);
+  });
   heard.on("sent", (name) => {
     const { lease } = kept.get(name) ?? {};
     if (lease) save(directory, Object.assign(lease, { sent: true }));
@@ -115,7 +116,7 @@ function serve(directory: string, place: VaultConfig): void {
   setInterval(() => {
     const nowMs = performance.now();
     for (const one of kept.values())
-      if (one.dueMs < nowMs && renewing < RENEWALS_AT_ONCE) one.renewed = renew(one);
+      if (one.dueMs < nowMs && renewing < 32) one.renewed = renew(one);
   }, 100);
   void vault.stayLoggedIn();
 }

@@ -18,7 +18,6 @@ import { choose } from "./policy.ts";
 import { cgroupOf, containerIn, readProcess } from "./process.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 
-const AGAIN_MS = 3000; // the last try begins by then; each ends in 7 s
 const host = hostname();
 
 function serve(config: Config): void {
@@ -75,6 +74,8 @@ function serve(config: Config): void {
     } catch (error) {
       heard.removeAllListeners(`exit ${peer.id}`);
       keeper.tell("end", name); // if it was minted, it is revoked
+      // Else the next try would find the lease of this one, and be refused: once.
+      await new Promise((resolve) => keeper.heard.once(`ended ${name}`, resolve));
       throw error;
     }
   }
@@ -97,7 +98,8 @@ function serve(config: Config): void {
         const verdict = error instanceof Refusal ? "refused" : "unavailable";
         const ms = Math.round(performance.now() - began);
         const place = known.container ?? peer.pid;
-        const passing = error instanceof Unavailable && ms + pauseMs < AGAIN_MS && !stopping;
+        // The last try begins within 3 s, and ends in 7 s more.
+        const passing = error instanceof Unavailable && ms + pauseMs < 3000 && !stopping;
         const again = passing && !waiting.has(place);
         note(again ? "retry" : verdict, { ...known, reason, detail, ms });
         if (!again) await answer("refuse", peer.id, { error: verdict });

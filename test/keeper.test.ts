@@ -523,6 +523,26 @@ describe("a running server", () => {
     await (await stage.container({ labels: { app: "stranger" } })).says(STARTED);
   });
 
+  test("does not refuse who asks again for a lease that its keeper has not put away yet", async () => {
+    await using stage = new Stage();
+    const gate = await Gate.before(bao.address);
+    stage.defer(() => gate.shut());
+    void gate.hold();
+    const server = await stage.server({ vault: vaultAt(gate.address) });
+    // It hears each order twice as late as the next try comes.
+    const late = ["-f", "-e", "trace=recvmsg", "-e", "inject=recvmsg:delay_enter=200000"];
+    const tracer = spawn("strace", [...late, "-p", String(server.keeper)]);
+    stage.defer(() => tracer.kill("SIGKILL"));
+    await once(tracer.stderr, "data"); // "attached"
+    const container = await stage.container();
+    const tries = () => server.events.filter(({ exe }) => exe);
+    await until("it was tried twice", () => tries().length > 1);
+    tracer.kill("SIGTERM");
+    gate.release();
+    await container.says(STARTED);
+    expect(tries().map(({ event }) => event)).not.toContain("refused");
+  });
+
   test("finishes what is in flight at SIGTERM, and the next one takes its leases up", async () => {
     await using stage = new Stage();
     const gate = await Gate.before(bao.address);

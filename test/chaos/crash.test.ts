@@ -79,7 +79,11 @@ test(`killed in ${rounds} grants (seed ${seed}): one living token a living proce
     moments[line ? moment : "before its line"]++;
 
     await restarted;
-    expect((await answered).token, `round ${round}`).toBeDefined();
+    const { token, error } = await answered;
+    const said = [killed, server].flatMap(({ events }) =>
+      events.filter(({ container }) => container === patient.id),
+    );
+    expect(token, `round ${round}: ${error} ${JSON.stringify(said)}`).toBeDefined();
     const again = await patient.ask();
     if (again.token) renewed++;
     else await server.until({ event: "refused", container: patient.id, reason: "once" });
