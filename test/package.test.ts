@@ -82,6 +82,22 @@ test("everything in it can be read by all and written by root only, and has a li
   expect(files).toContain("licenses/node");
 });
 
+test("the C library in peercred has its licence, and can be another: by the lines that say so", () => {
+  const about = readFileSync(join(unpacked, "licenses/peercred/README"), "utf8");
+  const [, name] = /of the package\n(\S+) \d/.exec(about) ?? [];
+  expect(readFileSync(join(unpacked, `licenses/peercred/${name}`), "utf8")).toContain("LGPL-2.1");
+  const lesser = readFileSync(join(unpacked, "licenses/peercred/LGPL-2.1"), "utf8");
+  expect(lesser).toContain("GNU LESSER GENERAL PUBLIC LICENSE");
+  const copy = join(directory, "relinked");
+  run("cp", "--archive", unpacked, copy);
+  rmSync(join(copy, "dist/peercred"));
+  const [, lines = ""] = about.split("\n\n");
+  run("sh", "-ec", `cd "${copy}"; ${lines}`);
+  const ready = run("sh", "-ec", `: | "${copy}/dist/peercred" "${copy}/socket"`);
+  expect(ready).toMatch(/^ready /);
+  run("sh", "-ec", `cd "${copy}"; sha256sum --check --quiet --strict SHA256SUMS`);
+});
+
 test("server and command run from it alone", () => {
   const place = join(directory, "etc");
   mkdirSync(place);

@@ -26,12 +26,11 @@ import {
 } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { basename, dirname, join } from "node:path";
+import { packagesOf, termsOf } from "./licences.ts";
 
 const root = join(import.meta.dirname, "..");
 const client = join(root, "dist/authproxy");
 const runtime = join(root, "dist/runtime");
-
-type Package = { name: string; version: string };
 
 function main(): void {
   const node = nodeBinary();
@@ -105,36 +104,7 @@ ${listed.join(", ") || "unknown: add their licences before you hand this directo
   put(join(place, "README"), notice, 0o644);
   putCopy(join(place, "authproxy"), join(root, "LICENSE"), 0o644);
   putCopy(join(place, "node"), join(dirname(realpathSync(node)), "../LICENSE"), 0o644);
-  for (const { name } of packages) {
-    const terms = `/usr/share/doc/${name}/copyright`;
-    putCopy(join(place, name), terms, 0o644);
-    // Debian policy 12.5: licences that are common stand in one place, and are named by it.
-    const named = readFileSync(terms, "utf8").matchAll(
-      /\/usr\/share\/common-licenses\/([\w.-]*\w)/g,
-    );
-    for (const [path, licence = ""] of named) putCopy(join(place, licence), path, 0o644);
-  }
-}
-
-/** On Debian and what is made of it; elsewhere none are known. */
-function packagesOf(files: string[]): Package[] {
-  if (!existsSync("/var/lib/dpkg/status")) return [];
-  const found = new Map<string, Package>();
-  for (const file of files) {
-    const name = ownerOf(file);
-    const version = run("dpkg-query", "--show", "--showformat", "$" + "{Version}", name);
-    found.set(name, { name: name.replace(/:.*/, ""), version });
-  }
-  return [...found.values()];
-}
-
-/** "libc6:amd64". Where /usr is merged, dpkg knows a file by one of its two names. */
-function ownerOf(file: string): string {
-  const name = join(realpathSync(dirname(file)), basename(file)).replace(/^\/usr/, "");
-  const said = run("sh", "-c", 'dpkg-query --search "$1" "/usr$1" 2>/dev/null || :', "sh", name);
-  const owner = /^(\S+): /m.exec(said)?.[1];
-  if (!owner) throw new Error(`${file}: dpkg knows no package that it is of`);
-  return owner;
+  for (const [name, terms] of termsOf(packages)) putCopy(join(place, name), terms, 0o644);
 }
 
 function filesIn(directory: string): string[] {

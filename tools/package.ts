@@ -24,9 +24,10 @@ import {
 } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, isAbsolute, join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { packagesOf, termsOf } from "./licences.ts";
 
 const root = join(import.meta.dirname, "..");
 const distribution = join(root, "dist");
@@ -62,6 +63,9 @@ const FILES: [string, string][] = [
 ];
 /** So that the client is undumpable, see build-directory.ts. */
 const EXECUTE_ONLY = "dist/authproxy/ld.so";
+/** `install` goes by the sums. */
+const RELINK = `cc -std=c17 -O2 -static-pie -fPIE -o dist/peercred server/peercred.c
+sed -i "s|.*  dist/peercred$|$(sha256sum dist/peercred)|" SHA256SUMS`;
 const MAX_BYTES = 1 << 28;
 const MTIME_SECONDS = 1_000_000_000; // any: tar warns of 0
 
@@ -121,6 +125,7 @@ async function fill(tree: string, version: string): Promise<void> {
     cpSync(join(root, path), place(path), { recursive: true });
     cpSync(license(join(root, path)), place(join("licenses", basename(path))));
   }
+  putTermsOfLibc(place);
   writeFileSync(place("VERSION"), `${version}\n`);
   execFileSync("chmod", ["-R", "u=rwX,go=rX", tree]); // whatever our umask is
   chmodSync(place(EXECUTE_ONLY), 0o711);
@@ -141,6 +146,23 @@ function license(directory: string): string {
     files.find((file) => isReadme(file) && /^licen[cs]e$/im.test(readFileSync(file, "utf8")));
   if (!found) throw new Error(`${directory} has no licence`);
   return found;
+}
+
+/** peercred holds a part of this machine's C library, which it was linked with. */
+function putTermsOfLibc(place: (path: string) => string): void {
+  const { CC = "cc" } = process.env;
+  const words = ["-print-file-name=libc.a"];
+  const library = execFileSync(CC, words, { encoding: "utf8" }).trim();
+  const packages = isAbsolute(library) ? packagesOf([library]) : []; // where there is none: "libc.a"
+  const listed = packages.map(({ name, version }) => `${name} ${version}`);
+  const notice = `dist/peercred is server/peercred.c and what it needs of a C library, unchanged, of the package
+${listed.join() || "unknown: add its licence before you hand this archive on"}
+(its source is that of this package). With a C library of your own, here in the archive's directory:
+
+${RELINK}
+`;
+  writeFileSync(place("licenses/peercred/README"), notice);
+  for (const [name, terms] of termsOf(packages)) cpSync(terms, place(`licenses/peercred/${name}`));
 }
 
 /** Our own modules that run on a host. */
