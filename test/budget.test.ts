@@ -1,8 +1,9 @@
-import { readFileSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { bundleClient } from "../tools/build.ts";
 import { budgets, countLines } from "../tools/lines.ts";
+import { block } from "./documents.ts";
 
 const count = await countLines();
 
@@ -31,8 +32,9 @@ test("the client is one small file, and the built one is of this source", async 
 });
 
 test("README has the bundles' sha256", async () => {
-  const readme = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
   const java = await bundleClient(undefined, { keystores: true });
-  expect(readme).toContain(`${(await bundleClient()).sha256}  dist/authproxy.js\n`);
-  expect(readme).toContain(`${java.sha256}  dist/authproxy-java.js\n`);
+  expect(block("README.md", "dist/authproxy-java.js")).toBe(
+    `${(await bundleClient()).sha256}  dist/authproxy.js\n` +
+      `${java.sha256}  dist/authproxy-java.js\n`,
+  );
 });

@@ -1,20 +1,29 @@
 // Question: has each start of a container a certificate of its own, for its own name only, as long as
 //           it runs, and how long does that of a stopped one serve?
 // Input:    a PKI of a real OpenBao, the real server, containers in Node and in Java.
+import { execFileSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, expect, test } from "vitest";
+import { parse } from "yaml";
 import { client, provision } from "../tools/openbao.ts";
 import { javaImage } from "./certificates-java.ts";
 import { admit, mountPki, nameOf } from "./certificates-pki.ts";
+import { block } from "./documents.ts";
 import { app, bao, base, type Container, password, Stage, until } from "./stage.ts";
 
+const dist = join(import.meta.dirname, "../dist");
 const root = await mountPki(bao);
 const services = ["timeline", "reader"];
 await provision(bao, { services: { app: { password }, timeline: {}, reader: {} } });
-for (const service of services) await admit(bao, service);
+await admit(bao, "reader");
+const env = { PATH: `${dist}:${process.env.PATH}`, BAO_ADDR: bao.address, BAO_CACERT: bao.caFile };
+execFileSync("sh", ["-euc", block("docs/certificates.md", "bao write pki/roles")], {
+  env: { ...env, BAO_TOKEN: bao.rootToken },
+  stdio: "pipe", // it warns of what generate_lease costs
+});
 // Before the first there is no list of what was issued.
 await client(bao).write("pki/issue/reader", { common_name: nameOf("reader"), ttl: "1s" });
 const java = await javaImage(base);
@@ -55,6 +64,11 @@ async function start(
 function reference(service: string, key: string, seconds: number, name = nameOf(service)): string {
   const body = JSON.stringify({ common_name: name, ttl: `${seconds}s` });
   return `>>vault:pki/issue/${service}#${key}#${body}`;
+}
+
+/** What a container gets of this environment of a compose file. */
+function environmentOf(yaml: string): Record<string, string> {
+  return parse(yaml.replaceAll("$$", "$"));
 }
 
 type Pair = { cert: string; key: string };
@@ -124,6 +138,19 @@ test("key, certificate and chain come from one request, and are renewed without 
   await container.stop();
 });
 
+test("docs/certificates.md hands over key, chain, CA and lists", async () => {
+  const environment = environmentOf(block("docs/certificates.md", "AUTHPROXY_ON_CHANGE: SIGHUP"));
+  const container = await start("timeline", ["node", "-e", program("tls-server.cjs")], environment);
+  expect((await visit(await portOf(container))).said).toBe("hello\n");
+  const read = (name: string) => container.exec("cat", `/run/authproxy-secrets/${name}`);
+  const [CA, CRL, CERTIFICATE] = await Promise.all(["CA", "CRL", "CERTIFICATE"].map(read));
+  const count = (text = "", what = "") => text.split(`BEGIN ${what}`).length - 1;
+  expect(count(CA?.output, "CERTIFICATE")).toBe(2);
+  expect(count(CERTIFICATE?.output, "CERTIFICATE")).toBe(2);
+  expect(count(CRL?.output, "X509 CRL")).toBe(2);
+  await container.stop();
+});
+
 test("for another name a container gets none, and is told so", async () => {
   const before = await issuedSoFar();
   const container = await start("timeline", ["node", "-e", "0"], {
@@ -183,17 +210,8 @@ async function startJava(seconds: number) {
 
 /** A server that knows nothing of all this: where the keystores are stands in its options. */
 async function startPlainJava() {
-  const files = "/run/authproxy-secrets/STORES";
-  const secret = `$\{${reference("timeline", "keystore.password", 300)}}`;
-  const options = ["key", "trust"].flatMap((kind) => [
-    `-Djavax.net.ssl.${kind}Store=${files}/${kind}store.p12`,
-    `-Djavax.net.ssl.${kind}StorePassword=${secret}`,
-  ]);
-  const environment = {
-    STORES_DIR: reference("timeline", "*", 300),
-    OPTIONS_FILE: options.join("\n"),
-    JDK_JAVA_OPTIONS: "@/run/authproxy-secrets/OPTIONS",
-  };
+  const shown = block("docs/certificates.md", "JDK_JAVA_OPTIONS");
+  const environment = environmentOf(shown.replaceAll("TLS", "STORES")); // TLS_DIR is what it reads itself
   return await start("timeline", javaServer, environment, java);
 }
 
@@ -273,5 +291,5 @@ test("a stopped container's certificate is refused by who reads the list, by oth
   await until("it has ended", async () => (await visit(carelessPort, stolen)).said !== hello);
   await careless.says("validity check failed");
   // What stands in the options is no part of what is printed of them.
-  expect(careless.output).toContain("JDK_JAVA_OPTIONS: @/run/authproxy-secrets/OPTIONS\n");
+  expect(careless.output).toContain("JDK_JAVA_OPTIONS: @/run/authproxy-secrets/JAVA\n");
 });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { answer, bundle, newPlace, node, Playground, run } from "./client-playground.ts";
 import { bao, grant, hash, password, token, user } from "./client-vault.ts";
+import { block } from "./documents.ts";
 
 const root = join(import.meta.dirname, "..");
 const place = newPlace();
@@ -85,6 +86,14 @@ describe("getSecrets", () => {
     expect(missing).toBe("66 db: vault:secret/data/app#nothing: the secret has no such key");
     expect(malformed).toMatch(/^78 db: malformed reference at character 7/);
   });
+});
+
+test("the lines of docs/client.md give what they say", async () => {
+  const lines = block("docs/client.md", "import { getToken");
+  const own = lines.replace(/^import .* from "\/authproxy\/authproxy.js";$/m, "");
+  expect(own).not.toBe(lines);
+  const { stdout } = await application(`${own} print([password, token, vault.address]);`);
+  expect(JSON.parse(stdout)).toEqual([password, token, bao.address].map(hash));
 });
 
 test("to import it does nothing: no signal is caught, no socket touched", async () => {

@@ -4,9 +4,10 @@ import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { client } from "../tools/openbao.ts";
 import { busybox } from "./busybox.ts";
+import { block } from "./documents.ts";
 import { imageOf, python, pythonFiles } from "./image.ts";
 import { bao, base, buildImage, password, Stage, tokensOf } from "./stage.ts";
 
@@ -46,10 +47,32 @@ test("an application on node-vault", async () => {
   expect(await outputOf(image)).toBe(expected);
 });
 
-test("a service in Python", async () => {
+describe("Python", async () => {
   const files = { ...pythonFiles(), "/app/python.py": join(root, "examples/python.py") };
   const image = await imageOf("authproxy-example-python", base, files, [python, "/app/python.py"]);
-  expect(await outputOf(image)).toBe(expected);
+
+  test("a service in it", async () => {
+    expect(await outputOf(image)).toBe(expected);
+  });
+
+  test("the lines of docs/protocol.md get an answer as it is shown there", async () => {
+    await using stage = new Stage();
+    await stage.server();
+    const lines = block("docs/protocol.md", "import socket");
+    const tells =
+      "shape = lambda v: {k: shape(v[k]) for k in v} if isinstance(v, dict) else type(v).__name__";
+    const command = ["-c", `${lines}${tells}\nprint(json.dumps(shape(grant)))`];
+    const container = await stage.container({ image, entrypoint: [python], command });
+    await container.ended;
+    const shape = (value: unknown): unknown =>
+      typeof value === "object" && value !== null
+        ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, shape(inner)]))
+        : { boolean: "bool", number: "int", string: "str" }[String(typeof value)];
+    const { namespace, ...vault } = JSON.parse(block("docs/protocol.md", '"service"')).vault;
+    expect(namespace).toBeTypeOf("string"); // none is configured here
+    const shown = { ...JSON.parse(block("docs/protocol.md", '"service"')), vault };
+    expect(JSON.parse(container.output)).toEqual(shape(shown));
+  });
 });
 
 /** Where it is unpacked by hand, too: that is not always on the PATH. */

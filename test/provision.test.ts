@@ -13,6 +13,7 @@ import { covers, domainOf, refuseSharing, secretsOf } from "../tools/provision/p
 import { hostPolicy } from "../tools/provision/policies.ts";
 import type { JsonObject, Service } from "../types.ts";
 import { authproxy, type Ran } from "./command.ts";
+import { asShown, block, session } from "./documents.ts";
 import { app, Stage, vaultAt } from "./stage.ts";
 
 const stage = new Stage();
@@ -37,10 +38,10 @@ writeFileSync(rootTokenFile, bao.rootToken, { mode: 0o600 });
 let files = 0;
 
 /** The policy file of a host, whose role id is its name. */
-function policyFile(host: string, services: JsonObject): string {
+function policyFile(host: string, services: JsonObject, from = bao): string {
   const file = join(stage.directory, `${files++}.json`);
   const secretFile = join(stage.directory, `secret_id-${host}`);
-  const place = JSON.stringify({ vault: vaultAt(bao.address, bao, host), services });
+  const place = JSON.stringify({ vault: vaultAt(from.address, from, host), services });
   writeFileSync(file, place.replace('"secret_id":""', `"secret_id":"${secretFile}"`), {
     mode: 0o600,
   });
@@ -492,8 +493,7 @@ describe("what cannot be made soundly", () => {
 });
 
 test("the rights that docs/provision.md gives an administrator are enough", async () => {
-  const text = readFileSync(join(import.meta.dirname, "../docs/provision.md"), "utf8");
-  const policy = /```hcl\n([\s\S]*?)```/.exec(text)?.[1] ?? "";
+  const policy = block("docs/provision.md", 'path "sys/mounts"');
   await root.addPolicy({ name: "provisioner", policy });
   const { auth }: Login = await root.write("auth/token/create", {
     policies: ["provisioner"],
@@ -515,6 +515,28 @@ test("the rights that docs/provision.md gives an administrator are enough", asyn
   const { status, stdout } = await authproxy([...rotated, "--json"]);
   expect(status).toBe(0);
   expect(JSON.parse(stdout)).toMatchObject({ host: "documented", destroy: [] });
+});
+
+test("what docs/provision.md shows is what is shown, delivered and unwrapped", async () => {
+  const fresh = await startOpenBao();
+  stage.defer(() => fresh.stop());
+  const config = policyFile("web-1", { timeline: service("timeline") }, fresh);
+  const wrapping = join(stage.directory, "web-1.wrapping");
+  const files: Record<string, string> = { "web-1.json": config, "web-1.wrapping": wrapping };
+  const placed = (word: string) => files[word] ?? word;
+  const [shows] = session(block("docs/provision.md", "--dry-run"));
+  const words = shows?.words.map(placed) ?? [];
+  const env = { VAULT_TOKEN: fresh.rootToken };
+  const dry = await authproxy(words, env);
+  const said = dry.stdout.replace(fresh.address, "https://vault.example:8200");
+  expect(said).toMatch(asShown(shows?.output ?? ""));
+
+  const [delivers, unwraps] = session(block("docs/provision.md", "--deliver"));
+  const same = words.filter((word) => word !== "--dry-run").slice(1);
+  const asked = delivers?.words.flatMap((word) => (word === "…" ? same : placed(word))) ?? [];
+  expect(await authproxy([...asked, "--yes"], env)).toMatchObject({ status: 0 });
+  const opened = await authproxy([...(unwraps?.words.map(placed) ?? []), "--config", config]);
+  expect(opened).toMatchObject({ status: 0, stdout: expect.stringContaining("authproxy-web-1") });
 });
 
 test("a person is asked, and no is the answer unless it was yes", async () => {

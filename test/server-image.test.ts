@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { makeArchive } from "../tools/package.ts";
+import { block } from "./documents.ts";
 import { base, Server, Stage } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -81,7 +82,7 @@ test("serves a container, and knows after a restart that it did", {
 });
 
 test("docs/operate.md says the same as Dockerfile.server", () => {
-  const operate = readFileSync(join(root, "docs/operate.md"), "utf8");
+  const operate = block("docs/operate.md", "docker build -t authproxy-server");
   const words = (text: string) => text.replace(/\\\n#?/g, " ").replace(/ +/g, " ");
   for (const command of ["docker build", "docker run"]) {
     const [, shown] = new RegExp(`^# {3}(${command}(?:.*\\\\\\n)*.*)$`, "m").exec(manual) ?? [];

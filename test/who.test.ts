@@ -12,6 +12,7 @@ import { split } from "../tools/input.ts";
 import { client, provision, startOpenBao } from "../tools/openbao.ts";
 import { accessIn } from "../tools/who/access.ts";
 import { authproxy, start } from "./command.ts";
+import { block, session } from "./documents.ts";
 import { app, lookUp, Stage, vaultAt } from "./stage.ts";
 
 const stage = new Stage();
@@ -152,6 +153,36 @@ test("in words, with the entity, and no secret", async () => {
   expect(stdout).toMatch(/secret\/data\/nothing +userpass-bob \(.*\) +sought +1 /);
   expect(stdout).toMatch(/ read: denied +\d /);
   expect(stdout).not.toContain(password);
+});
+
+test("as docs/who.md shows it", async () => {
+  const rotated = join(stage.directory, "audit.log.1.gz");
+  writeFileSync(rotated, gzipSync(""));
+  const places: Record<string, string> = {
+    ...{ "/var/log/vault/audit.log": vaultLog, "audit.log.1.gz": rotated },
+    "web-1.log": ourLog,
+  };
+  const [shown] = session(block("docs/who.md", "--vault-audit"));
+  const words = shown?.words.map((word) => places[word] ?? word) ?? [];
+  const { status, stdout } = await authproxy(words);
+  expect(status).toBe(0);
+  const time = "\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d";
+  const who = "(\\w+ [0-9a-f]{12} on [\\w.-]+|[\\w-]+( \\([0-9a-f…-]+\\))?)";
+  const token = `(living|until ${time}|not in the audit streams)`;
+  const columns = ["secret/\\S+", who, "[a-z]+(: denied)?", "\\d+", time, time];
+  const row = new RegExp(`^${columns.join(" {2,}")}( {2,}${token})?$`);
+  for (const table of [stdout, shown?.output ?? ""]) {
+    const [head = "", ...rows] = table.trim().split("\n");
+    const titles = head.split(/ {2,}/);
+    expect(titles).toEqual(["secret", "who", "did", "times", "first", "last", "token"]);
+    expect(rows.length).toBeGreaterThan(2);
+    for (const line of rows) {
+      expect(line).toMatch(row);
+      // Each column begins below its title.
+      for (const title of titles.slice(1, -1))
+        expect(line.slice(0, head.indexOf(title)), title).toMatch(/\S {2,}$/);
+    }
+  }
 });
 
 test("of a container that no stream knows, it says so", async () => {
@@ -305,6 +336,11 @@ describe("--revoke", () => {
       expect(await revoke(administrator, "--yes", ...words)).toMatchObject({ status: 64 });
     expect(await revoke({}, "--service", "app", "--yes")).toMatchObject({ status: 64 });
     expect(await revoke(administrator, "--service", "app")).toMatchObject({ status: 64 });
+    const shown = block("docs/who.md", "--revoke").trim().split(" ").slice(1);
+    const places: Record<string, string> = { "web-1.log": ourLog, "6f1c2a9b04de": lives.id };
+    const words = shown.map((word) => places[word] ?? word);
+    const unasked = await authproxy([...words, "--config", config], administrator);
+    expect(unasked).toMatchObject({ status: 64, stderr: expect.stringContaining("--yes") });
     const dry = await revoke(administrator, "--service", "app", "--dry-run");
     expect(dry.stdout).toContain("living tokens, by the audit streams: 1\n");
     expect(await lookUp(accessorOf(lives.id), bao)).toBeDefined();

@@ -3,11 +3,13 @@
 //           network of its own; Debian's Compose; images that stand in for a registry's (images.ts).
 // Output:   it is brought up as its README says, used, its secrets changed while it runs, and down.
 import { execFile, spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
+import { block, shell } from "../documents.ts";
+import { until } from "../stage.ts";
 import { docker, openHost, serve, stage } from "./host.ts";
 import { exampleImages } from "./images.ts";
 import { compose as plugin } from "./plugin.ts";
@@ -47,11 +49,10 @@ async function nextEntry(): Promise<Entry> {
   throw new Error(`no entry was made: ${await compose("logs", "timeline", "ledger")}`);
 }
 
-/** The commands of the README's n-th block, where the test's own directory is /etc/authproxy. */
-async function follow(block: number): Promise<void> {
-  const text = readFileSync(join(example, "README.md"), "utf8");
-  const [, commands = ""] = [...text.matchAll(/^```sh\n(.*?)^```/gms)][block] ?? [];
-  const here = commands.replaceAll("/etc/authproxy", etc);
+const blocks = shell("examples/compose/README.md");
+/** The commands of the next block, where the test's own directory is /etc/authproxy. */
+async function follow(): Promise<void> {
+  const here = blocks.shift()?.text.replaceAll("/etc/authproxy", etc) ?? "";
   await run("sh", ["-euc", here], { cwd: example, env });
 }
 
@@ -104,12 +105,12 @@ async function opens(password: string): Promise<boolean> {
   );
 }
 
-await follow(0);
+await follow();
 const written = readFileSync(join(example, "authproxy.json"), "utf8");
 const server = await serve(host, JSON.parse(written.replaceAll("/etc/authproxy", etc)));
 beforeAll(async () => {
   stage.defer(() => compose("down", "--volumes", "--timeout", "0"));
-  await follow(1);
+  await follow();
 });
 
 test("up: each service has its own secrets, and no other place has them", async () => {
@@ -137,13 +138,30 @@ test("used: without a certificate nobody is heard, with another's nobody is serv
 test("rotated: ledger has the new password while it runs, and the old one is none", async () => {
   const before = await password();
   const { startedAt } = await inspect("ledger");
-  await follow(2);
+  await follow();
   const after = await password();
   expect(after).not.toBe(before);
   const first = await nextEntry();
   expect((await nextEntry()).entry).toBeGreaterThan(first.entry);
   expect([await opens(before), await opens(after)]).toEqual([false, true]);
   expect((await inspect("ledger")).startedAt).toBe(startedAt);
+});
+
+test("the service of docs/compose.md is a PostgreSQL with the password of Vault", async () => {
+  const shown = block("docs/compose.md", "POSTGRES_PASSWORD_FILE");
+  const here = shown.replace("postgres:17", "example-postgres:1").replace("data/db", "data/ledger");
+  const file = join(stage.directory, "compose.yaml");
+  const besideVault =
+    "networks: { default: { external: true, name: authproxy-example_default } }\n";
+  writeFileSync(file, here + besideVault);
+  const alone = (...words: string[]) =>
+    compose("--project-name", "alone", "--file", file, ...words);
+  stage.defer(() => alone("down", "--volumes", "--timeout", "0"));
+  await alone("up", "--detach");
+  const select = ["--host", "127.0.0.1", "--username", "postgres", "-tc", "SELECT 1"];
+  const words = ["exec", "-T", "-e", `PGPASSWORD=${await password()}`, "db", "psql", ...select];
+  await until("it answers", async () => (await alone(...words).catch(() => "")) === "1");
+  await alone("down", "--timeout", "0");
 });
 
 test("restarted: another certificate, and another token", async () => {
@@ -157,9 +175,10 @@ test("restarted: another certificate, and another token", async () => {
 });
 
 test("down: no token is left", async () => {
-  await follow(3);
+  await follow();
+  expect(blocks).toEqual([]);
   const granted = server.events.filter(({ event }) => event === "granted");
-  expect(granted).toHaveLength(SERVICES.length + 1);
+  expect(granted).toHaveLength(SERVICES.length + 2); // docs/compose.md's; one restarted
   for (const { accessor = "" } of granted) {
     await server.until({ event: "revoked", accessor });
     const found = administer(`bao token lookup -accessor ${accessor}`);

@@ -74,6 +74,7 @@ const postgres = (tree: string): Image => ({
     "ENV PATH=/usr/lib/postgresql/15/bin:/usr/bin",
     'ENTRYPOINT ["docker-entrypoint.sh"]',
     'CMD ["postgres"]',
+    "VOLUME /var/lib/postgresql/data",
   ],
   tree,
   fill: (place) => {

@@ -1,8 +1,11 @@
 // Question: does a service of Docker Swarm get its secrets, which can name no runtime of its own?
 // Input:    a swarm of one node, whose engine's default runtime is `authproxy`; the real server, which
 //           knows the service by the label that the engine gives to its containers; a real Vault.
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
 import { client } from "../../tools/openbao.ts";
+import { block } from "../documents.ts";
 import { until } from "../stage.ts";
 import { busybox } from "./archive.ts";
 import { docker, openHost, serve, startSwarm, vaultNear } from "./host.ts";
@@ -12,10 +15,11 @@ const IMAGE = "busybox:1";
 const REFERENCE = "vault:secret/data/app#password";
 const TELL = 'while :; do echo "[$(cat $PASSWORD_FILE)]"; sleep 1; done';
 
-const host = await openHost({ "default-runtime": "authproxy" });
+const { "default-runtime": usual } = JSON.parse(block("docs/compose.md", '"default-runtime"'));
+const host = await openHost({ "default-runtime": usual });
 const { bao, config } = await vaultNear({ password: "the first" });
 await make(host, IMAGE, busybox);
-const match = { container: { Config: { Labels: { "com.docker.swarm.service.name": "web" } } } };
+const { match } = JSON.parse(`{${block("docs/compose.md", '"match"')}}`);
 const app = { match, token: { create: "auth/token/create/app" } };
 const server = await serve(host, { vault: config, services: { app } });
 
@@ -50,9 +54,18 @@ beforeAll(async () => {
 });
 
 test("each task of a service has a token of its own; what changes reaches them while they run", async () => {
-  const environment = { PASSWORD_FILE: REFERENCE, AUTHPROXY_WATCH: "1", AUTHPROXY_REFRESH: "1" };
-  const words = Object.entries(environment).flatMap((pair) => ["--env", pair.join("=")]);
-  await service("web", "--replicas", "2", ...words, IMAGE, "sh", "-c", TELL);
+  const shown = block("docs/compose.md", "docker service create").replace("data/web", "data/app");
+  const more = [
+    "--detach",
+    "--no-resolve-image",
+    "--replicas",
+    "2",
+    "--env",
+    "AUTHPROXY_REFRESH=1",
+  ];
+  const words = [...more, ...at, IMAGE, "sh", "-c", TELL];
+  const argv = ["-euc", shown.replace("…", '"$@"'), "sh", ...words];
+  await promisify(execFile)("sh", argv, { env: host.env });
   await until("two were granted", () => granted().length === 2);
   const containers = await containersOf("web");
   expect(

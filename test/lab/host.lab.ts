@@ -1,15 +1,17 @@
-// Question: does what docs/operate.md says hold on a bare host, in a real systemd?
-// A stranger's way: its code blocks, in its order, and nothing else, from the archive to a container
-// that has its secret, through every day, to the end. In between, what it claims of units,
-// restarts, upgrades, a reboot; and each symptom that it lists is brought about.
+// Question: does what README and docs/operate.md say hold on a bare host, in a real systemd?
+// A stranger's way: their code blocks, in their order, and nothing else, from the archive to a
+// container that has its secret, through every day, to the end. In between, what is claimed of units,
+// restarts, upgrades, a reboot; what other pages say to type on a host; and each symptom that is
+// listed is brought about.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { baseImage } from "../../tools/images.ts";
 import { client, type OpenBao, startOpenBao } from "../../tools/openbao.ts";
 import { makeArchive } from "../../tools/package.ts";
 import type { JsonObject } from "../../types.ts";
+import { type Block, block, shell } from "../documents.ts";
 import { fetchTree, type Suite } from "./fetch.ts";
 import { GATEWAY, Host, makeGateway, PACKAGES, removeGateway } from "./host.ts";
 import { CONFIG, inContainers, inJournal, RUN } from "./host-symptoms.ts";
@@ -18,15 +20,8 @@ const root = join(import.meta.dirname, "../..");
 const manual = readFileSync(join(root, "docs/operate.md"), "utf8");
 const archive = await makeArchive();
 const STARTED = "started with a password of 13 characters";
-type Block = { section: string; text: string };
-/** All blocks of shell, but for those with a reason why not. */
-const blocks = manual.split(/^(?=##+ )/m).flatMap((part) => {
-  const section = /^##+ (.*)$/m.exec(part)?.[1] ?? "";
-  const fences = part.matchAll(/^(<!-- not run: .+ -->\n)?```sh\n([\s\S]*?)^```$/gm);
-  return [...fences].flatMap(([, reason, text = ""]): Block[] =>
-    reason ? [] : [{ section, text }],
-  );
-});
+/** All but what test/server-image.test.ts runs. */
+const blocks = shell("docs/operate.md").filter(({ section }) => section !== "As a container");
 
 /** The symptoms that it lists: the first text in code of each row. */
 function symptoms(heading: string): string[] {
@@ -66,10 +61,10 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     removeGateway();
   });
 
-  async function walk(section: string): Promise<string> {
+  async function walk(section: string, directory = "/mnt"): Promise<string> {
     let output = "";
     for (const block of blocks.filter((block) => block.section === section)) {
-      output += await host.sh(`cd /mnt\n${block.text}`, environment);
+      output += await host.sh(`cd ${directory}\n${block.text}`, environment);
       walked.push(block);
     }
     expect(walked.some((block) => block.section === section)).toBe(true);
@@ -132,7 +127,10 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     docker rm --force $names`;
 
   test("a stranger comes from the archive to a container with its secret", async () => {
-    expect(await walk("Install")).toMatch(/is installed \(Node v24\./);
+    const installs = block("README.md", "/install");
+    expect(await host.sh(`cd /mnt\n${installs}`)).toMatch(/is installed \(Node v24\./);
+    expect(await walk("What a host needs", "/mnt/authproxy-0.1.0")).toBe("ready pidfd\n");
+    await walk("Install");
     await walk("The server's credential");
     expect(await walk("The configuration")).toContain("the server takes it");
     const before = "A container of your own";
@@ -142,6 +140,61 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     await until(`docker logs timeline 2>&1 | grep --quiet "${STARTED}"`);
     expect(await host.sh(look.text)).toContain('"event":"granted"');
     walked.push(build, look);
+  });
+
+  test("README's own containers get their secrets, on the engine's own network", async () => {
+    const vault = client(bao);
+    await vault.addPolicy({
+      name: "db",
+      policy: 'path "secret/data/db" { capabilities = ["read"] }',
+    });
+    const role = { allowed_policies: "db", orphan: true, token_period: "1h", renewable: true };
+    await vault.write("auth/token/roles/db", role);
+    await vault.write("secret/data/db", { data: { password: "correct-horse" } });
+    const { data } = await vault.read("sys/policies/acl/authproxy-web1");
+    const policy = `${data.policy}\npath "auth/token/create/db" { capabilities = ["update"] }`;
+    await vault.addPolicy({ name: "authproxy-web1", policy });
+
+    const config = JSON.parse(await host.sh(`cat ${CONFIG}`));
+    const timeline = JSON.parse(`{${block("README.md", '"timeline": {')}}`);
+    const db = JSON.parse(JSON.stringify(timeline.timeline).replaceAll("timeline", "db"));
+    delete db.match.peer;
+    const ours = JSON.stringify({ ...config, services: { ...timeline, db } });
+    writeFileSync(join(host.share, "authproxy.json"), ours);
+    const reload = (before: string) => provoke(`${before}; systemctl reload authproxy`, '"reload"');
+    await reload(`cp -p ${CONFIG} /tmp/usual; cat /mnt/authproxy.json > ${CONFIG}`);
+    expect(await host.sh("authproxy check")).toContain("the server takes it");
+
+    const [install = "", uninstall = ""] = block("docs/runtime.md", "runtime install").split("\n");
+    expect(await host.sh(install)).toContain("has been told, and follows");
+    const tells = `const { POSTGRES_PASSWORD_FILE: file } = process.env;
+      console.log("started with a password of", fs.readFileSync(file).length, "characters");`;
+    const lines = ["FROM node:24-slim", `CMD ${JSON.stringify(["node", "-e", tells])}`];
+    writeFileSync(join(host.share, "postgres"), lines.join("\n"));
+    await host.sh("docker build --tag postgres - < /mnt/postgres");
+    const runs = [
+      block("README.md", "docker run --read-only"),
+      block("README.md", "docker run --runtime"),
+      block("docs/runtime.md", "docker run --runtime"),
+    ];
+    for (const [i, run] of runs.entries()) {
+      await host.sh(`${run.trimEnd()} </dev/null >/mnt/said${i} 2>&1 &`);
+      await until(`grep --quiet "${STARTED}" /mnt/said${i}`);
+      await host.sh("docker rm --force $(docker ps --all --latest --quiet)");
+    }
+    expect(await host.sh(uninstall)).toContain("has been told, and follows");
+    await reload(`cp -p /tmp/usual ${CONFIG}`);
+  });
+
+  test("the journal is counted while it grows", async () => {
+    const counts = block("docs/metrics.md", "journalctl");
+    writeFileSync(join(host.share, "counts"), counts);
+    await host.sh(
+      "mkdir -p /var/lib/node_exporter; systemd-run --quiet --unit counts sh /mnt/counts",
+    );
+    const file = "/var/lib/node_exporter/authproxy.prom";
+    await until(`grep --quiet 'granted_total{service="timeline"} [1-9]' ${file}`);
+    await host.sh("systemctl stop counts");
   });
 
   test("the units are as systemd wants them, and hold what the page says", async () => {
@@ -290,8 +343,10 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     }
   });
 
-  test("the last refusal is explained; nothing is left but the configuration", async () => {
+  test("the last refusal is explained; at the end nothing is left but the configuration", async () => {
     await walk("Troubleshooting");
+    const explains = block("docs/policy.md", "explain --last");
+    expect(await host.sh(explains)).toMatch(/refused|unavailable/);
     await walk("Uninstall");
     const named = await host.sh("find /etc /opt /usr/local /run -name '*authproxy*'");
     expect(named.trim().split("\n").sort()).toEqual(["/etc/authproxy", CONFIG]);

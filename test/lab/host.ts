@@ -28,6 +28,7 @@ const DEADLINE_MS = 120_000;
 /** This machine, as a host sees it, and the host (RFC 2544: no one's). */
 export const GATEWAY = "198.18.254.1";
 const ADDRESS = "198.18.254.2";
+const CONTAINERS = "198.18.253.0/24";
 
 /** What a bare Debian has, and Docker. */
 export const PACKAGES = [
@@ -154,6 +155,7 @@ function wire(pid: string): void {
   ip(`route replace ${ADDRESS} dev authproxy-host`);
   for (const words of [`addr add ${ADDRESS} peer ${GATEWAY} dev eth0`, "link set eth0 up"])
     execFileSync("nsenter", ["--target", pid, "--net", "ip", ...words.split(" ")]);
+  ip(`route replace ${CONTAINERS} via ${ADDRESS} dev authproxy-host`);
 }
 
 /** Where cgroups of version 2 are. */

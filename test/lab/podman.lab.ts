@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { archiveOf, busybox } from "../compose/archive.ts";
+import { block } from "../documents.ts";
 import { bao, password, Stage, until, vaultAt } from "../stage.ts";
 import { startPodman } from "./engine.ts";
 import { fetchTree } from "./fetch.ts";
@@ -93,6 +94,19 @@ test("a command that is run inside it sees the reference", async () => {
   expect((await podman("rm", "--force", "--time", "0", "stays")).status).toBe(0);
 });
 
+test("as docs/compose.md has it", async () => {
+  const shown = block("docs/compose.md", "podman --runtime");
+  const [program, , , ...words] = shown.replaceAll("web", "app").trim().split(" ");
+  expect([program, ...shown.split(" ").slice(1, 3)]).toEqual([
+    "podman",
+    "--runtime",
+    "…/authproxy-runc",
+  ]);
+  const more = ["--rm", "--network", "host", "--user", "1001:1001", IMAGE, "sh", "-c"];
+  const given = words.flatMap((word) => (word === "…" ? [...more, "echo $PASSWORD"] : word));
+  expect(await podman(...given)).toEqual({ status: 0, stdout: `${password}\n`, stderr: "" });
+});
+
 test("a container of no service is refused, and its log says so", async () => {
   const ran = await podman("run", "--rm", ...at, "--label", "app=other", ...wanted, IMAGE, ...TELL);
   expect(ran).toMatchObject({ status: 77, stdout: "" });
@@ -114,7 +128,9 @@ test("a container without a reference is not touched", async () => {
 });
 
 test("containers.conf can make it the usual runtime: docs/compose.md", async () => {
-  const usual = `[engine]\nruntime = "authproxy"\n[engine.runtimes]\nauthproxy = ["${runtime}"]\n`;
+  const shown = block("docs/compose.md", "[engine.runtimes]");
+  const usual = shown.replace("/usr/local/lib/authproxy/runtime/authproxy-runc", runtime);
+  expect(usual).not.toBe(shown);
   const file = join(stage.directory, "containers.conf");
   writeFileSync(file, readFileSync(env.CONTAINERS_CONF ?? "", "utf8") + usual);
   await beside(env, "ln", "--symbolic", sockets, "/run/authproxy");

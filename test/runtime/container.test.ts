@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provision, startOpenBao, client as vaultClient } from "../../tools/openbao.ts";
+import { block } from "../documents.ts";
 import { password, until, vaultAt } from "../stage.ts";
 import { client, compile, compileFor, REFERENCE, root, Scene } from "./scene.ts";
 
@@ -247,8 +248,8 @@ describe("the client directory", () => {
   test("serves as a layer of another image: COPY --from", async () => {
     const file = join(scratch, "Dockerfile");
     const base = "FROM $" + "{BASE}";
-    const copy = ["ARG BASE", "FROM scratch AS client", "COPY . /", base];
-    copy.push("COPY --from=client / /authproxy/");
+    const copy = ["ARG BASE", "FROM scratch AS authproxy-client", "COPY . /", base];
+    copy.push(block("docs/runtime.md", "COPY --from=authproxy-client"));
     writeFileSync(file, copy.join("\n"));
     const below = images["an empty image"]?.() ?? "";
     const words = ["--file", file, "--build-arg", `BASE=${below}`, "--tag", "layered:1", client];
@@ -256,13 +257,7 @@ describe("the client directory", () => {
       env: { ...process.env, DOCKER_BUILDKIT: "0" },
       stdio: "pipe",
     });
-    const ran = await scene.run(
-      ...options,
-      "--entrypoint",
-      "/authproxy/ld.so",
-      "layered:1",
-      ...start,
-    );
+    const ran = await scene.run(...options, "layered:1", "/app/show", "P", "DB_FILE");
     expect(ran).toMatchObject({ stdout: shown });
   });
 

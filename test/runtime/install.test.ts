@@ -18,6 +18,7 @@ import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, describe, expect, test } from "vitest";
 import { requireTrusted, withoutRuntime, withRuntime } from "../../tools/runtime.ts";
+import { block } from "../documents.ts";
 import { REFERENCE, root, runtime, Scene } from "./scene.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-install-"));
@@ -51,6 +52,11 @@ describe("daemon.json", () => {
     expect([others, runtimes]).toEqual([was, { ...former, authproxy: entry }]);
     expect(withRuntime(after, entry)).toBe(after);
     expect(withoutRuntime(after)).toBe(before);
+  });
+  test("by hand, as docs/runtime.md has it, is the same", () => {
+    const path = "/usr/local/lib/authproxy/runtime/authproxy-runc";
+    const byHand = JSON.parse(block("docs/runtime.md", '{ "runtimes"'));
+    expect(byHand).toEqual(JSON.parse(withRuntime(undefined, { path })));
   });
   test.each([undefined, "", "{}", " {}\n"])("that was %j leaves none behind", (before) => {
     const after = withRuntime(before, entry);
