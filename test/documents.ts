@@ -73,7 +73,7 @@ export function shell(document: string): Block[] {
 }
 
 /** What stands in a terminal: the words behind each `$ authproxy`, and what it answers. */
-export function session(text: string): { words: string[]; output: string }[] {
+export function terminal(text: string): { words: string[]; output: string }[] {
   const parts = text.split(/^\$ authproxy /m).slice(1);
   return parts.map((part) => {
     const [command = "", ...lines] = part.split("\n");

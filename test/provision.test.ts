@@ -13,7 +13,7 @@ import { covers, domainOf, refuseSharing, secretsOf } from "../tools/provision/p
 import { hostPolicy } from "../tools/provision/policies.ts";
 import type { JsonObject, Service } from "../types.ts";
 import { authproxy, type Ran } from "./command.ts";
-import { asShown, block, session } from "./documents.ts";
+import { asShown, block, terminal } from "./documents.ts";
 import { app, Stage, vaultAt } from "./stage.ts";
 
 const stage = new Stage();
@@ -524,14 +524,14 @@ test("what docs/provision.md shows is what is shown, delivered and unwrapped", a
   const wrapping = join(stage.directory, "web-1.wrapping");
   const files: Record<string, string> = { "web-1.json": config, "web-1.wrapping": wrapping };
   const placed = (word: string) => files[word] ?? word;
-  const [shows] = session(block("docs/provision.md", "--dry-run"));
+  const [shows] = terminal(block("docs/provision.md", "--dry-run"));
   const words = shows?.words.map(placed) ?? [];
   const env = { VAULT_TOKEN: fresh.rootToken };
   const dry = await authproxy(words, env);
   const said = dry.stdout.replace(fresh.address, "https://vault.example:8200");
   expect(said).toMatch(asShown(shows?.output ?? ""));
 
-  const [delivers, unwraps] = session(block("docs/provision.md", "--deliver"));
+  const [delivers, unwraps] = terminal(block("docs/provision.md", "--deliver"));
   const same = words.filter((word) => word !== "--dry-run").slice(1);
   const asked = delivers?.words.flatMap((word) => (word === "…" ? same : placed(word))) ?? [];
   expect(await authproxy([...asked, "--yes"], env)).toMatchObject({ status: 0 });

@@ -12,7 +12,7 @@ import { split } from "../tools/input.ts";
 import { client, provision, startOpenBao } from "../tools/openbao.ts";
 import { accessIn } from "../tools/who/access.ts";
 import { authproxy, start } from "./command.ts";
-import { block, session } from "./documents.ts";
+import { block, terminal } from "./documents.ts";
 import { app, lookUp, Stage, vaultAt } from "./stage.ts";
 
 const stage = new Stage();
@@ -162,7 +162,7 @@ test("as docs/who.md shows it", async () => {
     ...{ "/var/log/vault/audit.log": vaultLog, "audit.log.1.gz": rotated },
     "web-1.log": ourLog,
   };
-  const [shown] = session(block("docs/who.md", "--vault-audit"));
+  const [shown] = terminal(block("docs/who.md", "--vault-audit"));
   const words = shown?.words.map((word) => places[word] ?? word) ?? [];
   const { status, stdout } = await authproxy(words);
   expect(status).toBe(0);
