@@ -72,7 +72,7 @@ function serve(directory: string, place: VaultConfig): void {
     renewing--;
   }
 
-  /** Its process has ended, or never got it. "end" may come twice. */
+  /** Invariant 7: its process has ended, or never got it. "end" may come twice. */
   async function end(one?: Kept): Promise<void> {
     if (!one) return;
     const { lease, renewed } = one;
