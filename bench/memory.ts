@@ -1,19 +1,30 @@
 // Question: how much memory do these processes have, in MB?
-// Rss counts a page that processes share once for each; Pss divides it among them, so that a sum is
-// what the machine has less (proc(5), smaps_rollup).
+// `rss` counts a page that they share once for each of them. `alone` counts it once: what the machine
+// has less for them, if no other process has the same program loaded. (Pss of proc(5) would divide
+// it among all who have it, the bench's own Node too.)
 import { readFileSync } from "node:fs";
 
-export type Memory = { rss: number; pss: number };
+export type Memory = { rss: number; alone: number };
+
+/** A mapping's first line; of a file, its offset and path name what processes share. */
+const MAPPING = /^[\da-f]+-[\da-f]+ \S+ ([\da-f]+) \S+ \d+ +(\/.*)$/;
 
 export function memoryOf(...pids: number[]): Memory {
-  const sum = { rss: 0, pss: 0 };
+  const shared = new Map<string, number>(); // the most that one of them has of it
+  const sum = { rss: 0, alone: 0 };
   for (const pid of pids) {
-    const text = readIfAlive(`/proc/${pid}/smaps_rollup`);
-    const kib = (field: string) =>
-      Number(new RegExp(`^${field}: +(\\d+) kB$`, "m").exec(text)?.[1] ?? 0);
-    sum.rss += kib("Rss") / 1024;
-    sum.pss += kib("Pss") / 1024;
+    for (const mapping of readIfAlive(`/proc/${pid}/smaps`).split(/\n(?=[\da-f]+-)/)) {
+      const kib = (field: string) =>
+        Number(new RegExp(`^${field}: +(\\d+) kB$`, "m").exec(mapping)?.[1] ?? 0);
+      const [, offset, path] = MAPPING.exec(mapping.split("\n", 1)[0] ?? "") ?? [];
+      const own = kib("Anonymous");
+      sum.rss += kib("Rss") / 1024;
+      sum.alone += own / 1024;
+      const place = path ? `${offset} ${path}` : `${pid} ${mapping}`;
+      shared.set(place, Math.max(shared.get(place) ?? 0, kib("Rss") - own));
+    }
   }
+  for (const most of shared.values()) sum.alone += most / 1024;
   return sum;
 }
 

@@ -1,6 +1,8 @@
 // Question: how long does a program wait for its secret or token, how much memory does that take on
 // each host, and how large is it on disk: here, with Custodia, and with OpenBao's own proxy?
 // Each is asked through its UNIX socket, from the same containers, by a fresh connection each time.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
@@ -140,11 +142,12 @@ export async function measurePeers(scale: Scale): Promise<Report> {
   if (!custodia)
     report.notes.push("Custodia was left out: this machine has no apt, or no such package");
   const memory = (name: string, when: string, pid: number) => {
-    const { rss, pss } = memoryOf(...tree(pid));
-    report.note(`${name}, memory ${when} (Pss)`, "MB", [pss]);
+    const { rss, alone } = memoryOf(...tree(pid));
+    report.note(`${name}, memory ${when} (alone)`, "MB", [alone]);
     report.note(`${name}, memory ${when} (Rss)`, "MB", [rss]);
   };
   for (const [name, { pid }] of Object.entries(peers)) memory(name, "idle", pid);
+  report.note("two idle Node processes that load https, memory (alone)", "MB", [await bareNodes()]);
   for (const atOnce of levels) {
     const samples = scale.quick ? 15 : 160;
     const arms: Record<string, () => Promise<Round>> = {};
@@ -173,6 +176,20 @@ export async function measurePeers(scale: Scale): Promise<Report> {
   return report;
 }
 
+/** What server and keeper cannot be below. */
+async function bareNodes(): Promise<number> {
+  const program = 'require("node:https"); console.log("ready"); setInterval(() => {}, 1e9)';
+  const start = () =>
+    spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+  const nodes = [start(), start()];
+  try {
+    await Promise.all(nodes.map(({ stdout }) => once(stdout, "data")));
+    return memoryOf(...nodes.map(({ pid = 0 }) => pid)).alone;
+  } finally {
+    for (const node of nodes) node.kill("SIGKILL");
+  }
+}
+
 /** Memory after many grants, each to a process that has ended: nothing of it is to be left. */
 async function measureMany(
   report: Report,
@@ -185,8 +202,8 @@ async function measureMany(
   const server = await stage.server("many", { app: anyProcess });
   const askers = await stage.containers("asker", 4);
   const record = (when: string) => {
-    const { rss, pss } = server.memory();
-    report.note(`authproxy, memory ${when} (Pss)`, "MB", [pss]);
+    const { rss, alone } = server.memory();
+    report.note(`authproxy, memory ${when} (alone)`, "MB", [alone]);
     report.note(`authproxy, memory ${when} (Rss)`, "MB", [rss]);
   };
   for (let done = 0; done < grants; done += each) {
@@ -202,8 +219,8 @@ async function measureMany(
     if (name === "authproxy") continue;
     say(`${grants} requests to ${name}`);
     await ask(askers, socket, grants, asking);
-    const { rss, pss } = memoryOf(...tree(pid));
-    report.note(`${name}, memory after ${grants} requests (Pss)`, "MB", [pss]);
+    const { rss, alone } = memoryOf(...tree(pid));
+    report.note(`${name}, memory after ${grants} requests (alone)`, "MB", [alone]);
     report.note(`${name}, memory after ${grants} requests (Rss)`, "MB", [rss]);
   }
 }

@@ -56,7 +56,7 @@ export function plots(parts: Record<string, Part>): Record<string, string> {
     { label: "leases" },
     { label: "MB" },
     [
-      ...line("Pss: shared pages once", series(growth, /^(\d+) leases, memory \(Pss\)$/)),
+      ...line("shared pages once", series(growth, /^(\d+) leases, memory \(alone\)$/)),
       ...line("Rss", series(growth, /^(\d+) leases, memory \(Rss\)$/)),
     ],
   );

@@ -10,6 +10,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
@@ -108,6 +109,14 @@ export class Inside {
 }
 
 type Wanted = { image?: string; labels?: Record<string, string>; binds?: string[] };
+
+/** As host/authproxy.service starts what is installed. */
+function installedFlags(): string[] {
+  const unit = readFileSync(join(root, "host/authproxy.service"), "utf8");
+  const [, flags] = /^ExecStart=\S+\/node (--.*) \S+\/server\/main\.js$/m.exec(unit) ?? [];
+  if (!flags) throw new Error("host/authproxy.service: no ExecStart with flags of Node");
+  return flags.split(" ");
+}
 
 export class Stage {
   readonly directory = mkdtempSync(join(tmpdir(), "authproxy-bench-"));
@@ -215,9 +224,8 @@ export class Stage {
       ...changes,
     };
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-    // As host/authproxy.service starts what is installed.
     const main = join(this.directory, "host/server/main.js");
-    const words = ["--max-semi-space-size=2", main, "--config", file];
+    const words = [...installedFlags(), main, "--config", file];
     const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
     const server = new Server(name, state, child);
     this.defer(() => server.end());

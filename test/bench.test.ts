@@ -84,8 +84,8 @@ test("a goal is held or not by its ratio, or by the difference of two figures", 
   const growth = (more: number) =>
     part({
       figures: {
-        "1 leases, memory (Pss)": one(60),
-        "1000 leases, memory (Pss)": one(60 + more),
+        "1 leases, memory (alone)": one(60),
+        "1000 leases, memory (alone)": one(60 + more),
       },
     });
   expect(heldGoals({ growth: growth(4) })).toMatchObject([{ measured: "4", held: true }]);
