@@ -28,7 +28,7 @@ function serve(config: Config): void {
   const engine = connectEngine(config.engine);
   const keeper = startKeeper(config);
   const { heard, answer, watch } = listen(config.socket);
-  const inFlight = new Set<number>(); // pids of peers
+  let inFlight = 0;
   const waiting = new Set<unknown>(); // containers, of which one peer at a time is tried again
 
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
@@ -81,12 +81,12 @@ function serve(config: Config): void {
   }
 
   /** From a connection to its answer, which gives no reason: after any error it is no token
-   * (invariant 5). One in flight for each peer, and so many in all (invariant 10). */
+   * (invariant 5). Of each process one waits (peercred), and so many of all (invariant 10). */
   async function attend(peer: Peer): Promise<void> {
     const known: JsonObject = { ...peer, pidfd };
     const began = performance.now();
-    const busy = stopping || inFlight.has(peer.pid) || inFlight.size >= 256;
-    if (!busy) inFlight.add(peer.pid);
+    const busy = stopping || inFlight >= 256;
+    if (!busy) inFlight++;
     for (let pauseMs = 100; ; pauseMs *= 2) {
       try {
         if (busy) throw new Error("busy");
@@ -109,7 +109,7 @@ function serve(config: Config): void {
         waiting.delete(place);
       }
     }
-    if (!busy) inFlight.delete(peer.pid);
+    if (!busy) inFlight--;
   }
 
   heard.on("ready", (kernelHas) => {
@@ -137,7 +137,7 @@ function serve(config: Config): void {
   });
   process.on("SIGTERM", async () => {
     stopping = true; // who comes now asks again; the leases are kept for the next start
-    while (inFlight.size > 0) await sleep(20);
+    while (inFlight > 0) await sleep(20);
     process.exit(0);
   });
 }

@@ -24,7 +24,6 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
-#include <linux/sockios.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,13 +38,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum {
-    PEERPIDFD = 77, /* SO_PEERPIDFD, which older headers lack (asm-generic/socket.h) */
-    INHERITED = 3,  /* sd_listen_fds(3) */
-    MAX_DESCRIPTORS = 1 << 17,
-    MAX_GROUPS = 256,
-    PAUSE_MS = 100,
-};
+/* PEERPIDFD is SO_PEERPIDFD, which older headers lack (asm-generic/socket.h). */
+enum { PEERPIDFD = 77, MAX_DESCRIPTORS = 1 << 17, PAUSE_MS = 100 };
 
 /* A process that waits for an answer, or (socket -1) is watched until it exits. Its place in the
  * table is its pidfd; its id names the place too, and is never used again. Nobody: id 0. */
@@ -55,6 +49,8 @@ struct peer {
 };
 
 static struct peer peers[MAX_DESCRIPTORS];
+/* By pid, the id of its latest connection. PID_MAX_LIMIT is 2^22 (proc_sys_kernel(5)). */
+static uint64_t latest[1 << 22];
 static int events;
 static bool no_pidfd;
 
@@ -74,6 +70,12 @@ static uint64_t keep(int socket, int pidfd) {
     return peers[pidfd].id;
 }
 
+/* Whom an id names, if it waits for its answer. */
+static struct peer *waiting(uint64_t id) {
+    struct peer *p = &peers[id % MAX_DESCRIPTORS];
+    return id != 0 && p->id == id && p->socket >= 0 ? p : NULL;
+}
+
 static void forget(struct peer *p) {
     if (p->socket >= 0)
         close(p->socket);
@@ -87,10 +89,10 @@ static bool alive(int pidfd) {
     return poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 0) == 0;
 }
 
-/* Bytes wait on the socket. Not to know counts as having spoken. */
+/* Bytes wait on the socket (FIONREAD is SIOCINQ). Not to know counts as having spoken. */
 static bool has_spoken(int socket) {
     int queued = 0;
-    return ioctl(socket, SIOCINQ, &queued) < 0 || queued != 0;
+    return ioctl(socket, FIONREAD, &queued) < 0 || queued != 0;
 }
 
 /* The process that called connect(), from the same kernel object as SO_PEERCRED's pid: the two
@@ -103,15 +105,14 @@ static int open_pidfd(int socket, pid_t pid) {
     return getsockopt(socket, SOL_SOCKET, PEERPIDFD, &pidfd, &size) < 0 ? -1 : pidfd;
 }
 
-/* "GROUPS LABEL" of the peer: its supplementary groups (more than MAX_GROUPS: ERANGE) and its MAC
+/* "GROUPS LABEL" of the peer: its supplementary groups (more than 256: ERANGE) and its MAC
  * label by SELinux or AppArmor (none in the kernel: ENOPROTOOPT, an empty label). */
 static bool read_groups_and_label(int socket, char *text, size_t size) {
-    gid_t groups[MAX_GROUPS];
+    gid_t groups[256];
     char label[4096] = "";
     socklen_t bytes = sizeof groups, length = sizeof label - 1;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) < 0)
-        return false;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERSEC, label, &length) < 0 && errno != ENOPROTOOPT)
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) < 0 ||
+        (getsockopt(socket, SOL_SOCKET, SO_PEERSEC, label, &length) < 0 && errno != ENOPROTOOPT))
         return false;
     size_t used = 0;
     for (size_t i = 0; i < bytes / sizeof groups[0]; i++)
@@ -121,13 +122,17 @@ static bool read_groups_and_label(int socket, char *text, size_t size) {
 }
 
 /* What the kernel fixed at connect() (invariant 2), then one line about it. Any doubt drops the
- * peer. */
+ * peer. So does, without a line, another connection of its process that still waits. */
 static void accept_peer(int socket) {
     struct ucred who = {0};
     socklen_t size = sizeof who;
     char groups_and_label[8192];
     const char *reason = NULL;
     int known = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size);
+    if (waiting(latest[who.pid])) {
+        close(socket); /* invariant 10: a flood costs no more than this, one at a time aside */
+        return;
+    }
     int pidfd = open_pidfd(socket, who.pid);
     if (pidfd < 0 && (errno == EMFILE || errno == ENFILE))
         poll(NULL, 0, PAUSE_MS); /* the socket took the last one: the others wait */
@@ -145,7 +150,7 @@ static void accept_peer(int socket) {
         close(pidfd); /* perhaps -1: nothing */
         return;
     }
-    uint64_t id = keep(socket, pidfd);
+    uint64_t id = latest[who.pid] = keep(socket, pidfd);
     say("peer %ju %d %u %u %s\n", id, who.pid, who.uid, who.gid, groups_and_label);
 }
 
@@ -182,10 +187,10 @@ static void obey(const char *line, size_t length) {
     int used = 0;
     if (sscanf(line, "%7s %ju%n", verb, &number, &used) != 2 || (size_t)used >= length)
         errx(1, "a line from the server is no command");
-    struct peer *p = &peers[number % MAX_DESCRIPTORS];
+    struct peer *p = waiting(number);
     if (strcmp(verb, "watch") == 0)
         watch((pid_t)number);
-    else if (number != 0 && p->id == number && p->socket >= 0)
+    else if (p)
         answer(p, strcmp(verb, "grant") == 0, line + used + 1, length - (size_t)used - 1);
     else
         say("answered %ju exited\n", number); /* while the server was deciding */
@@ -230,7 +235,8 @@ static int bind_to(const char *path) {
 int main(int argc, char **argv) {
     if (argc != 2)
         errx(64, "usage: peercred PATH|--inherited");
-    int listener = strcmp(argv[1], "--inherited") == 0 ? INHERITED : bind_to(argv[1]);
+    /* What is inherited is descriptor 3 (sd_listen_fds(3)). */
+    int listener = strcmp(argv[1], "--inherited") == 0 ? 3 : bind_to(argv[1]);
     if (listen(listener, SOMAXCONN) < 0)
         err(1, "%s: cannot listen", argv[1]);
     /* A listening socket has its own process for a peer: that makes it a probe. */

@@ -22,6 +22,7 @@ const binary = process.env.AUTHPROXY_PEERCRED ?? join(import.meta.dirname, "../d
 const hold = compile("hold");
 const handover = compile("handover");
 const activate = compile("activate");
+const throng = compile("throng");
 const DEADLINE_MS = 10_000;
 
 let directory: string;
@@ -427,27 +428,51 @@ describe("many", () => {
     answer();
   }
 
-  test("connections at once, more than it has descriptors for: it lives, and serves again", async () => {
+  /** The answers to so many processes that wait at one moment. */
+  async function answersTo(count: number, whenAllWait: () => unknown = () => {}) {
+    const crowd = new Program(throng, path, String(count));
+    await crowd.says(/^all wait$/);
+    await whenAllWait();
+    expect(await crowd.ended).toBe(0);
+    return crowd.stdout.replace("all wait\n", "").split("\n").slice(0, -1);
+  }
+
+  test("processes at once, more than it has descriptors for: it lives, and serves again", async () => {
     const peercred = await helper("prlimit", "--nofile=64:64", "--");
-    const waiting = await Promise.all(Array.from({ length: 100 }, connection));
     const full = () => readdirSync(`/proc/${peercred.pid}/fd`).length >= 62;
-    for (const deadlineMs = performance.now() + DEADLINE_MS; !full(); await sleep(1))
-      if (performance.now() > deadlineMs) throw new Error("its descriptors are not used up");
-    refuseAll(peercred);
-    const answers = await Promise.all(waiting.map(all));
-    expect(answers.filter((text) => text === "no\n").length).toBeGreaterThanOrEqual(20);
-    expect(answers.filter((text) => text !== "no\n" && text !== "")).toEqual([]);
+    const answers = await answersTo(100, async () => {
+      for (const deadlineMs = performance.now() + DEADLINE_MS; !full(); await sleep(1))
+        if (performance.now() > deadlineMs) throw new Error("its descriptors are not used up");
+      refuseAll(peercred);
+    });
+    expect(answers).toHaveLength(100);
+    expect(answers.filter((text) => text === "no").length).toBeGreaterThanOrEqual(20);
+    expect(answers.filter((text) => text !== "no" && text !== "")).toEqual([]);
     expect(await all(await connection())).toBe("no\n");
   });
 
-  test("connections, one batch of 2,000: each is answered, and no descriptor is left", async () => {
+  test("processes, one batch of 2,000: each is answered, and no descriptor is left", async () => {
     const peercred = await helper();
     refuseAll(peercred);
     const before = readdirSync(`/proc/${peercred.pid}/fd`).length;
-    const batch = await Promise.all(Array.from({ length: 2000 }, connection));
-    const answers = await Promise.all(batch.map(all));
-    expect(answers.every((text) => text === "no\n")).toBe(true);
+    expect(await answersTo(2000)).toEqual(Array.from({ length: 2000 }, () => "no"));
     await settled(peercred);
     expect(readdirSync(`/proc/${peercred.pid}/fd`)).toHaveLength(before);
+  });
+
+  test("connections of one process: one waits, the others end without a line, and none is left", async () => {
+    const peercred = await helper();
+    const first = await connection();
+    const [id] = await peercred.says(/^peer (\d+) /);
+    const before = readdirSync(`/proc/${peercred.pid}/fd`).length;
+    const others = await Promise.all(Array.from({ length: 1000 }, connection));
+    expect(new Set(await Promise.all(others.map(all)))).toEqual(new Set([""]));
+    peercred.tell(`refuse ${id} no`);
+    expect(await all(first)).toBe("no\n");
+    await settled(peercred);
+    expect(peercred.stdout.match(/^(peer|drop) /gm)).toEqual(["peer "]);
+    expect(readdirSync(`/proc/${peercred.pid}/fd`)).toHaveLength(before - 2);
+    refuseAll(peercred);
+    expect(await all(await connection())).toBe("no\n"); // it may come again
   });
 });

@@ -109,7 +109,7 @@ const reasons: Record<string, Reason> = {
       "Compose), or pin the image: Compose writes its own labels into images that it builds.",
   },
   busy: {
-    happened: "another request of this process or container was being answered, or too many were",
+    happened: "too many requests were being answered, or the server was stopping",
     advice: "Nothing, if it was served a moment later; otherwise look for who floods the socket.",
   },
   vault: {
