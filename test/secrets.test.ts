@@ -79,7 +79,9 @@ describe("the token and the secret", () => {
       command: ["node", "-e", keep],
     });
     pid = (await container.inspect()).State.Pid;
-    before = readFileSync(`/proc/${pid}/environ`, "utf8"); // the client waits: no server yet
+    const environment = () => readFileSync(`/proc/${pid}/environ`, "utf8");
+    await until("the runtime has become the client", () => environment() !== "");
+    before = environment(); // the client waits: no server yet
     server = await stage.server({ services: { app: { ...app, relax: ["readonly"] } } });
     await container.says("kept");
     token = readFileSync(`/proc/${pid}/root/run/authproxy-secrets/token`, "utf8");
