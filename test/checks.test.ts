@@ -211,8 +211,18 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
       ["… over what bash reads first", searched("BASH_ENV=/data/profile")],
       ["… over what OpenSSL loads", searched("OPENSSL_CONF=/data/openssl.cnf")],
       ["one whose name begins the same: words are not parsed", mounted("/ap")],
+      [
+        "one of several mounts",
+        ofContainer({
+          Mounts: [
+            { Destination: "/run/authproxy", RW: false },
+            { Destination: "/app", RW: true },
+          ],
+        }),
+      ],
     ],
     [
+      ["no mount at all", ofContainer({ Mounts: [] })],
       ["a writable mount elsewhere", mounted("/data")],
       ["a writable mount below the script", mounted("/app/main.js.d")],
       ["a read-only mount over the script", mounted("/app", false)],

@@ -25,6 +25,10 @@ const equivalent: Record<string, string> = {
     "every stat of Linux is of that form",
   "return Number(/.*\\) \\S(?: -?\\d+){18} (\\d+)/s.exec(stat)?.[1]);":
     "an unanchored .* begins at the beginning too",
+  "if (true) return mismatches(wanted, seen).length === 0;":
+    "that is what `holds` means; the rest of it is a shorter way",
+  'if (another) throw new Refusal("ambiguous", { cause: { services: [found[0], another[0]] } });':
+    "where there is another there is a first",
   "if (id || line && !another && !cgroup.some((text) => UNSUPPORTED.test(text))) return { id, line };":
     "there is a line exactly where there is an id: the brackets are around the first two",
   'const [, controllers = "Stryker was here!", ...path] = line.split(":");':
