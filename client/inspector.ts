@@ -28,9 +28,8 @@ const INTRUDING =
 
 export function requirePrivate(): void {
   const { NODE_OPTIONS = "" } = process.env;
-  const intruder = INTRUDING.test(NODE_OPTIONS)
-    ? "NODE_OPTIONS"
-    : INTRUDERS.find((name) => process.env[name]);
+  const isIntruding = NODE_OPTIONS && INTRUDING.test(NODE_OPTIONS);
+  const intruder = isIntruding ? "NODE_OPTIONS" : INTRUDERS.find((name) => process.env[name]);
   if (intruder) {
     fail(
       "config",

@@ -8,8 +8,10 @@ import { become } from "./exec.ts";
 import { fail, say } from "./failure.ts";
 import { type Options, readOptions, usage } from "./options.ts";
 import { findProgram } from "./program.ts";
-import { type Asked, type Secrets, Unreadable } from "./secrets.ts";
-import { askedBy, fetchFor, openSession, resolveValue } from "./session.ts";
+import { type Asked, fetchSecrets, type Secrets, Unreadable } from "./secrets.ts";
+import { askedBy, openSession, resolveValue } from "./session.ts";
+import { Vault } from "./vault.ts";
+import { nowMs } from "./wait.ts";
 import { watch } from "./watch.ts";
 
 export async function main(argv: readonly string[]): Promise<never> {
@@ -26,9 +28,10 @@ export async function main(argv: readonly string[]): Promise<never> {
 
   const asked = askedBy(wanted, options.allowWrite);
   requirePlaces(wanted, options);
-  const deadlineMs = performance.now() + options.waitMs;
+  const deadlineMs = nowMs() + options.waitMs;
   const session = await openSession(options, deadlineMs);
-  const secrets = await fetchFor(asked, session, deadlineMs);
+  const vault = new Vault(session.grant.vault, session.token, deadlineMs);
+  const secrets = await fetchSecrets(asked, vault);
   // All values before the first file: where any reference fails, none is written.
   const values = wanted.map((each) => resolveValue(each, secrets, session.token));
   const environment = { ...(login && vaultVariables(session.grant)), ...plain };
@@ -43,6 +46,7 @@ export async function main(argv: readonly string[]): Promise<never> {
     }
   }
   if (options.watch) {
+    vault.close(); // which execve does by itself, and in less time
     return await watch({ program, environment, options, wanted, asked, session, secrets });
   }
   warnOfLeases(asked, secrets);

@@ -5,14 +5,17 @@ import { parse, type Wanted } from "./environment.ts";
 import { textOf } from "./json.ts";
 import { readOptions } from "./options.ts";
 import type * as Public from "./public.ts";
-import { askedBy, fetchFor, openSession, resolveValue, type Session } from "./session.ts";
+import { fetchSecrets } from "./secrets.ts";
+import { askedBy, openSession, resolveValue, type Session } from "./session.ts";
+import { Vault } from "./vault.ts";
+import { nowMs } from "./wait.ts";
 
 let opening: Promise<Session> | undefined;
 
 /** A container gets one token a start: it is asked for once, and again only where that failed. */
 function openOnce(): Promise<Session> {
   const options = readOptions([], process.env);
-  opening ??= openSession(options, performance.now() + options.waitMs).catch((error) => {
+  opening ??= openSession(options, nowMs() + options.waitMs).catch((error) => {
     opening = undefined;
     throw error;
   });
@@ -30,11 +33,12 @@ export const getSecrets: typeof Public.getSecrets = async (references) => {
     return { variable: name, name, form: "value", parts: parse(name, value) ?? [value] };
   });
   const asked = askedBy(wanted, allowWrite);
-  const opened = await openOnce();
-  const secrets = await fetchFor(asked, opened, performance.now() + waitMs);
+  const { grant, token } = await openOnce();
+  const vault = new Vault(grant.vault, token, nowMs() + waitMs);
+  const secrets = await fetchSecrets(asked, vault).finally(() => vault.close());
   const values: Record<string, string | undefined> = {};
   for (const each of wanted) {
-    const value = resolveValue(each, secrets, opened.token);
+    const value = resolveValue(each, secrets, token);
     values[each.name] = value === undefined ? value : textOf(value);
   }
   return values as Public.Secrets<typeof references>;

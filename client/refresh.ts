@@ -8,7 +8,7 @@ import type { Options } from "./options.ts";
 import { type Asked, fetchSecrets, type Secret, type Secrets, Unreadable } from "./secrets.ts";
 import type { Session } from "./session.ts";
 import { Vault } from "./vault.ts";
-import { pause } from "./wait.ts";
+import { nowMs, pause } from "./wait.ts";
 
 export type Kept = {
   readonly options: Options;
@@ -32,7 +32,7 @@ export async function refresh(
   /** By requests, so that what fails on and on is said once. */
   const said = new Map<string, string>();
   const planIn = (request: string, delayMs: number) =>
-    dueMs.set(request, performance.now() + delayMs * (0.8 + Math.random() / 5));
+    dueMs.set(request, nowMs() + delayMs * (0.8 + Math.random() / 5));
   const plan = ({ reference, request }: Asked, seconds?: number) => {
     const { leaseSeconds = 0 } = { ...known.get(request) } as Partial<Secret>;
     const endlessMs = reference.kind === "write" ? FOREVER_MS : refreshMs;
@@ -41,11 +41,11 @@ export async function refresh(
   const requests = [...new Map(asked.map((each) => [each.request, each])).values()];
   for (const each of requests) plan(each);
   for (;;) {
-    await pause(Math.max(0, Math.min(...dueMs.values()) - performance.now()));
+    await pause(Math.max(0, Math.min(...dueMs.values()) - nowMs()));
     // What is due within a second goes along: a change of two is then seen at once.
-    const soonMs = performance.now() + 1000;
+    const soonMs = nowMs() + 1000;
     const due = requests.filter(({ request }) => (dueMs.get(request) ?? 0) <= soonMs);
-    const vault = new Vault(session.grant.vault, session.token, performance.now() + waitMs);
+    const vault = new Vault(session.grant.vault, session.token, nowMs() + waitMs);
     let problem = "";
     try {
       const ended: Asked[] = [];

@@ -7,10 +7,9 @@ import { fail } from "./failure.ts";
 import { requirePrivate } from "./inspector.ts";
 import { textOf } from "./json.ts";
 import type { Options } from "./options.ts";
-import { type Asked, ask, fetchSecrets, pick, type Secrets } from "./secrets.ts";
+import { type Asked, ask, pick, type Secrets } from "./secrets.ts";
 import { askForToken } from "./socket.ts";
 import { unwrapToken } from "./unwrap.ts";
-import { Vault } from "./vault.ts";
 
 export type Session = { readonly grant: Grant; readonly token: string };
 
@@ -19,19 +18,6 @@ export async function openSession(options: Options, deadlineMs: number): Promise
   const grant = await askForToken(options.socket, options.socketOwner, deadlineMs, loadTls);
   const token = grant.wrapped ? await unwrapToken(grant, deadlineMs) : grant.token;
   return { grant, token };
-}
-
-export async function fetchFor(
-  asked: readonly Asked[],
-  { grant, token }: Session,
-  deadlineMs: number,
-): Promise<Secrets> {
-  const vault = new Vault(grant.vault, token, deadlineMs);
-  try {
-    return await fetchSecrets(asked, vault);
-  } finally {
-    vault.close();
-  }
 }
 
 /** What is to be fetched; a write, which changes Vault, only where the path was named to the client. */

@@ -6,7 +6,7 @@ import { lstatSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 import { type Answer, type Grant, parseAnswer } from "./answer.ts";
 import { codeOf, fail } from "./failure.ts";
-import { triesMs, waitForTry } from "./wait.ts";
+import { nowMs, triesMs, waitForTry } from "./wait.ts";
 
 /** The server answers within 10 s; what takes longer is stuck. */
 const ANSWER_MS = 15_000;
@@ -39,7 +39,7 @@ export async function askForToken(
         "another program listens there, or a server of another version",
       );
     }
-    if (performance.now() >= deadlineMs) return gaveUp(path, missing);
+    if (nowMs() >= deadlineMs) return gaveUp(path, missing);
     await waitForTry(attempt, deadlineMs);
   }
 }

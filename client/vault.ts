@@ -7,7 +7,7 @@ import type { VaultPlace } from "./answer.ts";
 import { Connection, ConnectionLost } from "./connection.ts";
 import { fail } from "./failure.ts";
 import type { Response } from "./http.ts";
-import { triesMs, waitForTry } from "./wait.ts";
+import { nowMs, triesMs, waitForTry } from "./wait.ts";
 
 const EXCHANGE_MS = 10_000;
 const FRESH_TOKEN_MS = 2000;
@@ -40,14 +40,14 @@ export class Vault {
 
   /** Every status but 3xx, 429 and 5xx. */
   async request(request: Request): Promise<Response> {
-    const freshMs = request.impatient ? 0 : performance.now() + FRESH_TOKEN_MS;
+    const freshMs = request.impatient ? 0 : nowMs() + FRESH_TOKEN_MS;
     for (let attempt = 0; ; attempt++) {
       const outcome = await this.#try(request);
-      const nowMs = performance.now();
+      const triedMs = nowMs();
       if (typeof outcome === "object") {
-        const isLate = nowMs >= Math.min(freshMs, this.#deadlineMs);
+        const isLate = triedMs >= Math.min(freshMs, this.#deadlineMs);
         if (isLate || ![403, 412].includes(outcome.status)) return outcome;
-      } else if (nowMs >= this.#deadlineMs) {
+      } else if (triedMs >= this.#deadlineMs) {
         fail(
           "vault",
           `Vault at ${this.#url.origin} is unavailable: ${outcome}`,
