@@ -33,12 +33,11 @@ export type Secrets = ReadonlyMap<string, Secret | Unreadable>;
 /** The secrets by their requests. */
 export async function fetchSecrets(asked: readonly Asked[], vault: Vault): Promise<Secrets> {
   const queue = [...new Map(asked.map(({ request, reference }) => [request, reference]))];
-  const isVersioned = askMounts(vault);
   const secrets = new Map<string, Secret | Unreadable>();
   const worker = async () => {
     for (let next = queue.shift(); next; next = queue.shift()) {
       const [request, reference] = next;
-      const secret = fetchSecret(reference, vault, isVersioned).catch((error: unknown) => {
+      const secret = fetchSecret(reference, vault).catch((error: unknown) => {
         if (error instanceof Unreadable) return error;
         throw error;
       });
@@ -80,11 +79,7 @@ function fieldOf(key: string, secret: Secret | Unreadable | undefined): unknown 
   return fields[key] ?? absent("the value is null");
 }
 
-async function fetchSecret(
-  reference: Stored,
-  vault: Vault,
-  isVersioned: IsVersioned,
-): Promise<Secret> {
+async function fetchSecret(reference: Stored, vault: Vault): Promise<Secret> {
   const { path } = reference;
   if (reference.kind === "write") {
     const { status, body } = await vault.request({ path, body: reference.body });
@@ -92,15 +87,15 @@ async function fetchSecret(
     return status === 200 ? secretOf(answer, answer?.data) : rejected(reference, status, answer);
   }
   const { version } = reference;
-  // In KV version 2 a secret is read at MOUNT/data/…; nothing else needs the question, which
-  // travels with the read on the same connection and takes no round trip of its own.
+  // In KV version 2 a secret is read at MOUNT/data/…
   const quick = path.includes("/data/");
-  const question = quick ? isVersioned(path) : undefined;
   const { status, body } = await vault.request({ path, version, quick });
   const answer = parseJson(body);
-  const { data, metadata } = answer?.data ?? {};
-  const looksVersioned = data !== undefined && isFields(metadata);
-  if (looksVersioned && ((await question) ?? true)) {
+  // KV version 2 answers these two, and no lease. A secret of version 1 may have fields of these names,
+  // but comes with the mount's TTL as its lease_duration, or what a third field, `ttl`, says.
+  const { data, metadata, ...others } = answer?.data ?? {};
+  const isBare = Object.keys(others).length === 0 && textOf(answer?.lease_duration ?? 0) === "0";
+  if (isBare && data !== undefined && isFields(metadata)) {
     if (metadata.destroyed === true) absent("this version is destroyed");
     if (status === 404) absent(`this version was deleted at ${metadata.deletion_time}`);
     return status === 200 ? secretOf(answer, data) : rejected(reference, status, answer);
@@ -119,30 +114,6 @@ function secretOf(answer: Answer | undefined, fields: unknown): Secret {
     : Number(leaseId && textOf(duration));
   const all = import.meta.keystores ? withKeystores(fields) : fields;
   return { fields: all, leaseId, leaseSeconds: Math.floor(seconds) || 0 };
-}
-
-type IsVersioned = (path: string) => Promise<boolean | undefined>;
-
-/** Is the engine at a path a KV version 2? Asked of Vault once for each mount; undefined where the
- * token may not know. */
-function askMounts(vault: Vault): IsVersioned {
-  // A question that fails takes nothing with it: the read says what is wrong with Vault.
-  const ask = async (path: string): Promise<Fields | undefined> => {
-    const request = { path: `sys/internal/ui/mounts/${path}`, quick: true, impatient: true };
-    const response = await vault.request(request).catch(() => undefined);
-    return response?.status === 200 ? parseJson(response.body)?.data : undefined;
-  };
-  // By the path's first segment: the answer says how long the mount's own path is.
-  const asked = new Map<string, Promise<Fields | undefined>>();
-  return async (path) => {
-    const segment = path.slice(0, path.indexOf("/"));
-    const first = asked.get(segment) ?? ask(path);
-    asked.set(segment, first);
-    let mount = await first;
-    if (mount && !path.startsWith(String(mount.path))) mount = await ask(path);
-    if (!mount) return undefined;
-    return mount.type === "kv" && isFields(mount.options) && mount.options.version === "2";
-  };
 }
 
 /** Of Vault's own error texts none is shown, as some engines quote what they were given. */

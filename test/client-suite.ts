@@ -16,7 +16,18 @@ import {
   Playground,
   type Run,
 } from "./client-playground.ts";
-import { bao, grant, hash, hashes, password, secret, token, user, vault } from "./client-vault.ts";
+import {
+  bao,
+  grant,
+  hash,
+  hashes,
+  password,
+  secret,
+  token,
+  twin,
+  user,
+  vault,
+} from "./client-vault.ts";
 
 export type Client = {
   /** Where there is no server, or the case plays it. */
@@ -59,6 +70,8 @@ export const references: [shows: string, value: string, expected: string][] = [
   ["an optional one within a text", `a$${"{vault:secret/data/app#nothing#?}"}b`, "ab"],
   ["KV version 1", "vault:kv/app#password", password],
   ["a field called data in KV version 1", "vault:kv/app#data", user],
+  ["what looks like version 2 in version 1", "vault:kv/data/twin#data", JSON.stringify(twin.data)],
+  ["the same without a lease's time", "vault:kv/twin#data", JSON.stringify(twin.data)],
   [
     "two within a text",
     `pg://$${"{vault:secret/data/app#user}"}:$${"{vault:secret/data/app#password}"}@db`,

@@ -56,7 +56,9 @@ await root.delete("secret/data/app/gone");
 await root.write("secret/data/app/destroyed", { data: { password } });
 await root.write("secret/destroy/app/destroyed", { versions: [1] });
 await root.write("kv/app", { password, data: user });
-await root.write("kv/data/twin", { data: { password }, metadata: { version: 1 } });
+export const twin = { data: { password }, metadata: { version: 1 } };
+await root.write("kv/data/twin", twin);
+await root.write("kv/twin", { ...twin, ttl: 0 });
 // JavaScript would round them.
 await vault("POST", "kv/numbers", '{"large":12345678901234567890,"fraction":1.10}');
 export const token = (await mint()).auth.client_token;

@@ -250,10 +250,7 @@ describe("Vault", () => {
         cert: readFileSync(join(directory, "vault-cert.pem")),
         key: readFileSync(join(directory, "vault-key.pem")),
       },
-      (received, response) => {
-        if (received.url?.includes("/sys/internal/")) response.writeHead(403).end("{}");
-        else respond(received, response, requests++);
-      },
+      (received, response) => respond(received, response, requests++),
     );
     server.listen(0, host);
     await once(server, "listening");
