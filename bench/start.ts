@@ -72,7 +72,7 @@ export async function measureStart(scale: Scale): Promise<Report> {
         ...[NODE, "/bench/node-vault.cjs"],
       ),
   };
-  const rounds = scale.quick ? 3 : 40;
+  const rounds = scale.quick ? 3 : 100;
   const measured = await interleave("start", arms, rounds);
   // Two seconds each, by design: a run of its own, beside ours once more.
   const agent = await interleave(
