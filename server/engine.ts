@@ -7,17 +7,15 @@ import type { Container, JsonObject } from "../types.ts";
 import { exchange } from "./http.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
 
-const deadlineMs = 1500;
-
 export function connectEngine(socketPath: string) {
   const agent = new Agent({ keepAlive: true, maxSockets: 64 });
   const labelsOf = new Map<string, JsonObject>(); // by digest, which never means another image
 
-  async function get(path: string): Promise<JsonObject> {
-    const how = { whom: "engine", deadlineMs, socketPath, agent, path: `/v1.41/${path}/json` };
+  async function get(ref: string): Promise<JsonObject> {
+    const how = { whom: "engine", deadlineMs: 1500, socketPath, agent, path: `/v1.41/${ref}/json` };
     const { status, value } = await exchange(request, how);
-    if (status === 404) throw new Refusal("unknown-container", { cause: path });
-    if (status !== 200) throw new Unavailable("engine", { cause: { path, status } });
+    if (status === 404) throw new Refusal("unknown-container", { cause: ref });
+    if (status !== 200) throw new Unavailable("engine", { cause: { path: ref, status } });
     return value;
   }
 

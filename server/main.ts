@@ -124,8 +124,7 @@ function serve(config: Config): void {
     keeper.tell("watching", pid);
     if (id !== "0") heard.once(`exit ${id}`, () => keeper.tell("exited", pid)); // 0: it has ended
   });
-  keeper.heard.on("watch", watch);
-  keeper.heard.on("note", note);
+  keeper.heard.on("watch", watch).on("note", note);
 
   process.on("SIGHUP", async () => {
     try {

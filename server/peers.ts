@@ -2,7 +2,7 @@
 // peercred, which owns the socket and every client's descriptor; its head defines them.
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
 import { type StdioOptions, spawn } from "node:child_process";
-import { EventEmitter, once } from "node:events";
+import { EventEmitter } from "node:events";
 import type { Peer } from "../types.ts";
 
 const BINARY = `${import.meta.dirname}/../dist/peercred`;
@@ -10,12 +10,12 @@ const BINARY = `${import.meta.dirname}/../dist/peercred`;
 /** `heard` emits each line of the helper by its verb, as (id, words), and once more by verb and id.
  * The helper's end is an uncaught exception, and ours. */
 export function listen(socket: string) {
-  const { LISTEN_FDS, LISTEN_PID } = process.env; // systemd's: sd_listen_fds(3)
-  const inherited = LISTEN_FDS === "1" && LISTEN_PID === String(process.pid);
-  const stdio: StdioOptions = ["pipe", "pipe", "pipe", inherited ? 3 : "ignore"];
-  const words = inherited ? ["--inherited"] : [socket];
+  // A listening socket, by systemd: sd_listen_fds(3).
+  const given = process.env.LISTEN_FDS === "1" && process.env.LISTEN_PID === `${process.pid}`;
+  const stdio: StdioOptions = ["pipe", "pipe", "pipe", given ? 3 : "ignore"];
+  const word = given ? "--inherited" : socket;
   // Detached: the signals of a terminal are for us alone. No variable of ours: invariant 8.
-  const helper = spawn(BINARY, words, { stdio, env: {}, detached: true });
+  const helper = spawn(BINARY, [word], { stdio, env: {}, detached: true });
   const heard = new EventEmitter().setMaxListeners(0);
   let rest = "";
   const end = (why: unknown, signal?: unknown) => {
@@ -36,7 +36,7 @@ export function listen(socket: string) {
   /** Of a grant, "sent" if the peer was alive and silent at the last check (invariant 3). */
   async function answer(verb: "grant" | "refuse", id: string, value: object): Promise<string> {
     helper.stdin?.write(`${verb} ${id} ${JSON.stringify(value)}\n`);
-    return (await once(heard, `answered ${id}`))[0];
+    return await new Promise((resolve) => heard.once(`answered ${id}`, resolve));
   }
 
   /** Holds a process until its end: "watching PID ID", then "exit ID". */
