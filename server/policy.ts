@@ -26,7 +26,7 @@ export function mismatches(wanted: Json, seen: Json, path: string[] = []): Misma
 function holds(wanted: Json, seen: Json): boolean {
   if (Array.isArray(wanted)) return mismatches(wanted, seen).length === 0;
   if (!isObject(wanted) || !isObject(seen)) return wanted === seen;
-  for (const key in wanted) if (!holds(at(wanted, key), at(seen, key))) return false;
+  for (const key in wanted) if (!holds(wanted[key] ?? null, at(seen, key))) return false;
   return true;
 }
 
