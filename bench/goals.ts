@@ -20,6 +20,12 @@ const goals: Goal[] = [
     atMost: 1.5,
   },
   {
+    what: "the same, from inside a container (SPIRE, another run: 2.0 to 2.4 ms, from its cache)",
+    part: "grant",
+    figure: "create 1 at once p50",
+    atMost: 2,
+  },
+  {
     what: "grants a second at 16 at once over the floor's",
     part: "grant",
     figure: "create 16 at once rate",
@@ -57,10 +63,9 @@ const goals: Goal[] = [
     atMost: 5,
   },
   {
-    what: "1,000 leases over 1, MB",
+    what: "1,000 leases more, by the slope to 10,000, MB",
     part: "growth",
-    figure: "1000 leases, memory (alone)",
-    less: "1 leases, memory (alone)",
+    figure: "1000 leases more, memory (alone)",
     atMost: 5,
   },
   ...["loops", "held", "slow", "forks"].map((how) => ({

@@ -82,18 +82,23 @@ async function growLeases(report: Report, stage: Stage, scale: Scale): Promise<v
     report.note(`${name}, memory (alone)`, "MB", [alone]);
     report.note(`${name}, memory (Rss)`, "MB", [rss]);
     report.note(`${name}, Vault's memory`, "MB", [memoryOf(stage.bao.pid).rss]);
+    return alone;
   };
+  const sums: number[] = [];
   let held = 0;
   for (const level of levels) {
     await hold(holders, many, level - held);
     held = level;
     say(`${level} leases are held, ${leases(many)} in all beside ${leases(few)}`);
-    memory(`${level} leases`);
+    sums.push(memory(`${level} leases`));
     const arms = { few: asking(few), many: asking(many) };
     const measured = await interleave(`${level} leases`, arms, scale.quick ? 2 : 9);
     report.add(`${level} leases,`, measured.many);
     report.compareBoth(`${level} leases over few,`, ["many", measured.many], ["few", measured.few]);
   }
+  // Over all of them: a collector gives back in steps that are larger than a thousand leases.
+  const [none = 0, all = 0] = [sums[0], sums.at(-1)];
+  report.note("1000 leases more, memory (alone)", "MB", [((all - none) * 1000) / held]);
   report.notes.push(
     `leases: each of a living process; "few" are those of the askers themselves, ${leases(few)} at the end`,
     "memory: server, keeper and helper together, after 2,000 grants that left none; `alone` counts what they share once",

@@ -79,17 +79,17 @@ test("a figure is the median of the rounds, its tail that of all samples", () =>
 test("a goal is held or not by its ratio, or by the difference of two figures", () => {
   const grant = (median: number) =>
     part({ ratios: { "create 1 at once p50": { ...one(median), of: "", to: "" } } });
-  expect(heldGoals({ grant: grant(1.5) })).toMatchObject([{ held: true }]);
-  expect(heldGoals({ grant: grant(1.6) })).toMatchObject([{ held: false }]);
-  const growth = (more: number) =>
+  expect(heldGoals({ grant: grant(1.5) })).toMatchObject([{ held: true }, { held: true }]);
+  expect(heldGoals({ grant: grant(1.6) })).toMatchObject([{ held: false }, { held: true }]);
+  const peers = (more: number) =>
     part({
       figures: {
-        "1 leases, memory (alone)": one(60),
-        "1000 leases, memory (alone)": one(60 + more),
+        "authproxy, memory after 500 grants (alone)": one(60),
+        "authproxy, memory after 10000 grants (alone)": one(60 + more),
       },
     });
-  expect(heldGoals({ growth: growth(4) })).toMatchObject([{ measured: "4", held: true }]);
-  expect(heldGoals({ growth: growth(6) })).toMatchObject([{ measured: "6", held: false }]);
+  expect(heldGoals({ peers: peers(4) })).toMatchObject([{ measured: "4", held: true }]);
+  expect(heldGoals({ peers: peers(6) })).toMatchObject([{ measured: "6", held: false }]);
   expect(heldGoals({})).toEqual([]);
 });
 
