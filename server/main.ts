@@ -34,8 +34,9 @@ function serve(config: Config): void {
   /** Throws why not, or has sent a token. `known` becomes what the audit says of this peer. */
   async function grant(peer: Peer, known: JsonObject, began: number): Promise<void> {
     await keeper.ready;
-    const asked = engine.inspect(containerIn(cgroupOf(peer.pid)).id);
-    const looked = turn().then(() => readProcess(peer.pid)); // while the engine answers
+    const cgroup = cgroupOf(peer.pid);
+    const asked = engine.inspect(containerIn(cgroup).id);
+    const looked = turn().then(() => readProcess(peer.pid, cgroup)); // while the engine answers
     const [container, process] = await Promise.all([asked, looked]);
     const { Id, Image, State } = container;
     Object.assign(known, { exe: process.exe, container: Id, image: Image });

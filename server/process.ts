@@ -17,15 +17,15 @@ const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 export const cgroupOf = (pid: number) =>
   readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
 
-/** Throws ENOENT or ESRCH when the process is gone. Invariant 10: reads nothing that waits for its
- * memory lock (cmdline, environ, maps); who holds that would hold us. */
-export function readProcess(pid: number): Process {
+/** `cgroup`: as it was read before. Throws ENOENT or ESRCH when the process is gone. Invariant 10:
+ * reads nothing that waits for its memory lock (cmdline, environ, maps); who holds that would hold
+ * us. */
+export function readProcess(pid: number, cgroup = cgroupOf(pid)): Process {
   const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
   const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
   const status = read("status"); // the kernel escapes the name in it: no line can be forged
   const line = (field: string) => new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1];
   const numbers = (field: string) => String(line(field)).split(/\s/).map(Number);
-  const cgroup = cgroupOf(pid);
   return {
     exe: link("exe"),
     cgroup,
