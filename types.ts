@@ -22,8 +22,6 @@ export type Process = {
   /** Real, effective, saved and file system id. */
   uids: number[];
   gids: number[];
-  uid_map: string;
-  gid_map: string;
   /** Others of its uid can read its memory and take its descriptors. */
   dumpable: boolean;
   /** Pid 1 of a pid namespace of its own. */

@@ -2,10 +2,12 @@
 // trusted, but may be slow, restarting or wrong. Guaranteed: an answer about exactly that id
 // (invariant 4).
 // Source: Docker Engine API v1.41, GET /containers/ID/json and /images/ID/json; Podman's too.
-import { Agent, request } from "node:http";
 import type { Container, JsonObject } from "../types.ts";
 import { exchange } from "./http.ts";
 import { Refusal, Unavailable } from "./refusal.ts";
+
+// An import would ask it for each thing that it exports, WebSocket too: 8 MB are loaded for that.
+const { Agent, request } = process.getBuiltinModule("node:http");
 
 export function connectEngine(socketPath: string) {
   const agent = new Agent({ keepAlive: true, maxSockets: 64 });

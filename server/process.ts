@@ -33,8 +33,6 @@ export function readProcess(pid: number, cgroup = cgroupOf(pid)): Process {
     start_ticks: startTicks(read("stat")),
     uids: numbers("Uid"),
     gids: numbers("Gid"),
-    uid_map: read("uid_map").trim().replace(/ +/g, " "),
-    gid_map: read("gid_map").trim().replace(/ +/g, " "),
     dumpable: statSync(`/proc/${pid}/environ`).uid === numbers("Uid")[1], // else it is root's
     alone: countProcesses(cgroupDirectory(containerIn(cgroup).line)) === 1,
     pids: numbers("NSpid"),

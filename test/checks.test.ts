@@ -15,8 +15,6 @@ const first: Process = {
   ppid: 6,
   uids: [1001, 1001, 1001, 1001],
   gids: [1001, 1001, 1001, 1001],
-  uid_map: "0 0 4294967295",
-  gid_map: "0 0 4294967295",
   dumpable: true,
   init: true,
   alone: true,

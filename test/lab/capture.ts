@@ -6,7 +6,7 @@ import { uptime } from "node:os";
 import { join } from "node:path";
 import type { Container, JsonObject } from "../../types.ts";
 
-const FILES = ["status", "stat", "cgroup", "uid_map", "gid_map"];
+const FILES = ["status", "stat", "cgroup"];
 const LINKS = ["exe", "ns/user", "ns/pid", "ns/mnt"];
 
 export type Capture = {
