@@ -63,6 +63,13 @@ const goals: Goal[] = [
     atMost: 5,
   },
   {
+    what: "growth from 10,000 to 20,000 grants, MB",
+    part: "peers",
+    figure: "authproxy, memory after 20000 grants (alone)",
+    less: "authproxy, memory after 10000 grants (alone)",
+    atMost: 5,
+  },
+  {
     what: "1,000 leases more, by the slope to 10,000, MB",
     part: "growth",
     figure: "1000 leases more, memory (alone)",

@@ -5,6 +5,7 @@
 // round, and nothing is compared across runs.
 //
 //   grant      a grant over the bare calls
+//   promises   what each promise of the server costs
 //   start      from a program's start to the application, with a secret
 //   peers      Custodia and OpenBao's proxy beside ours: time, memory, size
 //   growth     services, leases, many starts at once
@@ -28,6 +29,7 @@ import { page, type Results } from "./page.ts";
 import type { Report, Scale } from "./part.ts";
 import { measurePeers } from "./peers.ts";
 import { plots } from "./plots.ts";
+import { measurePromises } from "./promises.ts";
 import { measureRuntime } from "./runtime.ts";
 import { scaleTable } from "./scale.ts";
 import { Stage } from "./stage.ts";
@@ -37,6 +39,7 @@ import { measureVault } from "./vault.ts";
 
 const parts: Record<string, (scale: Scale) => Promise<Report>> = {
   grant: measureGrant,
+  promises: measurePromises,
   start: measureStart,
   peers: measurePeers,
   growth: measureGrowth,

@@ -108,6 +108,13 @@ listener "unix" {
   return { socket, pid, asking };
 }
 
+/** Of a process and its descendants. */
+function noteMemory(report: Report, id: string, pid: number): void {
+  const { rss, alone } = memoryOf(...tree(pid));
+  report.note(`${id} (alone)`, "MB", [alone]);
+  report.note(`${id} (Rss)`, "MB", [rss]);
+}
+
 async function sizes(report: Report): Promise<void> {
   const lines = await countLines();
   const files = [...lines.server.files, ...lines.keeper.files, ...lines.config.files];
@@ -141,12 +148,8 @@ export async function measurePeers(scale: Scale): Promise<Report> {
   };
   if (!custodia)
     report.notes.push("Custodia was left out: this machine has no apt, or no such package");
-  const memory = (name: string, when: string, pid: number) => {
-    const { rss, alone } = memoryOf(...tree(pid));
-    report.note(`${name}, memory ${when} (alone)`, "MB", [alone]);
-    report.note(`${name}, memory ${when} (Rss)`, "MB", [rss]);
-  };
-  for (const [name, { pid }] of Object.entries(peers)) memory(name, "idle", pid);
+  for (const [name, { pid }] of Object.entries(peers))
+    noteMemory(report, `${name}, memory idle`, pid);
   report.note("two idle Node processes that load https, memory (alone)", "MB", [await bareNodes()]);
   for (const atOnce of levels) {
     const samples = scale.quick ? 15 : 160;
@@ -197,31 +200,25 @@ async function measureMany(
   peers: Record<string, Peer>,
   { quick }: Scale,
 ): Promise<void> {
-  const [grants, batches] = quick ? [40, 2] : [10_000, 20];
-  const each = grants / batches;
+  const each = quick ? 20 : 500;
+  const marks = quick ? [20, 40] : [500, 5000, 10_000, 20_000];
+  const grants = marks.at(-1) ?? each;
   const server = await stage.server("many", { app: anyProcess });
   const askers = await stage.containers("asker", 4);
-  const record = (when: string) => {
-    const { rss, alone } = server.memory();
-    report.note(`authproxy, memory ${when} (alone)`, "MB", [alone]);
-    report.note(`authproxy, memory ${when} (Rss)`, "MB", [rss]);
-  };
-  for (let done = 0; done < grants; done += each) {
+  for (let done = each; done <= grants; done += each) {
     say(`${done} of ${grants} grants to processes that end, ${each} to a container`);
     const [holder] = await stage.containers("holder", 1);
     await holder?.tell("live", server.socket, each);
     await holder?.remove();
     await server.rests();
-    const sum = done + each;
-    if (done === 0 || sum === grants / 2) record(`after ${sum} grants`);
+    if (marks.includes(done))
+      noteMemory(report, `authproxy, memory after ${done} grants`, server.pid);
   }
-  record(`after ${grants} grants`);
   for (const [name, { socket, asking, pid }] of Object.entries(peers)) {
     if (name === "authproxy") continue;
-    say(`${grants} requests to ${name}`);
-    await ask(askers, socket, grants, asking);
-    const { rss, alone } = memoryOf(...tree(pid));
-    report.note(`${name}, memory after ${grants} requests (alone)`, "MB", [alone]);
-    report.note(`${name}, memory after ${grants} requests (Rss)`, "MB", [rss]);
+    const requests = quick ? 40 : 10_000;
+    say(`${requests} requests to ${name}`);
+    await ask(askers, socket, requests, asking);
+    noteMemory(report, `${name}, memory after ${requests} requests`, pid);
   }
 }

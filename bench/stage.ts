@@ -205,10 +205,12 @@ export class Stage {
     return { role_id, secret_id };
   }
 
+  /** `programs`: a directory of ours that has them, as placePrograms() lays them out. */
   async server(
     name: string,
     services: Record<string, Service> = { app },
     changes: object = {},
+    programs = "host",
   ): Promise<Server> {
     const state = join(this.memory, name);
     const file = join(this.directory, `${name}.json`);
@@ -224,7 +226,7 @@ export class Stage {
       ...changes,
     };
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-    const main = join(this.directory, "host/server/main.js");
+    const main = join(this.directory, programs, "server/main.js");
     const words = [...installedFlags(), main, "--config", file];
     const child = spawn(process.execPath, words, { stdio: ["ignore", "pipe", "inherit"] });
     const server = new Server(name, state, child);
