@@ -1,5 +1,7 @@
 // Question: what does a grant cost over the floor: one inspect of the engine, and one call to Vault?
 // A grant is asked for from inside a container, by a fresh connection, and minted by a real Vault.
+// One right after the other, as a load; and each after a rest, as containers start.
+import { setTimeout as sleep } from "node:timers/promises";
 import { ask } from "./asking.ts";
 import type { Round } from "./figures.ts";
 import { connectFloor, repeat } from "./floor.ts";
@@ -8,6 +10,7 @@ import { Report, type Scale } from "./part.ts";
 import { app, Stage } from "./stage.ts";
 
 const CREATE = "auth/token/create/app";
+const REST_MS = 100;
 const kinds = {
   create: { create: CREATE },
   wrapped: { create: CREATE, wrap_ttl: "60s" },
@@ -54,10 +57,34 @@ export async function measureGrant({ quick }: Scale): Promise<Report> {
       retries += measured.grant.reduce((sum, round) => sum + (round.retries ?? 0), 0);
     }
   }
+  const { socket } = await stage.server("rested", { app });
+  const [asker] = askers;
+  if (!asker) throw new Error("no asker");
+  const one = () => repeat(async () => [await floor.inspect(), await bare.create()], 1, 1);
+  const rests = quick ? 3 : 20;
+  const arms = {
+    floor: () => rested(one, rests),
+    grant: () => rested(() => ask([asker], socket, 1), rests),
+  };
+  const id = `create, each after ${REST_MS} ms of rest`;
+  const measured = await interleave(id, arms, rounds, warmUp);
+  report.add(`${id}, grant`, measured.grant);
+  report.add(`${id}, floor`, measured.floor);
+  report.compare(`${id} p50`, ["grant", measured.grant], ["floor", measured.floor]);
   report.notes.push(
     "`once` is relaxed, and evaluated all the same: a container start gets one token, here each gets many",
     "a wrapped grant makes a second call to Vault, which the floor does not: what its accessor says of it",
     `${retries} grants were asked for again, at once, while the former was being put away: counted in`,
   );
   return report;
+}
+
+/** `count` of these, each when processors, caches and compilers have had time for others. */
+async function rested(once: () => Promise<Round>, count: number): Promise<Round> {
+  const ms: number[] = [];
+  for (let done = 0; done < count; done++) {
+    await sleep(REST_MS);
+    ms.push(...(await once()).ms);
+  }
+  return { ms, seconds: ms.reduce((sum, each) => sum + each, 0) / 1000 };
 }

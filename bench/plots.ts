@@ -18,7 +18,7 @@ function line(name: string, figures: [string, Figure][]): Line[] {
 
 /** Each plot by the name of its file. */
 export function plots(parts: Record<string, Part>): Record<string, string> {
-  const { grant, start, peers, growth } = parts;
+  const { grant, promises, start, peers, growth } = parts;
   const drawn: Record<string, string> = {};
   const put = (name: string, title: string, x: Axis, y: Axis, all: Line[]) => {
     if (all.length > 0) drawn[name] = lines(title, x, y, all);
@@ -68,6 +68,13 @@ export function plots(parts: Record<string, Part>): Record<string, string> {
     line("p50", series(growth, /^(\d+) leases, p50$/)),
   );
   const row = ([name, { median, low, high }]: [string, Figure]) => ({ name, median, low, high });
+  const copies = series(promises, /^1 at once, (whole|without .*) p50$/).map(row);
+  if (copies.length > 0)
+    drawn["promises.svg"] = bars(
+      "What each promise costs: a grant of a server that breaks one",
+      { label: "milliseconds" },
+      copies,
+    );
   const starts = series(start, /^(.*) start$/).map(row);
   const milliseconds = { label: "milliseconds, logarithmic", logarithmic: true };
   if (starts.length > 0)

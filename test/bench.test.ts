@@ -41,13 +41,16 @@ test("a quick run measures each grant against the floor, the runtime against run
         }
       }
     }
+    expect(ratios["create, each after 100 ms of rest p50"]?.median).toBeGreaterThan(0);
     // Each copy could be made: what bench/promises.ts takes out of the sources is still there.
     const copies = Object.keys(parts.promises.ratios).filter((id) => id.endsWith(" p50"));
     expect(copies).toHaveLength(7);
     for (const id of ["without a reference over runc", "with its secret over runc"])
       expect(parts.runtime.ratios[id]).toMatchObject({ rounds: 2, median: expect.any(Number) });
     const written = readdirSync(directory).sort();
-    expect(written).toEqual(["README.md", "latency.svg", "results.json", "throughput.svg"]);
+    expect(written).toEqual([
+      ...["README.md", "latency.svg", "promises.svg", "results.json", "throughput.svg"],
+    ]);
     const page = readFileSync(join(directory, "README.md"), "utf8");
     expect(page).toContain("![latency](latency.svg)");
     expect(page).toContain("too few rounds to believe");
@@ -60,7 +63,7 @@ test("an unknown part is named, with those that there are", async () => {
   const run = promisify(execFile)(process.execPath, [main, "--quick", "nothing"]);
   await expect(run).rejects.toMatchObject({
     code: 64,
-    stderr: expect.stringContaining("no part nothing; there are grant, start"),
+    stderr: expect.stringContaining("no part nothing; there are grant, promises, start"),
   });
 });
 

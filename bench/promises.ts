@@ -1,0 +1,88 @@
+// Question: what does each promise of the server cost? Asked of copies of it that break one: a grant
+// of such a copy over a whole one, in turn. What is left of both when all are broken is the way from
+// the container to the server and back, and the first look at who is there.
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { placePrograms } from "../tools/package.ts";
+import { ask } from "./asking.ts";
+import type { Round } from "./figures.ts";
+import { connectFloor, repeat } from "./floor.ts";
+import { interleave } from "./interleave.ts";
+import { Report, type Scale } from "./part.ts";
+import { app, Stage } from "./stage.ts";
+
+/** In a file of the copy, a text that is there exactly once, and what is put in its place. */
+type Change = [file: string, text: string, by: string];
+
+/** By what a copy does without: Vault's token in a process of its own, invariants 3, 6 and 9. */
+const broken: Record<string, Change[]> = {
+  "the keeper apart": [["server/keeper.js", 'from "node:child_process"', 'from "./in-process.js"']],
+  "the second look": [
+    ["server/main.js", "const last = readProcess(peer.pid);", "const last = process;"],
+  ],
+  "the lease on file": [
+    ["server/main.js", "const name = first ? mark : ", "const name = "],
+    ["server/main.js", "  writeFileSync(", "  void ("],
+    ["keeper/leases.js", "  writeFileSync(", "  void ("],
+    ["keeper/leases.js", "  renameSync(", "  void ("],
+  ],
+  "the audit line": [["server/main.js", 'await record("granted"', 'void ("granted"']],
+};
+
+function change(directory: string, [file, text, by]: Change): void {
+  const path = join(directory, file);
+  const [before = "", after, ...more] = readFileSync(path, "utf8").split(text);
+  if (after === undefined || more.length > 0)
+    throw new Error(`${file}: "${text}" is to be there once: bench/promises.ts goes by it`);
+  writeFileSync(path, before + by + after);
+}
+
+export async function measurePromises({ quick }: Scale): Promise<Report> {
+  const report = new Report("what does each promise cost?", { quick });
+  const levels = quick ? [1] : [1, 16];
+  const rounds = quick ? 2 : 13;
+  const samples = (atOnce: number) => (quick ? 12 : 320 * Math.min(atOnce, 4));
+  await using stage = await Stage.start();
+  const askers = await stage.containers("asker", Math.max(...levels));
+  const floor = await connectFloor(stage, askers[0]?.id ?? "");
+  const body = { meta: { service: "app" }, display_name: "floor" };
+  const bare = async () => [await floor.inspect(), await floor.call("auth/token/create/app", body)];
+
+  const copies = { ...broken, "all four": Object.values(broken).flat() };
+  const sockets = { whole: (await stage.server("whole")).socket };
+  for (const [index, [what, changes]] of Object.entries(copies).entries()) {
+    const copy = `copy-${index}`;
+    await placePrograms(join(stage.directory, copy));
+    const standIn = join(stage.directory, copy, "server/in-process.js");
+    copyFileSync(join(import.meta.dirname, "programs/in-process.js"), standIn);
+    for (const one of changes) change(join(stage.directory, copy), one);
+    const { socket } = await stage.server(copy, { app }, {}, copy);
+    Object.assign(sockets, { [what]: socket });
+  }
+  for (const atOnce of levels) {
+    const some = askers.slice(0, atOnce);
+    const asking = Object.entries(sockets).map(([what, socket]) => [
+      what,
+      () => ask(some, socket, samples(atOnce)),
+    ]);
+    const arms = {
+      floor: () => repeat(bare, samples(atOnce), atOnce),
+      ...Object.fromEntries(asking),
+    };
+    const id = `${atOnce} at once`;
+    const measured: Record<string, Round[]> = await interleave(id, arms, rounds, quick ? 1 : 4);
+    const { floor: bareRounds = [], whole = [], ...without } = measured;
+    report.add(`${id}, whole`, whole);
+    report.compareBoth(`${id}, whole over the floor`, ["whole", whole], ["floor", bareRounds]);
+    for (const [what, less] of Object.entries(without)) {
+      report.add(`${id}, without ${what}`, less);
+      report.compareBoth(`${id}, without ${what}`, [what, less], ["whole", whole]);
+    }
+    const none: [string, Round[]] = ["without all four", without["all four"] ?? []];
+    report.compareBoth(`${id}, without all four, over the floor`, none, ["floor", bareRounds]);
+  }
+  report.notes.push(
+    "a copy that breaks a promise is a way to measure it, and is offered to nobody",
+  );
+  return report;
+}
