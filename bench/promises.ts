@@ -9,7 +9,7 @@ import type { Round } from "./figures.ts";
 import { connectFloor, repeat } from "./floor.ts";
 import { interleave } from "./interleave.ts";
 import { Report, type Scale } from "./part.ts";
-import { app, Stage } from "./stage.ts";
+import { app, type Server, Stage } from "./stage.ts";
 
 /** In a file of the copy, a text that is there exactly once, and what is put in its place. */
 type Change = [file: string, text: string, by: string];
@@ -41,7 +41,7 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
   const report = new Report("what does each promise cost?", { quick });
   const levels = quick ? [1] : [1, 16];
   const rounds = quick ? 2 : 13;
-  const samples = (atOnce: number) => (quick ? 12 : 320 * Math.min(atOnce, 4));
+  const samples = (atOnce: number) => (quick ? 12 : 320 * Math.min(atOnce, 3));
   await using stage = await Stage.start();
   const askers = await stage.containers("asker", Math.max(...levels));
   const floor = await connectFloor(stage, askers[0]?.id ?? "");
@@ -49,28 +49,29 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
   const bare = async () => [await floor.inspect(), await floor.call("auth/token/create/app", body)];
 
   const copies = { ...broken, "all four": Object.values(broken).flat() };
-  const sockets = { whole: (await stage.server("whole")).socket };
-  for (const [index, [what, changes]] of Object.entries(copies).entries()) {
-    const copy = `copy-${index}`;
-    await placePrograms(join(stage.directory, copy));
-    const standIn = join(stage.directory, copy, "server/in-process.js");
-    copyFileSync(join(import.meta.dirname, "programs/in-process.js"), standIn);
-    for (const one of changes) change(join(stage.directory, copy), one);
-    const { socket } = await stage.server(copy, { app }, {}, copy);
-    Object.assign(sockets, { [what]: socket });
+  for (const [what, changes] of Object.entries(copies)) {
+    const directory = join(stage.directory, what);
+    await placePrograms(directory);
+    const standIn = join(import.meta.dirname, "programs/in-process.js");
+    copyFileSync(standIn, join(directory, "server/in-process.js"));
+    for (const one of changes) change(directory, one);
   }
   for (const atOnce of levels) {
-    const some = askers.slice(0, atOnce);
-    const asking = Object.entries(sockets).map(([what, socket]) => [
-      what,
-      () => ask(some, socket, samples(atOnce)),
-    ]);
-    const arms = {
+    const arms: Record<string, () => Promise<Round>> = {
       floor: () => repeat(bare, samples(atOnce), atOnce),
-      ...Object.fromEntries(asking),
     };
+    // Of each level its own, as in grant.ts.
+    const servers: Server[] = [];
+    for (const what of ["whole", ...Object.keys(copies)]) {
+      const name = `${what} ${atOnce}`.replaceAll(" ", "-");
+      const programs = what === "whole" ? "host" : what;
+      const server = await stage.server(name, { app }, {}, programs);
+      servers.push(server);
+      arms[what] = () => ask(askers.slice(0, atOnce), server.socket, samples(atOnce));
+    }
     const id = `${atOnce} at once`;
-    const measured: Record<string, Round[]> = await interleave(id, arms, rounds, quick ? 1 : 4);
+    const measured = await interleave(id, arms, rounds, quick ? 1 : 4);
+    for (const server of servers) await server.end();
     const { floor: bareRounds = [], whole = [], ...without } = measured;
     report.add(`${id}, whole`, whole);
     report.compareBoth(`${id}, whole over the floor`, ["whole", whole], ["floor", bareRounds]);
