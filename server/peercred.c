@@ -165,9 +165,9 @@ static void answer(struct peer *p, bool grant, const char *text, size_t length) 
         outcome = "exited"; /* invariant 3 */
     else if (send(p->socket, text, length, MSG_NOSIGNAL) != (ssize_t)length)
         outcome = "closed"; /* by the peer: the empty buffer of a new socket holds any answer */
+    close(p->socket); /* first: the peer waits for it, the server does not */
+    p->socket = -1;   /* watched from now on */
     say("answered %ju %s\n", p->id, outcome);
-    close(p->socket);
-    p->socket = -1; /* watched from now on */
     if (!grant || strcmp(outcome, "sent") != 0)
         forget(p);
 }
