@@ -3,7 +3,7 @@
 // Vault; or one line on stderr, and exit 1. The server runs this in a process of its own at each
 // load. Guaranteed: only root or the server's own user can have written the file, every key in it
 // is known and stands once, every value is as config.schema.json allows.
-import type { Config, VaultConfig } from "../types.ts";
+import type { Config, Service, VaultConfig } from "../types.ts";
 import { check } from "./check.ts";
 import { readTrusted } from "./trusted.ts";
 
@@ -22,7 +22,7 @@ export function loadConfig(file: string): Config {
   const text = readTrusted(file);
   const flaw = check(text);
   if (flaw) throw new Error(`${file}: ${flaw}`);
-  const { vault: written, ...config }: Written = JSON.parse(text);
+  const { vault: written, services, ...config }: Written = JSON.parse(text);
   const { ca_file, for_clients, ...vault } = written;
   const toldCa = for_clients?.ca_file ?? ca_file;
   const told = { address: for_clients?.address ?? vault.address, namespace: vault.namespace };
@@ -31,9 +31,16 @@ export function loadConfig(file: string): Config {
     state: "/run/authproxy-state",
     engine: "/var/run/docker.sock",
     ...config,
+    services: Object.fromEntries(Object.entries(services).map(containerFirst)),
     vault: { ...vault, ca: ca_file && certificate(ca_file) },
     for_clients: { ...told, ca: toldCa && certificate(toldCa) },
   };
+}
+
+/** There services differ: of a thousand, all gone through at each request, most need no other look. */
+function containerFirst([name, service]: [string, Service]): [string, Service] {
+  const { container = null, ...rest } = service.match;
+  return [name, { ...service, match: { container, ...rest } }];
 }
 
 function certificate(file: string): string {
