@@ -37,7 +37,7 @@ export function loadConfig(file: string): Config {
   };
 }
 
-/** There services differ: of a thousand, all gone through at each request, most need no other look. */
+/** What services differ in: of a thousand, all gone through at each request, few need another look. */
 function containerFirst([name, service]: [string, Service]): [string, Service] {
   const { container = null, ...rest } = service.match;
   return [name, { ...service, match: { container, ...rest } }];
