@@ -20,16 +20,16 @@ const goals: Goal[] = [
     atMost: 1.5,
   },
   {
-    what: "the same, each after 100 ms of rest, as containers start",
-    part: "grant",
-    figure: "create, each after 100 ms of rest p50",
-    atMost: 1.5,
-  },
-  {
     what: "the same, from inside a container (SPIRE, another run: 2.0 to 2.4 ms, from its cache)",
     part: "grant",
     figure: "create 1 at once p50",
     atMost: 2,
+  },
+  {
+    what: "grant p50 over the floor, each after 100 ms of rest, as containers start",
+    part: "grant",
+    figure: "create, each after 100 ms of rest p50",
+    atMost: 1.5,
   },
   {
     what: "grants a second at 16 at once over the floor's",
