@@ -66,7 +66,7 @@ export function startCounting() {
     const { time, event, ms, accessor } = found;
     const counted = typeof event === "string" && Object.hasOwn(COUNTED, event) && COUNTED[event];
     if (!counted) return;
-    const seconds = Date.parse(String(time)) / 1000;
+    const seconds = typeof time === "string" ? Date.parse(time) / 1000 : Number.NaN;
     if (seconds > lastSeconds) lastSeconds = seconds;
     const service = serviceOf(found.service);
     const known = { service, reason: reasonOf(found.reason) };
