@@ -575,6 +575,8 @@ describe("a running server", () => {
     const child = spawn(compile("activate"), [socket, "/bin/sh", ...words], { detached: true });
     stage.defer(() => process.kill(-(child.pid ?? 0), "SIGKILL"));
     await once(child.stdout, "data"); // it listens
+    const status = () => readFileSync(`/proc/${child.pid}/status`, "utf8");
+    await until("it has stopped itself", () => /^State:\tT/m.test(status()));
     chmodSync(socket, 0o666);
     child.kill("SIGCONT");
     const servers = new Server(child, socket);
