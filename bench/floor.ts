@@ -12,6 +12,8 @@ const engineSocket = "/var/run/docker.sock";
 
 export type Floor = {
   inspect: () => Promise<unknown>;
+  /** A token of a role, as our keeper has it made. */
+  create: (headers?: Record<string, string>) => Promise<string>;
   /** A call to Vault with the rights of our server; gives its answer. */
   call: (path: string, body?: JsonObject, headers?: Record<string, string>) => Promise<string>;
 };
@@ -49,8 +51,14 @@ export async function connectFloor(stage: Stage, container: string): Promise<Flo
   token = JSON.parse(await call("auth/approle/login", stage.login())).auth.client_token;
   const path = `/v1.41/containers/${container}/json`;
   const inspect = () => read(requestEngine, { socketPath: engineSocket, agent: engine, path });
-  return { inspect, call };
+  const body = { meta: { service: "app" }, display_name: "floor" };
+  const create: Floor["create"] = (headers) => call("auth/token/create/app", body, headers);
+  return { inspect, create, call };
 }
+
+/** How many make a round. Of a tenth of a second, a round at many at once would say what a collection
+ * of OpenBao's costs. */
+export const roundOf = (atOnce: number, quick: boolean) => (quick ? 12 : 320 * Math.min(atOnce, 3));
 
 /** `count` of these, `atOnce` under way at any moment. */
 export async function repeat(

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask } from "./asking.ts";
 import type { Round } from "./figures.ts";
-import { connectFloor, repeat } from "./floor.ts";
+import { connectFloor, repeat, roundOf } from "./floor.ts";
 import { interleave } from "./interleave.ts";
 import { Report, type Scale } from "./part.ts";
 import { app, Stage } from "./stage.ts";
@@ -23,16 +23,13 @@ export async function measureGrant({ quick }: Scale): Promise<Report> {
   });
   const levels = quick ? [1, 4] : [1, 4, 16, 64];
   const rounds = quick ? 2 : 9;
-  // Of a tenth of a second, a round at many at once would say what a collection of OpenBao's costs.
-  const samples = (atOnce: number) => (quick ? 12 : 320 * Math.min(atOnce, 3));
   const warmUp = quick ? 1 : 4; // V8 optimizes in the first two thousand grants
   await using stage = await Stage.start();
   const askers = await stage.containers("asker", Math.max(...levels));
   const floor = await connectFloor(stage, askers[0]?.id ?? "");
-  const body = { meta: { service: "app" }, display_name: "floor" };
   const bare = {
-    create: () => floor.call(CREATE, body),
-    wrapped: () => floor.call(CREATE, body, { "X-Vault-Wrap-TTL": "60s" }),
+    create: () => floor.create(),
+    wrapped: () => floor.create({ "X-Vault-Wrap-TTL": "60s" }),
     read: () => floor.call("secret/data/app"),
   };
   let retries = 0;
@@ -40,10 +37,11 @@ export async function measureGrant({ quick }: Scale): Promise<Report> {
     for (const atOnce of levels) {
       // One for each level: a token lives as long as its asker, and holds a descriptor meanwhile.
       const server = await stage.server(`${kind}-${atOnce}`, { app: { ...app, token } });
+      const samples = roundOf(atOnce, quick);
       const arms = {
         floor: () =>
-          repeat(async () => [await floor.inspect(), await bare[kind]()], samples(atOnce), atOnce),
-        grant: () => ask(askers.slice(0, atOnce), server.socket, samples(atOnce)),
+          repeat(async () => [await floor.inspect(), await bare[kind]()], samples, atOnce),
+        grant: () => ask(askers.slice(0, atOnce), server.socket, samples),
       };
       const id = `${kind} ${atOnce} at once`;
       const measured: Record<keyof typeof arms, Round[]> = await interleave(

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { placePrograms } from "../tools/package.ts";
 import { ask } from "./asking.ts";
 import type { Round } from "./figures.ts";
-import { connectFloor, repeat } from "./floor.ts";
+import { connectFloor, repeat, roundOf } from "./floor.ts";
 import { interleave } from "./interleave.ts";
 import { Report, type Scale } from "./part.ts";
 import { app, type Server, Stage } from "./stage.ts";
@@ -41,12 +41,10 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
   const report = new Report("what does each promise cost?", { quick });
   const levels = quick ? [1] : [1, 16];
   const rounds = quick ? 2 : 13;
-  const samples = (atOnce: number) => (quick ? 12 : 320 * Math.min(atOnce, 3));
   await using stage = await Stage.start();
   const askers = await stage.containers("asker", Math.max(...levels));
   const floor = await connectFloor(stage, askers[0]?.id ?? "");
-  const body = { meta: { service: "app" }, display_name: "floor" };
-  const bare = async () => [await floor.inspect(), await floor.call("auth/token/create/app", body)];
+  const bare = async () => [await floor.inspect(), await floor.create()];
 
   const copies = { ...broken, "all four": Object.values(broken).flat() };
   for (const [what, changes] of Object.entries(copies)) {
@@ -57,8 +55,9 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
     for (const one of changes) change(directory, one);
   }
   for (const atOnce of levels) {
+    const samples = roundOf(atOnce, quick);
     const arms: Record<string, () => Promise<Round>> = {
-      floor: () => repeat(bare, samples(atOnce), atOnce),
+      floor: () => repeat(bare, samples, atOnce),
     };
     // Of each level its own, as in grant.ts.
     const servers: Server[] = [];
@@ -67,7 +66,7 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
       const programs = what === "whole" ? "host" : what;
       const server = await stage.server(name, { app }, {}, programs);
       servers.push(server);
-      arms[what] = () => ask(askers.slice(0, atOnce), server.socket, samples(atOnce));
+      arms[what] = () => ask(askers.slice(0, atOnce), server.socket, samples);
     }
     const id = `${atOnce} at once`;
     const measured = await interleave(id, arms, rounds, quick ? 1 : 4);
