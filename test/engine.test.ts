@@ -1,30 +1,124 @@
-// What the engine says, and in which order. The real one gives Mounts in another order at each
-// answer (seen: 12 of 100 differ), so only a stand-in shows each of them.
+// What the engine says: in which API version it is asked, and in which order it answers. A stand-in
+// shows each case of versions; a real engine that refuses old ones is in test/lab.
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
+import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { connectEngine } from "../server/engine.ts";
+import { connectEngine, EngineApi } from "../server/engine.ts";
 
 const id = "a".repeat(64);
+const TOO_OLD = (asked: string, oldest: string) =>
+  `client version ${asked} is too old. Minimum supported API version is ${oldest}, please upgrade your client to a newer version`;
+
+/** An engine that offers these API versions, and refuses others in the words of Docker's. */
+class StandIn {
+  readonly directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
+  readonly socket = join(this.directory, "engine.sock");
+  readonly asked: string[] = [];
+  mounts: object[] = [];
+  oldest = "1.24";
+  newest = "1.51";
+  readonly #server: Server;
+
+  private constructor() {
+    this.#server = createServer((request, answer) => {
+      const { url = "" } = request;
+      this.asked.push(url);
+      const [, version = ""] = /^\/v(1\.\d+)\//.exec(url) ?? [];
+      const minor = (text: string) => Number(text.split(".")[1]);
+      if (url === "/version") {
+        answer.end(JSON.stringify({ ApiVersion: this.newest, MinAPIVersion: this.oldest }));
+      } else if (minor(version) < minor(this.oldest) || minor(version) > minor(this.newest)) {
+        answer.statusCode = 400;
+        answer.end(JSON.stringify({ message: TOO_OLD(version, this.oldest) }));
+      } else {
+        answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Mounts: this.mounts }));
+      }
+    });
+  }
+
+  static async start(changes: Partial<StandIn> = {}): Promise<StandIn> {
+    const engine = Object.assign(new StandIn(), changes);
+    await engine.listen();
+    return engine;
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.socket, resolve));
+  }
+
+  /** Closes every connection, as an engine that ends does. */
+  async stop(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    rmSync(this.directory, { recursive: true });
+  }
+}
+
 const mounts = ["/data", "/run/authproxy"].map((Destination) => ({ Destination, RW: false }));
 
 test.each([
-  { order: "as they stand in the policy", Mounts: mounts },
-  { order: "the other way round", Mounts: mounts.toReversed() },
-])("mounts are sorted by destination: $order", async ({ Mounts }) => {
-  const directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
-  const engine = createServer((_, answer) => {
-    answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Mounts }));
+  { order: "as they stand in the policy", given: mounts },
+  { order: "the other way round", given: mounts.toReversed() },
+])("mounts are sorted by destination: $order", async ({ given }) => {
+  // The real engine gives Mounts in another order at each answer (seen: 12 of 100 differ).
+  await using engine = await StandIn.start({ mounts: given });
+  expect((await connectEngine(engine.socket).inspect(id)).Mounts).toEqual(mounts);
+});
+
+test.each([
+  { engine: "Docker 20.10", oldest: "1.12", newest: "1.41", chosen: "1.41" },
+  { engine: "Docker 28.5", oldest: "1.24", newest: "1.51", chosen: "1.51" },
+  { engine: "Docker 29.0, which refuses 1.41", oldest: "1.44", newest: "1.52", chosen: "1.51" },
+  { engine: "an engine with one version only", oldest: "1.47", newest: "1.47", chosen: "1.47" },
+  { engine: "a newer one than any tested", oldest: "1.40", newest: "1.99", chosen: "1.51" },
+])("$engine is asked in API version $chosen", async ({ oldest, newest, chosen }) => {
+  await using engine = await StandIn.start({ oldest, newest });
+  const api = new EngineApi(engine.socket, 1500);
+  await api.get("/containers/a/json");
+  await api.get("/containers/b/json");
+  expect(engine.asked).toEqual([
+    "/version",
+    `/v${chosen}/containers/a/json`,
+    `/v${chosen}/containers/b/json`,
+  ]);
+});
+
+test.each([
+  { engine: "newer than all that are known", oldest: "1.60", newest: "1.70", asked: "1.51" },
+  { engine: "older than all that are known", oldest: "1.12", newest: "1.40", asked: "1.41" },
+])("an engine that is $engine is quoted in the reason", async ({ oldest, newest, asked }) => {
+  await using engine = await StandIn.start({ oldest, newest });
+  const inspecting = connectEngine(engine.socket).inspect(id);
+  await expect(inspecting).rejects.toMatchObject({
+    message: "engine",
+    cause: { status: 400, message: TOO_OLD(asked, oldest) },
   });
-  try {
-    const socket = join(directory, "engine.sock");
-    await new Promise<void>((resolve) => engine.listen(socket, resolve));
-    expect((await connectEngine(socket).inspect(id)).Mounts).toEqual(mounts);
-  } finally {
-    engine.close();
-    engine.closeAllConnections();
-    rmSync(directory, { recursive: true });
-  }
+});
+
+test("an engine that refuses its former version, since another replaced it, is asked again", async () => {
+  await using engine = await StandIn.start({ oldest: "1.24", newest: "1.43" });
+  const api = new EngineApi(engine.socket, 1500);
+  expect((await api.get("/containers/a/json")).status).toBe(200);
+  Object.assign(engine, { oldest: "1.44", newest: "1.51" });
+  expect((await api.get("/containers/b/json")).status).toBe(200);
+  expect(engine.asked.at(-1)).toBe("/v1.51/containers/b/json");
+});
+
+test("an engine that was away is asked again which versions it has", async () => {
+  await using engine = await StandIn.start({ newest: "1.43" });
+  const api = new EngineApi(engine.socket, 1500);
+  await api.get("/containers/a/json");
+  await engine.stop();
+  await expect(api.get("/containers/a/json")).rejects.toThrow("engine");
+  engine.newest = "1.51";
+  await engine.listen();
+  await api.get("/containers/b/json");
+  expect(engine.asked.slice(-2)).toEqual(["/version", "/v1.51/containers/b/json"]);
 });

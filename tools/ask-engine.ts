@@ -1,27 +1,30 @@
 // Question: what does the engine know that the server never asks: a container by its name, the
 // images, the kind of its image store?
-// Source: Docker Engine API v1.41, containers/NAME/json, images/json, info; Podman's too.
-import { request } from "node:http";
-import { exchange } from "../server/http.ts";
-import { Unavailable } from "../server/refusal.ts";
-import type { Container, Json } from "../types.ts";
+// Source: Docker Engine API, containers/NAME/json, images/json, info; Podman's too.
+import { EngineApi, messageOf } from "../server/engine.ts";
+import type { Container, Json, JsonObject } from "../types.ts";
 import { Failure } from "./terminal.ts";
 
 export const ENGINE = "/var/run/docker.sock"; // the server's default
+const DEADLINE_MS = 5000;
 
 /** Undefined where the engine has no such thing. */
 export async function askEngine(path: string, socketPath = ENGINE): Promise<Json | undefined> {
-  const how = { whom: "engine", deadlineMs: 5000, socketPath, path: `/v1.41/${path}` };
-  try {
-    const { status, value } = await exchange(request, how);
-    if (status === 404) return undefined;
-    if (status === 200) return value;
-    throw new Unavailable("engine", { cause: `${path}: status ${status}` });
-  } catch (error) {
-    const { cause } = error as Error;
-    const hint = 'is it running, and is "engine" in the configuration its socket?';
-    throw new Failure("unavailable", `the engine at ${socketPath}: ${String(cause)}`, hint);
-  }
+  const { status, value } = await new EngineApi(socketPath, DEADLINE_MS)
+    .get(`/${path}`)
+    .catch((error: Error) => fail(socketPath, String(error.cause)));
+  if (status === 404) return undefined;
+  if (status === 200) return value;
+  const { message } = messageOf(value as JsonObject);
+  return fail(socketPath, `${path}: ${message ?? `status ${status}`}`);
+}
+
+function fail(socketPath: string, why: string): never {
+  throw new Failure(
+    "unavailable",
+    `the engine at ${socketPath}: ${why}`,
+    'is it running, and is "engine" in the configuration its socket?',
+  );
 }
 
 /** A container by its name, its id, or the beginning of its id. */
