@@ -14,7 +14,7 @@
 //   vault      what each call costs Vault (docs/scale.md)
 //
 // Output: a table for each part; results.json, plots as SVG and all of it as a page in DIRECTORY,
-// docs/bench unless told otherwise (a part that was not run keeps its former figures); and there the
+// bench/results unless told otherwise (a part that was not run keeps its former figures); and there the
 // table of docs/scale.md. --quick runs each part in seconds, to see that it works: too few rounds to
 // believe, so its output needs a DIRECTORY of its own.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -3,7 +3,7 @@
 // the container to the server and back, and the first look at who is there.
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { placePrograms } from "../tools/package.ts";
+import { placePrograms } from "../scripts/package.ts";
 import { ask } from "./asking.ts";
 import type { Round } from "./figures.ts";
 import { connectFloor, repeat, roundOf } from "./floor.ts";

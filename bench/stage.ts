@@ -21,9 +21,9 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { build } from "esbuild";
 import { getContainerRuntimeClient } from "testcontainers";
-import { baseImage } from "../tools/images.ts";
-import { client, type OpenBao, provision, startOpenBao } from "../tools/openbao.ts";
-import { placePrograms } from "../tools/package.ts";
+import { baseImage } from "../scripts/images.ts";
+import { client, type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
+import { placePrograms } from "../scripts/package.ts";
 import type { JsonObject, Service } from "../types.ts";
 import { type Memory, memoryOf, tree } from "./memory.ts";
 
@@ -110,11 +110,11 @@ export class Inside {
 
 type Wanted = { image?: string; labels?: Record<string, string>; binds?: string[] };
 
-/** As host/authproxy.service starts what is installed. */
+/** As packaging/authproxy.service starts what is installed. */
 function installedFlags(): string[] {
-  const unit = readFileSync(join(root, "host/authproxy.service"), "utf8");
+  const unit = readFileSync(join(root, "packaging/authproxy.service"), "utf8");
   const [, flags] = /^ExecStart=\S+\/node (--.*) \S+\/server\/main\.js$/m.exec(unit) ?? [];
-  if (!flags) throw new Error("host/authproxy.service: no ExecStart with flags of Node");
+  if (!flags) throw new Error("packaging/authproxy.service: no ExecStart with flags of Node");
   return flags.split(" ");
 }
 

@@ -3,7 +3,7 @@
 // Each is started in the same container, one after the other, by programs/launcher.c.
 import { realpathSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { client } from "../tools/openbao.ts";
+import { client } from "../scripts/openbao.ts";
 import type { Round } from "./figures.ts";
 import { interleave } from "./interleave.ts";
 import { Report, type Scale } from "./part.ts";

@@ -4,7 +4,7 @@
 // Promise:  bytes as they are, not encoded or encrypted forms. Each search also looks for a text
 //           that must be there: without it, it searched something else.
 import { closeSync, createReadStream, openSync, readFileSync, readSync } from "node:fs";
-import type { client } from "../tools/openbao.ts";
+import type { client } from "../scripts/openbao.ts";
 
 type VaultClient = ReturnType<typeof client>;
 export type Bytes = Iterable<Buffer> | AsyncIterable<Buffer>;

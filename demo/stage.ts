@@ -1,5 +1,5 @@
 // Question: what does the demo play on, and how does all of it go away again?
-// Input:    dist/, as tools/prepare.sh makes it; a Docker engine; root.
+// Input:    dist/, as scripts/prepare.sh makes it; a Docker engine; root.
 // Output:   a real OpenBao, a real server, an image from Dockerfile.example and its containers.
 // Promise:  after `close`, whenever it is called: no container, no process and no file of the demo
 //           is left. The images stay: they are a cache, and hold no secret.
@@ -11,8 +11,8 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { baseImage } from "../tools/images.ts";
-import { type OpenBao, provision, startOpenBao } from "../tools/openbao.ts";
+import { baseImage } from "../scripts/images.ts";
+import { type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
 
 const repository = join(import.meta.dirname, "..");
 const auditDeadlineMs = 15_000;

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, readlinkSync, statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { client, type OpenBao } from "../tools/openbao.ts";
+import { client, type OpenBao } from "../scripts/openbao.ts";
 import * as look from "./search.ts";
 import { type AuditLine, image, type Outcome, password, type Stage, service } from "./stage.ts";
 import { check, command, fact, NotShown, say, step, title } from "./tell.ts";

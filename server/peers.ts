@@ -19,7 +19,7 @@ export function listen(socket: string) {
   const heard = new EventEmitter().setMaxListeners(0);
   let rest = "";
   const end = (why: unknown, signal?: unknown) => {
-    throw new Error(`${BINARY} (tools/prepare.sh makes it) has ended: ${signal ?? why}`);
+    throw new Error(`${BINARY} (scripts/prepare.sh makes it) has ended: ${signal ?? why}`);
   };
   helper.on("error", end).on("close", end);
   helper.stderr?.pipe(process.stderr); // not inherited, as in keeper.ts

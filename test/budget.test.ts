@@ -1,8 +1,8 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { bundleClient } from "../tools/build.ts";
-import { budgets, countLines } from "../tools/lines.ts";
+import { bundleClient } from "../scripts/build.ts";
+import { budgets, countLines } from "../scripts/lines.ts";
 import { block } from "./documents.ts";
 
 const count = await countLines();

@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test, vi } from "vitest";
 import type { Bytes } from "../client/keystore/bytes.ts";
 import { withKeystores } from "../client/keystore/fields.ts";
 import { truststore } from "../client/keystore/pkcs12.ts";
-import { bundleClient, javaBundleBytesMax } from "../tools/build.ts";
+import { bundleClient, javaBundleBytesMax } from "../scripts/build.ts";
 import { jdk } from "./certificates-jdk.ts";
 import { admit, mountPki, nameOf } from "./certificates-pki.ts";
 import { answer, newPlace, node, Playground, run, secretBytes } from "./client-playground.ts";

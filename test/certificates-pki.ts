@@ -1,7 +1,7 @@
 // Question: which certificates does a service of the tests get, and for which name?
 // Output:   in an OpenBao a root CA, and below it the one that issues: at `pki`, with a role for each
 //           service that admits one name and nothing else. docs/certificates.md has the same for `bao`.
-import { client, type OpenBao } from "../tools/openbao.ts";
+import { client, type OpenBao } from "../scripts/openbao.ts";
 import type { JsonObject } from "../types.ts";
 
 export const nameOf = (service: string) => `${service}.production.example.io`;

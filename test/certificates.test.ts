@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, expect, test } from "vitest";
 import { parse } from "yaml";
-import { client, provision } from "../tools/openbao.ts";
+import { client, provision } from "../scripts/openbao.ts";
 import { javaImage } from "./certificates-java.ts";
 import { admit, mountPki, nameOf } from "./certificates-pki.ts";
 import { block } from "./documents.ts";

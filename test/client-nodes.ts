@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
-import { baseImage, type Contents, commands } from "../tools/images.ts";
+import { baseImage, type Contents, commands } from "../scripts/images.ts";
 import { fetchTree } from "./lab/fetch.ts";
 import { cache as folder } from "./package.ts";
 import { buildImage } from "./stage.ts";

@@ -11,7 +11,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect } from "vitest";
-import { bundleClient } from "../tools/build.ts";
+import { bundleClient } from "../scripts/build.ts";
 
 export const node = process.env.CLIENT_NODE ?? process.execPath;
 

@@ -1,7 +1,7 @@
 // Question: does a service that runs for long, here in Python, stand behind the client as it would alone?
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { client } from "../tools/openbao.ts";
+import { client } from "../scripts/openbao.ts";
 import { imageOf, python, pythonFiles } from "./image.ts";
 import { bao, base, buildImage, type Container, password, Stage } from "./stage.ts";
 

@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, describe, expect, test } from "vitest";
-import { client } from "../tools/openbao.ts";
+import { client } from "../scripts/openbao.ts";
 import { imageOf } from "./image.ts";
 import { driver, startPostgres } from "./postgres.ts";
 import { bao, base, buildImage, type Container, Stage, until } from "./stage.ts";

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { client } from "../tools/openbao.ts";
+import { client } from "../scripts/openbao.ts";
 import { searchContainer, searchExport } from "./search.ts";
 import {
   app,

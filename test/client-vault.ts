@@ -6,7 +6,7 @@ import { once } from "node:events";
 import type { IncomingMessage } from "node:http";
 import { request } from "node:https";
 import { afterAll } from "vitest";
-import { client, provision, startOpenBao } from "../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../scripts/openbao.ts";
 import {
   answer,
   type Ended,

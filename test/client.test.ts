@@ -12,7 +12,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type OpenBao, startOpenBao } from "../tools/openbao.ts";
+import { type OpenBao, startOpenBao } from "../scripts/openbao.ts";
 import {
   answer,
   bundle,

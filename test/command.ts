@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
-const program = join(import.meta.dirname, "../tools/authproxy.ts");
+const program = join(import.meta.dirname, "../cli/authproxy.ts");
 
 export type Ran = { status: number; stdout: string; stderr: string };
 

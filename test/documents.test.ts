@@ -109,7 +109,7 @@ describe("in a clone", () => {
   const shown = [
     block("README.md", "npm run demo"),
     block("CONTRIBUTING.md", "npx vitest"),
-    block("docs/AUDIT.md", "npm run lines"),
+    block("docs/reviewing.md", "npm run lines"),
     block("docs/attacks.md", "ATTACKS=write"),
   ].join("\n");
   const lines = shown.split(/[;\n]/).map((line) => line.replace(/#.*/, "").trim());

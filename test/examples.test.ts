@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { afterAll, describe, expect, test } from "vitest";
-import { client } from "../tools/openbao.ts";
+import { client } from "../scripts/openbao.ts";
 import { busybox } from "./busybox.ts";
 import { block } from "./documents.ts";
 import { imageOf, python, pythonFiles } from "./image.ts";
@@ -79,7 +79,7 @@ describe("Python", async () => {
 function findGo(): string {
   const places = [...(process.env.PATH ?? "").split(":"), "/usr/local/go/bin"];
   const found = places.map((path) => join(path, "go")).find(existsSync);
-  if (!found) throw new Error("no go on the PATH: `sh tools/prepare.sh tests` installs it");
+  if (!found) throw new Error("no go on the PATH: `sh scripts/prepare.sh tests` installs it");
   return found;
 }
 

@@ -6,7 +6,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll } from "vitest";
-import { librariesOf as pathsOf } from "../tools/images.ts";
+import { librariesOf as pathsOf } from "../scripts/images.ts";
 import { buildImage } from "./stage.ts";
 
 /** Where each file of the image comes from, by its path in the image. */

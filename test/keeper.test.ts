@@ -7,7 +7,7 @@ import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSyn
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { client, provision, startOpenBao } from "../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../scripts/openbao.ts";
 import type { JsonObject } from "../types.ts";
 import { Gate } from "./gate.ts";
 import { compile } from "./programs.ts";

@@ -5,9 +5,9 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { startCounting } from "../tools/metrics/count.ts";
-import { exposition, type Labels } from "../tools/metrics/exposition.ts";
-import { knownReasons } from "../tools/reasons.ts";
+import { startCounting } from "../cli/metrics/count.ts";
+import { exposition, type Labels } from "../cli/metrics/exposition.ts";
+import { knownReasons } from "../cli/reasons.ts";
 import { authproxy, start } from "./command.ts";
 import { Stage, until } from "./stage.ts";
 

@@ -1,6 +1,6 @@
 // Question: does `authproxy --help` say what each command takes?
 import { describe, expect, test } from "vitest";
-import { parse, takes } from "../tools/options.ts";
+import { parse, takes } from "../cli/options.ts";
 
 const help = (...words: string[]) => {
   const asked = parse([...words, "--help"]);

@@ -13,8 +13,8 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { erase, makeArchive } from "../tools/package.ts";
-import { rebuild } from "../tools/rebuild.ts";
+import { erase, makeArchive } from "../scripts/package.ts";
+import { rebuild } from "../scripts/rebuild.ts";
 
 const root = join(import.meta.dirname, "..");
 const directory = mkdtempSync(join(tmpdir(), "authproxy-package-test-"));
@@ -37,7 +37,7 @@ test("another user gets the same bytes, in another folder, with all built anew",
   rebuild(clone);
   execFileSync("chown", ["--recursive", "54321:54321", clone]);
   const user = ["--reuid", "54321", "--regid", "54321", "--clear-groups"];
-  const other = 'umask 077; exec "$0" --disable-warning=ExperimentalWarning tools/package.ts';
+  const other = 'umask 077; exec "$0" --disable-warning=ExperimentalWarning scripts/package.ts';
   const env = { TZ: "Asia/Tokyo", LANG: "C", TMPDIR: clone, PATH: "/usr/bin:/bin" };
   const words = [...user, "sh", "-ec", other, process.execPath];
   const said = execFileSync("setpriv", words, { cwd: clone, env, encoding: "utf8" });
@@ -45,7 +45,7 @@ test("another user gets the same bytes, in another folder, with all built anew",
 });
 
 test("what runs is what was read: types became white space, nothing moved", () => {
-  const modules = files.filter((file) => /^(server|keeper|config|tools)\/.*\.js$/.test(file));
+  const modules = files.filter((file) => /^(server|keeper|config|cli)\/.*\.js$/.test(file));
   expect(modules).toContain("server/main.js");
   for (const file of modules) {
     const source = readFileSync(join(root, file.replace(/js$/, "ts")), "utf8").split("\n");

@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto";
 import { cpSync, linkSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import { freePort } from "../tools/openbao.ts";
+import { freePort } from "../scripts/openbao.ts";
 import { imageOf, librariesOf } from "./image.ts";
 import { packageFromNpm } from "./package.ts";
 import { base, type Stage } from "./stage.ts";

@@ -6,11 +6,11 @@ import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { client, startOpenBao } from "../tools/openbao.ts";
-import { parse } from "../tools/options.ts";
-import { provision as provisionHere } from "../tools/provision/main.ts";
-import { covers, domainOf, refuseSharing, secretsOf } from "../tools/provision/paths.ts";
-import { hostPolicy } from "../tools/provision/policies.ts";
+import { client, startOpenBao } from "../scripts/openbao.ts";
+import { parse } from "../cli/options.ts";
+import { provision as provisionHere } from "../cli/provision/main.ts";
+import { covers, domainOf, refuseSharing, secretsOf } from "../cli/provision/paths.ts";
+import { hostPolicy } from "../cli/provision/policies.ts";
 import type { JsonObject, Service } from "../types.ts";
 import { authproxy, type Ran } from "./command.ts";
 import { asShown, block, terminal } from "./documents.ts";
@@ -542,7 +542,7 @@ test("what docs/provision.md shows is what is shown, delivered and unwrapped", a
 test("a person is asked, and no is the answer unless it was yes", async () => {
   const config = policyFile("asked", { app: service("app") });
   const words = ["provision", "--config", config, "--host", "asked", ...here];
-  const program = join(import.meta.dirname, "../tools/authproxy.ts");
+  const program = join(import.meta.dirname, "../cli/authproxy.ts");
   const shell = [process.execPath, program, ...words].map((word) => `'${word}'`).join(" ");
   async function answer(line: string): Promise<string> {
     // script(1) gives it a terminal.

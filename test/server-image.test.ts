@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { makeArchive } from "../tools/package.ts";
+import { makeArchive } from "../scripts/package.ts";
 import { block } from "./documents.ts";
 import { base, Server, Stage } from "./stage.ts";
 
@@ -13,13 +13,13 @@ const root = join(import.meta.dirname, "..");
 const directory = mkdtempSync(join(tmpdir(), "authproxy-server-image-"));
 const image = `authproxy-server-test:${process.pid}`;
 const archive = await makeArchive(directory);
-const manual = readFileSync(join(root, "Dockerfile.server"), "utf8");
+const manual = readFileSync(join(root, "packaging/Dockerfile.server"), "utf8");
 execFileSync(
   "sh",
   ["-ec", `docker build --quiet --tag "$1" --build-arg BASE="$2" --file "$3" - <"$4"`, "sh"].concat(
     image,
     base,
-    "authproxy-0.1.0/Dockerfile.server",
+    "authproxy-0.1.0/packaging/Dockerfile.server",
     archive.file,
   ),
 );

@@ -17,7 +17,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { client, provision, startOpenBao } from "../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../scripts/openbao.ts";
 import { Gate } from "./gate.ts";
 import {
   app,

@@ -18,8 +18,8 @@ import {
   type StartedTestContainer,
 } from "testcontainers";
 import { afterAll } from "vitest";
-import { baseImage } from "../tools/images.ts";
-import { client, type OpenBao, provision, startOpenBao } from "../tools/openbao.ts";
+import { baseImage } from "../scripts/images.ts";
+import { client, type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
 import type { JsonObject } from "../types.ts";
 
 const root = join(import.meta.dirname, "..");

@@ -5,7 +5,7 @@ import { chmodSync, mkdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { client } from "../../tools/openbao.ts";
+import { client } from "../../scripts/openbao.ts";
 import { app, bao, type Container, lookUp, Stage, until } from "../stage.ts";
 import {
   type Defended,

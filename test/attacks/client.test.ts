@@ -3,7 +3,7 @@
 import { chmodSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { client } from "../../tools/openbao.ts";
+import { client } from "../../scripts/openbao.ts";
 import type { JsonObject } from "../../types.ts";
 import { Gate } from "../gate.ts";
 import {

@@ -2,7 +2,7 @@
 // each request and after the election; what lives keeps its token, what dies loses it.
 import { setTimeout as pass } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { provision } from "../../tools/openbao.ts";
+import { provision } from "../../scripts/openbao.ts";
 import { password, Stage, until, vaultAt } from "../stage.ts";
 import { startCluster } from "./cluster.ts";
 import { livingTokens, Patient, shortenTokens } from "./patients.ts";

@@ -14,7 +14,7 @@ import {
 import { dirname, join } from "node:path";
 import { setTimeout as pass } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { client, type OpenBao, provision, startOpenBao } from "../../tools/openbao.ts";
+import { client, type OpenBao, provision, startOpenBao } from "../../scripts/openbao.ts";
 import { Gate } from "../gate.ts";
 import { password, type Server, Stage, type StartOptions, until, vaultAt } from "../stage.ts";
 import { Authority } from "./authority.ts";

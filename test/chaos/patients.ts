@@ -6,7 +6,7 @@ import { EventEmitter, once } from "node:events";
 import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
-import { client, type OpenBao } from "../../tools/openbao.ts";
+import { client, type OpenBao } from "../../scripts/openbao.ts";
 import type { JsonObject } from "../../types.ts";
 import { imageWith, SOCKET, USER } from "../attacks/arena.ts";
 import { compile } from "../programs.ts";

@@ -9,7 +9,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll } from "vitest";
-import { type OpenBao, provision, startOpenBao } from "../../tools/openbao.ts";
+import { type OpenBao, provision, startOpenBao } from "../../scripts/openbao.ts";
 import type { JsonObject } from "../../types.ts";
 import { removeBridge, startDocker } from "../lab/engine.ts";
 import { Stage } from "../stage.ts";

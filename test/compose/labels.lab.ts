@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
-import { explainReason } from "../../tools/reasons.ts";
+import { explainReason } from "../../cli/reasons.ts";
 import type { JsonObject } from "../../types.ts";
 import { until } from "../stage.ts";
 import { busybox } from "./archive.ts";
@@ -16,7 +16,7 @@ import { make } from "./images.ts";
 import { compose as plugin } from "./plugin.ts";
 
 const run = promisify(execFile);
-const tool = join(import.meta.dirname, "../../tools/authproxy.ts");
+const tool = join(import.meta.dirname, "../../cli/authproxy.ts");
 
 const REFERENCE = "vault:secret/data/app#password";
 const OF_COMPOSE = "com.docker.compose.service";

@@ -4,7 +4,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { beforeAll, expect, test } from "vitest";
-import { client } from "../../tools/openbao.ts";
+import { client } from "../../scripts/openbao.ts";
 import { block } from "../documents.ts";
 import { until } from "../stage.ts";
 import { busybox } from "./archive.ts";

@@ -25,5 +25,5 @@ export function analyzeByClang(): void {
     ...["-cert-err33-c", "-cert-err34-c"],
   ];
   const words = [`--checks=-*,${checks.join(",")}`, "--warnings-as-errors=*", "--quiet"];
-  run("clang-tidy", [...words, helper, "--", "-std=c17"], "sh tools/prepare.sh hardening");
+  run("clang-tidy", [...words, helper, "--", "-std=c17"], "sh scripts/prepare.sh hardening");
 }

@@ -33,7 +33,7 @@ export function build(
 ): string {
   const program = join(built, name);
   mkdirSync(built, { recursive: true });
-  const hint = "for a missing compiler or sanitizer: sh tools/prepare.sh hardening";
+  const hint = "for a missing compiler or sanitizer: sh scripts/prepare.sh hardening";
   run(cc ?? "cc", [...warnings, ...flags, "-o", program, ...sources], hint);
   return program;
 }

@@ -16,7 +16,7 @@ const BATCH = 500;
 const ANSWER = '{"service":"app","token":"hvs.CAES"}';
 
 export async function grantsUnderValgrind(grants: number): Promise<void> {
-  run("valgrind", ["--version"], "sh tools/prepare.sh hardening");
+  run("valgrind", ["--version"], "sh scripts/prepare.sh hardening");
   const program = build("peercred-plain", [helper], []); // not static: valgrind replaces malloc
   const crowd = build("crowd", [join(import.meta.dirname, "crowd.c")], []);
   const directory = mkdtempSync(join(tmpdir(), "authproxy-grants-"));

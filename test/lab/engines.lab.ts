@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
-import { client, provision, startOpenBao } from "../../tools/openbao.ts";
+import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
 import { compile } from "../programs.ts";
 import { Api } from "./api.ts";
 import {

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, expect, test } from "vitest";
 import { parse } from "yaml";
-import { client, freePort, provision } from "../../tools/openbao.ts";
+import { client, freePort, provision } from "../../scripts/openbao.ts";
 import { admit, mountPki, nameOf } from "../certificates-pki.ts";
 import { block } from "../documents.ts";
 import { app, bao, Stage, until } from "../stage.ts";

@@ -6,7 +6,7 @@ import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { provision, startOpenBao, client as vaultClient } from "../../tools/openbao.ts";
+import { provision, startOpenBao, client as vaultClient } from "../../scripts/openbao.ts";
 import { block } from "../documents.ts";
 import { password, until, vaultAt } from "../stage.ts";
 import { client, compile, compileFor, REFERENCE, root, Scene } from "./scene.ts";

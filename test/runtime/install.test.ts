@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, describe, expect, test } from "vitest";
-import { requireTrusted, withoutRuntime, withRuntime } from "../../tools/runtime.ts";
+import { requireTrusted, withoutRuntime, withRuntime } from "../../cli/runtime.ts";
 import { block } from "../documents.ts";
 import { REFERENCE, root, runtime, Scene } from "./scene.ts";
 
@@ -25,7 +25,7 @@ const scratch = mkdtempSync(join(tmpdir(), "authproxy-install-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 async function authproxy(...words: string[]) {
-  const argv = [join(root, "tools/authproxy.ts"), "runtime", ...words];
+  const argv = [join(root, "cli/authproxy.ts"), "runtime", ...words];
   const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);

@@ -10,7 +10,7 @@ import { copyFileSync, globSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } f
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { afterAll } from "vitest";
-import { librariesOf } from "../../tools/images.ts";
+import { librariesOf } from "../../scripts/images.ts";
 import type { JsonObject } from "../../types.ts";
 import { type Engine, removeBridge, startDocker } from "../lab/engine.ts";
 import { compile as compileFrom } from "../programs.ts";
@@ -141,7 +141,7 @@ export function compileFor(libc: "glibc" | "musl", name: string): Record<string,
   const compiler = libc === "musl" ? "musl-gcc" : (process.env.CC ?? "cc");
   execFileSync(compiler, ["-o", program, join(import.meta.dirname, `programs/${name}.c`)]);
   const needed = libc === "musl" ? globSync("/lib/ld-musl-*.so.1") : librariesOf(program);
-  if (needed.length === 0) throw new Error(`no ${libc} here: \`sh tools/prepare.sh tests\``);
+  if (needed.length === 0) throw new Error(`no ${libc} here: \`sh scripts/prepare.sh tests\``);
   const files = needed.map((path) => [path, path] as const);
   return { [basename(name)]: program, ...Object.fromEntries(files) };
 }

@@ -27,7 +27,7 @@ function sha256(file: string): string {
 }
 
 title("1. What must be read, in lines of code");
-run("lines", process.execPath, "--disable-warning=ExperimentalWarning", "tools/lines.ts");
+run("lines", process.execPath, "--disable-warning=ExperimentalWarning", "scripts/lines.ts");
 
 title("2. The bytes that run, built once more in another folder");
 const directory = mkdtempSync(join(tmpdir(), "authproxy-audit-"));

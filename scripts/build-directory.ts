@@ -1,6 +1,6 @@
 // Question: what do hosts carry for images that nobody changes?
 // Input:    the Node binary that npm installed, or the one that runs this; the loader and libraries of
-//           this machine that it needs; dist/authproxy-java.js as tools/build.ts makes it; runtime/.
+//           this machine that it needs; dist/authproxy-java.js as scripts/build.ts makes it; runtime/.
 // Output:   dist/authproxy/, the client directory: started as
 //             ld.so --inhibit-cache --library-path DIR DIR/node … DIR/authproxy.js -- COMMAND
 //           it needs nothing of the image that it runs in. dist/runtime/, the OCI runtime wrapper.

@@ -19,14 +19,14 @@ import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, describe, expect, test } from "vitest";
 import { check } from "../config/check.ts";
 import { choose } from "../server/policy.ts";
-import { type Advice, advise, type Host } from "../tools/advise.ts";
-import { explain } from "../tools/explain.ts";
-import { type Flaw, flawsIn } from "../tools/flaws.ts";
-import { securityModule, storeOf } from "../tools/host.ts";
-import { lastRefusal } from "../tools/last.ts";
-import { observe } from "../tools/observe.ts";
-import { knownReasons } from "../tools/reasons.ts";
-import { suggest } from "../tools/suggest.ts";
+import { type Advice, advise, type Host } from "../cli/advise.ts";
+import { explain } from "../cli/explain.ts";
+import { type Flaw, flawsIn } from "../cli/flaws.ts";
+import { securityModule, storeOf } from "../cli/host.ts";
+import { lastRefusal } from "../cli/last.ts";
+import { observe } from "../cli/observe.ts";
+import { knownReasons } from "../cli/reasons.ts";
+import { suggest } from "../cli/suggest.ts";
 import type { Config, Facts, JsonObject, Service } from "../types.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
@@ -39,7 +39,7 @@ type Ran = { status: number; stdout: string; stderr: string };
 
 /** The command, as somebody would run it. */
 async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {}): Promise<Ran> {
-  const argv = [join(root, "tools/authproxy.ts"), ...words];
+  const argv = [join(root, "cli/authproxy.ts"), ...words];
   const child = spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
   child.stdin.on("error", () => {}).end(input); // it need not read
@@ -47,7 +47,7 @@ async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {
   return { status: await ended, stdout, stderr };
 }
 
-const scratch = mkdtempSync(join(tmpdir(), "authproxy-tools-"));
+const scratch = mkdtempSync(join(tmpdir(), "authproxy-cli-"));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 function fileOf(content: string): string {

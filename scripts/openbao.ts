@@ -1,5 +1,5 @@
 // Question: where do the tests and the demo get a real Vault from?
-// Input:    dist/bao, as tools/prepare.sh puts it there.
+// Input:    dist/bao, as scripts/prepare.sh puts it there.
 // Promise:  a real OpenBao over TLS, in memory, in a process of its own that ends with ours,
 //           however that ends. It writes into one temporary directory only, never into the caller's
 //           home, and takes nothing from the caller's environment.

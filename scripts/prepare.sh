@@ -172,7 +172,7 @@ prepare_npm_packages() {
 }
 
 prepare_helper() {
-  if [ dist/peercred -nt server/peercred.c ] && [ dist/peercred -nt tools/prepare.sh ]; then
+  if [ dist/peercred -nt server/peercred.c ] && [ dist/peercred -nt scripts/prepare.sh ]; then
     return
   fi
   cc=${CC:-cc}
@@ -223,8 +223,8 @@ prepare_tests() {
 }
 
 prepare_client() {
-  client=$(node tools/build.ts) || die "the client bundle was not built, see above"
-  directory=$(node --disable-warning=ExperimentalWarning tools/build-directory.ts) ||
+  client=$(node scripts/build.ts) || die "the client bundle was not built, see above"
+  directory=$(node --disable-warning=ExperimentalWarning scripts/build-directory.ts) ||
     die "the client directory was not built, see above"
 }
 

@@ -33,19 +33,19 @@ const root = join(import.meta.dirname, "..");
 const distribution = join(root, "dist");
 
 /** What is run, and with it all that it imports. */
-const ENTRIES = ["server/main.ts", "keeper/main.ts", "config/load.ts", "tools/authproxy.ts"];
+const ENTRIES = ["server/main.ts", "keeper/main.ts", "config/load.ts", "cli/authproxy.ts"];
 /** As they are: [from the repository, to the archive]. */
 const FILES: [string, string][] = [
   [`node_modules/node-linux-${process.arch}/bin/node`, "bin/node"],
   [`node_modules/node-linux-${process.arch}/LICENSE`, "licenses/node"],
-  ["host/install", "install"],
-  ["host/uninstall", "uninstall"],
-  ["host/authproxy", "bin/authproxy"],
-  ["host/authproxy.socket", "host/authproxy.socket"],
-  ["host/authproxy.service", "host/authproxy.service"],
-  ["host/sysusers.conf", "host/sysusers.conf"],
-  ["host/container", "host/container"],
-  ["Dockerfile.server", "Dockerfile.server"],
+  ["packaging/install", "install"],
+  ["packaging/uninstall", "uninstall"],
+  ["packaging/authproxy", "bin/authproxy"],
+  ["packaging/authproxy.socket", "packaging/authproxy.socket"],
+  ["packaging/authproxy.service", "packaging/authproxy.service"],
+  ["packaging/sysusers.conf", "packaging/sysusers.conf"],
+  ["packaging/container", "packaging/container"],
+  ["packaging/Dockerfile.server", "packaging/Dockerfile.server"],
   ["server/peercred.c", "server/peercred.c"],
   ["dist/authproxy.js", "dist/authproxy.js"],
   ["dist/authproxy-java.js", "dist/authproxy-java.js"],

@@ -1,6 +1,6 @@
 // Question: do the same sources give the same bytes in another folder?
 // Input:    this repository as it lies here, committed or not; node_modules, which the lock file pins.
-// Output:   a copy in the given folder, in which tools/prepare.sh has built all anew.
+// Output:   a copy in the given folder, in which scripts/prepare.sh has built all anew.
 import { execFileSync } from "node:child_process";
 import { symlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ export function rebuild(directory: string): void {
   done`;
   execFileSync("sh", ["-ec", copy, "sh", directory], { cwd: root });
   symlinkSync(join(root, "node_modules"), join(directory, "node_modules"));
-  execFileSync("sh", ["tools/prepare.sh"], {
+  execFileSync("sh", ["scripts/prepare.sh"], {
     cwd: directory,
     stdio: ["ignore", "ignore", "inherit"],
   });
