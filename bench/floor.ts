@@ -3,7 +3,7 @@
 // not looked at. Nothing is checked, watched, written down or revoked.
 import { Agent, request as requestEngine } from "node:http";
 import { request as requestVault, Agent as TlsAgent } from "node:https";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 import type { Round } from "./figures.ts";
 import type { Stage } from "./stage.ts";
 

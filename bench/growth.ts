@@ -1,7 +1,8 @@
 // Question: how does a grant's cost grow: with the services of the policy, with the tokens that
 // live, with the containers that start at once?
 import { readdirSync } from "node:fs";
-import type { JsonObject, Service } from "../types.ts";
+import type { Service } from "../server/config.ts";
+import type { JsonObject } from "../server/json.ts";
 import { ask } from "./asking.ts";
 import { p99, type Round } from "./figures.ts";
 import { interleave } from "./interleave.ts";

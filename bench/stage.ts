@@ -24,7 +24,8 @@ import { getContainerRuntimeClient } from "testcontainers";
 import { baseImage } from "../scripts/images.ts";
 import { client, type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
 import { placePrograms } from "../scripts/package.ts";
-import type { JsonObject, Service } from "../types.ts";
+import type { Service } from "../server/config.ts";
+import type { JsonObject } from "../server/json.ts";
 import { type Memory, memoryOf, tree } from "./memory.ts";
 
 const root = join(import.meta.dirname, "..");

@@ -3,8 +3,9 @@
 // Guaranteed: TLS is verified, whatever the environment says; a token is in no message, and nothing
 // of a request in a debug log.
 import vault from "node-vault";
-import { readTrusted } from "../config/trusted.ts";
-import type { Json, JsonObject, VaultConfig } from "../types.ts";
+import type { VaultConfig } from "../server/config.ts";
+import type { Json, JsonObject } from "../server/json.ts";
+import { readTrustedFile } from "../server/trusted-file.ts";
 import { read } from "./configuration.ts";
 import { Failure } from "./terminal.ts";
 
@@ -17,7 +18,7 @@ export type Vault = ReturnType<typeof connect>;
 
 /** The token of who runs the command, from a file or the environment. */
 export function tokenOf({ "token-file": file }: { "token-file"?: string }): string {
-  const token = file ? read(file, readTrusted).trim() : process.env.VAULT_TOKEN;
+  const token = file ? read(file, readTrustedFile).trim() : process.env.VAULT_TOKEN;
   if (token) return token;
   const hint = "log in to Vault, then try: --token-file FILE, or VAULT_TOKEN in the environment";
   throw new Failure("usage", "there is no token of yours for Vault", hint);

@@ -3,7 +3,8 @@
 // engine's images and one of its containers. Pure, and so is its text. `authproxy check` prints it.
 import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { Config, Json, JsonObject, Service } from "../types.ts";
+import type { Config, Service } from "../server/config.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { nearest } from "./flaws.ts";
 import { columns, paint, printable, shown } from "./terminal.ts";
 

@@ -1,8 +1,10 @@
 // Question: what does the engine know that the server never asks: a container by its name, the
 // images, the kind of its image store?
 // Source: Docker Engine API, containers/NAME/json, images/json, info; Podman's too.
-import { EngineApi, messageOf } from "../server/engine.ts";
-import type { Container, Json, JsonObject } from "../types.ts";
+
+import { type Container, EngineApi } from "../server/engine.ts";
+import type { Json } from "../server/json.ts";
+import { toRefusal } from "../server/refusal.ts";
 import { Failure } from "./terminal.ts";
 
 export const ENGINE = "/var/run/docker.sock"; // the server's default
@@ -12,11 +14,10 @@ const DEADLINE_MS = 5000;
 export async function askEngine(path: string, socketPath = ENGINE): Promise<Json | undefined> {
   const { status, value } = await new EngineApi(socketPath, DEADLINE_MS)
     .get(`/${path}`)
-    .catch((error: Error) => fail(socketPath, String(error.cause)));
+    .catch((error: unknown) => fail(socketPath, String(toRefusal(error).detail)));
   if (status === 404) return undefined;
   if (status === 200) return value;
-  const { message } = messageOf(value as JsonObject);
-  return fail(socketPath, `${path}: ${message ?? `status ${status}`}`);
+  return fail(socketPath, `${path}: ${value.message ?? `status ${status}`}`);
 }
 
 function fail(socketPath: string, why: string): never {

@@ -4,8 +4,8 @@
 // what to do. Exit codes by sysexits(3), see terminal.ts; explain's are the server's answer.
 import { accessSync, constants, createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
-import { readTrusted } from "../config/trusted.ts";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
+import { readTrustedFile } from "../server/trusted-file.ts";
 import { adviceLines, advise } from "./advise.ts";
 import { askEngine, findContainer } from "./ask-engine.ts";
 import { defaultFile, elsewhere, read, readConfig } from "./configuration.ts";
@@ -45,7 +45,7 @@ async function run(words: string[]): Promise<number> {
 async function check(subject: string | undefined, options: Options): Promise<number> {
   const { config: file = defaultFile, json } = options;
   if (subject) throw new Failure("usage", `check takes no ${subject}`, "try: --config FILE");
-  const text = read(file, readTrusted, elsewhere);
+  const text = read(file, readTrustedFile, elsewhere);
   const flaws = flawsIn(text);
   if (flaws.length > 0) {
     if (json) printJson({ file, flaws });
@@ -109,7 +109,7 @@ async function suggestOne(subject: string | undefined, values: Options): Promise
   const seen = await observe(await pidOf(subject, engine), engine);
   const { facts } = seen;
   if (!facts) {
-    const { happened, advice } = explainReason(seen.error.message);
+    const { happened, advice } = explainReason(seen.refusal.reason);
     throw new Failure("unavailable", `${subject} cannot be looked at: ${happened}`, advice);
   }
   const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;

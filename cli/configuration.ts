@@ -1,7 +1,8 @@
 // Question: what does this host's configuration say? Guaranteed: what is wrong with a file is one
 // line, with what to do about it.
-import { loadConfig } from "../config/load.ts";
-import type { Config } from "../types.ts";
+
+import type { Config } from "../server/config.ts";
+import { loadConfig } from "../server/config.ts";
 import { Failure } from "./terminal.ts";
 
 export const defaultFile = "/etc/authproxy/authproxy.json";

@@ -1,65 +1,67 @@
 // Question: why would the server give this process a token, or not? Input: what `observe` saw, and
 // the services. Pure, and so is its text. Guaranteed: no value of Config.Env is in it.
-import { checks, judge } from "../server/checks.ts";
-import { choose, mismatches } from "../server/policy.ts";
-import { Refusal } from "../server/refusal.ts";
-import type { Facts, Json, JsonObject, Mismatch, Service } from "../types.ts";
-import { type Observation, withoutValues } from "./observe.ts";
+import { type Check, evaluate, judge } from "../server/checks.ts";
+import type { Service } from "../server/config.ts";
+import type { Facts } from "../server/facts.ts";
+import { documentOf } from "../server/grant.ts";
+import type { Json, JsonObject } from "../server/json.ts";
+import { choose, type Mismatch, type NamedService, rank } from "../server/policy.ts";
+import { type Reason, type Refusal, toRefusal } from "../server/refusal.ts";
+import type { Observation } from "./observe.ts";
 import { explainReason } from "./reasons.ts";
 import { columns, paint, printable, shown } from "./terminal.ts";
 
-type Services = Record<string, Service>;
-type Verdict = { answer: "granted" | "refused" | "unavailable"; reason?: string; detail?: Json };
+type Verdict = { answer: "granted" | "refused" | "unavailable"; reason?: Reason; detail?: Json };
+type ExplainedCheck = Omit<Check, "holds" | "mayPass"> & {
+  /** Null where only the server knows. */
+  holds: boolean | null;
+  relaxed: boolean;
+};
 export type Explanation = Verdict & {
   service?: string;
   identity: JsonObject;
-  /** `holds` is null where only the server knows. */
-  checks: { name: string; holds: boolean | null; relaxed: boolean; seen: Json }[];
+  checks: ExplainedCheck[];
   /** The nearest first. */
   services: { name: string; missing: Mismatch[] }[];
 };
 
-export function explain(observation: Observation, services: Services): Explanation {
+/** What the server would answer, and why. */
+export function explain(observation: Observation, services: Record<string, Service>): Explanation {
   const { facts } = observation;
-  if (!facts)
-    return { ...told(observation.error), identity: observation.known, checks: [], services: [] };
-  const { peer, process, container } = facts;
-  const document = { peer, process, container };
-  const identity = { peer, process, container: withoutValues(container) } as unknown as JsonObject;
-  const ranked = Object.entries(services)
-    .map(([name, { match }]) => ({
-      name,
-      missing: mismatches(match, document as unknown as JsonObject),
-    }))
-    .sort((a, b) => a.missing.length - b.missing.length);
+  if (!facts) {
+    const identity = { ...observation.known } as unknown as JsonObject;
+    return { ...verdictOf(observation.refusal), identity, checks: [], services: [] };
+  }
+  const identity = documentOf(facts) as unknown as JsonObject;
+  const named = Object.entries(services);
+  const ranked = rank(identity, named);
   const nearest = services[ranked[0]?.name ?? ""];
-  const known = { identity, checks: nearest ? judged(facts, nearest) : [], services: ranked };
+  const known = { identity, checks: nearest ? checksOf(facts, nearest) : [], services: ranked };
+  let chosen: NamedService;
   try {
-    const [service] = choose(document, Object.entries(services));
-    try {
-      judge(facts, services[service] as Service);
-      return { answer: "granted", service, ...known };
-    } catch (error) {
-      return { ...told(error as Error), service, ...known };
-    }
+    chosen = choose(identity, named);
   } catch (error) {
-    return { ...told(error as Error), ...known };
+    return { ...verdictOf(toRefusal(error)), ...known };
+  }
+  const [name, service] = chosen;
+  try {
+    judge(facts, false, service);
+    return { answer: "granted", service: name, ...known };
+  } catch (error) {
+    return { ...verdictOf(toRefusal(error)), service: name, ...known };
   }
 }
 
-function told(error: Error): Verdict {
-  const gone = /^ESRCH|^ENOENT.*'.proc/.test(error.message);
-  const answer = error instanceof Refusal ? "refused" : "unavailable";
-  const detail = (error.cause ?? error.message) as Json;
-  return { answer, reason: gone ? "exited" : error.message, detail };
+function verdictOf({ reason, detail, canRetry }: Refusal): Verdict {
+  return { answer: canRetry ? "unavailable" : "refused", reason, detail };
 }
 
-function judged(facts: Facts, { match, relax = [] }: Service): Explanation["checks"] {
-  return checks(facts, match).map(([name, holds, seen]) => ({
+function checksOf(facts: Facts, { match, relax = [] }: Service): ExplainedCheck[] {
+  return evaluate(facts, false, match).map(({ name, holds, detail }) => ({
     name,
     holds: name === "once" ? null : holds,
     relaxed: relax.includes(name),
-    seen,
+    detail,
   }));
 }
 
@@ -106,10 +108,10 @@ function identityRows({ peer, process, container = {} }: JsonObject): string[][]
   ];
 }
 
-function checkRow({ name, holds, relaxed, seen }: Explanation["checks"][number]): string[] {
+function checkRow({ name, holds, relaxed, detail }: Explanation["checks"][number]): string[] {
   if (holds === null) return [paint("dim", "?"), name, "only the server knows"];
   if (holds) return [paint("green", "holds"), name];
-  return [paint(relaxed ? "yellow" : "red", relaxed ? "relaxed" : "fails"), name, shown(seen)];
+  return [paint(relaxed ? "yellow" : "red", relaxed ? "relaxed" : "fails"), name, shown(detail)];
 }
 
 function serviceRow({

@@ -1,5 +1,5 @@
 // Question: where in a configuration's text is what the server will not take, and what should stand
-// there instead? Input: the text. Pure. The verdict is `check`'s, the server's own; this adds the
+// there instead? Input: the text. Pure. The verdict is `findFlaw`'s, the server's own; this adds the
 // place. Guaranteed: of all values only the one that is wrong is shown, and not even that below a
 // login's body, Config.Env or a key that is not known, or where the text is not JSON.
 import {
@@ -9,8 +9,8 @@ import {
   parseTree,
   printParseErrorCode,
 } from "jsonc-parser";
-import { check } from "../config/check.ts";
-import type { Json, JsonObject } from "../types.ts";
+import type { Json, JsonObject } from "../server/json.ts";
+import { findFlaw } from "../server/schema.ts";
 
 /** Lines and columns count from 1, columns in UTF-16 units. */
 export type Place = { line: number; column: number };
@@ -30,7 +30,7 @@ const relaxations = ["init", "alone", "once", "readonly", "labels"];
 /** None: the server takes it. All that is wrong with its writing; of its content, all unknown keys
  * up to the first other flaw. */
 export function flawsIn(text: string): Flaw[] {
-  const verdict = check(text);
+  const verdict = findFlaw(text);
   if (verdict === undefined) return [];
   const errors: ParseError[] = [];
   const tree = parseTree(text, errors, { disallowComments: true });
@@ -106,7 +106,7 @@ function misfits(text: string, tree: Node): Flaw[] {
   const flaws: Flaw[] = [];
   const removed: string[] = [];
   for (;;) {
-    const verdict = check(JSON.stringify(config));
+    const verdict = findFlaw(JSON.stringify(config));
     if (verdict === undefined) return flaws;
     const found = values
       .map((node) => ({ node, path: getNodePath(node), name: getNodePath(node).join(".") }))
@@ -115,7 +115,7 @@ function misfits(text: string, tree: Node): Flaw[] {
     const { node, path, name } = found ?? { node: tree, path: [], name: "" };
     // It lacks only what was taken out.
     if (removed.some((gone) => gone.startsWith(name ? `${name}.` : ""))) return flaws;
-    const unknown = / is not known here/.test(verdict);
+    const unknown = / is not a known key/.test(verdict);
     const key = node.parent?.type === "property" ? node.parent.children?.[0] : undefined;
     const at = (unknown || / needs "/.test(verdict)) && key ? key : node;
     const instead = insteadOf(verdict, path.map(String), valueAt(config, path));
@@ -151,7 +151,7 @@ const examples: Record<string, string> = {
 
 function insteadOf(verdict: string, path: string[], value: Json): string | undefined {
   const key = path.at(-1) ?? "";
-  const [, known = ""] = / is not known here, but: (.*)$/.exec(verdict) ?? [];
+  const [, known = ""] = / is not a known key; known are: (.*)$/.exec(verdict) ?? [];
   if (known) return insteadOfKey(key, path.at(-2), known.split(", "));
   const [, needed = ""] = / needs "(.*)"$/.exec(verdict) ?? [];
   if (needed) return examples[needed] && `add ${examples[needed]}`;

@@ -3,7 +3,7 @@
 // is left out, and said.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 import type { Host, Image } from "./advise.ts";
 import { askEngine } from "./ask-engine.ts";
 import { type Failure, remark } from "./terminal.ts";

@@ -1,7 +1,7 @@
 // Question: why was a container, or a service, last turned away? Input: the audit stream
 // (docs/audit.md), also as journalctl prints it: each line's JSON is what begins with {"time".
 // Guaranteed: lines that are no audit line are passed over.
-import type { Json, JsonObject } from "../types.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { reasonLines } from "./explain.ts";
 import { columns, paint, shown } from "./terminal.ts";
 

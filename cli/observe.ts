@@ -1,34 +1,27 @@
-// Question: what would the server see if this process connected now? It asks what `grant` in
-// server/main.ts asks, of the same modules, in the same order. Two things only the server knows:
-// what the kernel fixes at connect() (here: /proc's word of this moment), and whether this start of
-// the container has had its token.
-import { readFileSync, readlinkSync } from "node:fs";
-import { uptime } from "node:os";
-import { connectEngine } from "../server/engine.ts";
-import { containerIn, readProcess } from "../server/process.ts";
-import type { Container, Facts, JsonObject, Peer } from "../types.ts";
+// Question: what would the server see if this process connected now?
+//
+// The facts are gathered by the server's own function. Two things only the server knows: what the
+// kernel fixes at connect() (here: what /proc says at this moment), and whether this start of the
+// container has had its token.
+import { readFileSync } from "node:fs";
+import { Engine } from "../server/engine.ts";
+import { type Facts, gatherFacts } from "../server/facts.ts";
+import type { Peer } from "../server/peercred.ts";
+import { type Refusal, toRefusal } from "../server/refusal.ts";
 import { ENGINE } from "./ask-engine.ts";
 
-/** All that could be seen, and the error that ended it, whose message is the reason. */
-export type Observation = { facts: Facts } | { facts?: never; known: JsonObject; error: Error };
+/** All facts; or those that could be gathered, and why there are no more. */
+export type Observation =
+  | { facts: Facts }
+  | { facts?: never; known: Partial<Facts>; refusal: Refusal };
 
-export async function observe(pid: number, socket = ENGINE): Promise<Observation> {
-  const engine = connectEngine(socket);
-  const known: JsonObject = {};
+/** `pid`: of the process; `socketPath`: of the engine. */
+export async function observe(pid: number, socketPath = ENGINE): Promise<Observation> {
+  const known: Partial<Facts> = {};
   try {
-    const peer = peerOf(pid);
-    known.peer = peer;
-    const process = readProcess(pid);
-    known.process = process;
-    const container = await engine.inspect(containerIn(process.cgroup).id);
-    known.container = withoutValues(container);
-    const init = container.State.Pid === pid ? process : readProcess(container.State.Pid);
-    const imageLabels = await engine.imageLabels(container.Image);
-    const user_namespace = readlinkSync("/proc/self/ns/user");
-    const now = { first: true, bootMs: Date.now() - uptime() * 1000 };
-    return { facts: { peer, process, container, init, imageLabels, user_namespace, ...now } };
+    return { facts: await gatherFacts(peerOf(pid), new Engine(socketPath), known) };
   } catch (error) {
-    return { known, error: error as Error };
+    return { known, refusal: toRefusal(error) };
   }
 }
 
@@ -51,11 +44,4 @@ function labelOf(pid: number): string {
   } catch {
     return "";
   }
-}
-
-/** The container, with the names alone of its environment. */
-export function withoutValues(container: Container): Container {
-  const { Config } = container;
-  const names = Config.Env?.map((text) => `${text.split("=", 1)[0]}=…`);
-  return { ...container, Config: { ...Config, Env: names ?? null } } as Container;
 }

@@ -1,9 +1,11 @@
 // Question: what does a reason of the audit stream mean for the people of the host, and what can
-// they do? The reasons are those of docs/audit.md; a test keeps the two lists equal.
+// they do? The compiler sees to it that each reason of the server is here; a test compares the list
+// with docs/audit.md.
+import { REASONS, type Reason } from "../server/refusal.ts";
 
-type Reason = { happened: string; advice: string };
+type Words = { happened: string; advice: string };
 
-const reasons: Record<string, Reason> = {
+const words: Record<Reason, Words> = {
   "no-pid": {
     happened: "the peer is in a pid namespace that the server cannot see",
     advice: "Run the server in the host's pid namespace (in a container: --pid host).",
@@ -137,17 +139,17 @@ const reasons: Record<string, Reason> = {
     happened: "the audit line of the grant could not be written, so no token was sent",
     advice: "Look at who reads the server's standard output (journald, a pipe), and at the disk.",
   },
+  internal: {
+    happened: "the server met an error that it does not foresee",
+    advice:
+      "Read the detail. EACCES at a file of /proc: run the server as root, or with CAP_SYS_PTRACE, " +
+      "because /proc hides the programs of other users. Otherwise it is a defect: please report it.",
+  },
 };
 
-export const knownReasons = Object.keys(reasons);
-
-/** An error of the system has its own message for a reason. */
-export function explainReason(reason: string): Reason {
-  const known = Object.hasOwn(reasons, reason) ? reasons[reason] : undefined;
-  if (known) return known;
-  const happened = `the server met an error of the system: ${reason}`;
-  const advice = reason.startsWith("EACCES")
-    ? "Run it as root of the host, with CAP_SYS_PTRACE: /proc hides other users' programs."
-    : "Read the message, and the server's other lines of that time.";
-  return { happened, advice };
+/** What a reason means; also of an audit line that an older server wrote, whose reason may be the
+ * message of an error of the system. */
+export function explainReason(reason: string): Words {
+  const known = REASONS.find((name) => name === reason);
+  return words[known ?? "internal"];
 }

@@ -20,7 +20,7 @@ import {
 import { dirname, isAbsolute, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { applyEdits, modify, type ParseError, parse } from "jsonc-parser";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 import { askEngine, ENGINE } from "./ask-engine.ts";
 import { Failure } from "./terminal.ts";
 

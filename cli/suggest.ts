@@ -3,8 +3,10 @@
 // Guaranteed: `choose` matches the block to this container; no value of its environment is in it
 // that the image does not declare, but references and the client's own options, which are no
 // secrets.
-import { checks } from "../server/checks.ts";
-import type { Facts, Json, JsonObject, Service } from "../types.ts";
+import { evaluate } from "../server/checks.ts";
+import type { Service } from "../server/config.ts";
+import type { Facts } from "../server/facts.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { opens } from "./advise.ts";
 import { explainReason } from "./reasons.ts";
 
@@ -104,7 +106,7 @@ function mountsOf({ container }: Facts, notes: string[]): JsonObject[] | undefin
 function relaxationsOf(facts: Facts, match: JsonObject, notes: string[]): string[] {
   const { Init, Runtime } = facts.container.HostConfig as unknown as JsonObject;
   const needed = Init === true && Runtime !== "authproxy" ? ["init", "alone"] : [];
-  for (const [name, holds] of checks(facts, match)) {
+  for (const { name, holds } of evaluate(facts, false, match)) {
     if (holds || name === "once" || needed.includes(name)) continue;
     if (name === "readonly") needed.push(name);
     else if (name === "alone")

@@ -2,7 +2,7 @@
 // Guaranteed: what a container chose (names, labels, paths) reaches a terminal without control
 // characters; colours only where util.styleText finds a terminal that wants them (NO_COLOR).
 import { stripVTControlCharacters, styleText } from "node:util";
-import type { Json } from "../types.ts";
+import type { Json } from "../server/json.ts";
 
 /** sysexits(3). `refused` and `tryAgain` say what the server would answer, as the client does. */
 export const EXIT = {

@@ -33,7 +33,7 @@ const root = join(import.meta.dirname, "..");
 const distribution = join(root, "dist");
 
 /** What is run, and with it all that it imports. */
-const ENTRIES = ["server/main.ts", "keeper/main.ts", "config/load.ts", "cli/authproxy.ts"];
+const ENTRIES = ["server/main.ts", "cli/authproxy.ts"];
 /** As they are: [from the repository, to the archive]. */
 const FILES: [string, string][] = [
   [`node_modules/node-linux-${process.arch}/bin/node`, "bin/node"],
@@ -102,7 +102,7 @@ export async function placePrograms(tree: string): Promise<void> {
       place(path.replace(/\.ts$/, ".js")),
       erase(readFileSync(join(root, path), "utf8")),
     );
-  for (const path of ["config/config.schema.json", "dist/peercred"])
+  for (const path of ["server/config.schema.json", "dist/peercred"])
     cpSync(join(root, path), place(path));
   writeFileSync(place("package.json"), '{ "type": "module" }\n');
 }

@@ -1,20 +1,38 @@
-// Question: what did the server decide, and why? Output: JSON lines on stdout. Guaranteed: when
-// `record` returns, the line has left this process; no token comes here (invariant 8).
+// Question: what did the server decide, and why?
+//
+// Output: one line of JSON on standard output for each decision and each event of a lease.
+// Guaranteed: when `record` resolves, the line has left this process. No token comes here
+// (invariant 8).
+import { unavailable } from "./refusal.ts";
 
-process.stdout.on("error", () => {}); // its reader has gone: each write's callback says so
+const WRITE_DEADLINE_MS = 1000;
+const STRING_LENGTH_MAX = 512;
 
-/** Throws when the line cannot be written in time: no line, no token (invariant 9). */
+// The reader has gone: the callback of each write says so, and nothing else has to be done.
+process.stdout.on("error", () => {});
+
+/** Writes one line. Throws the refusal "audit" where it is not written in time: without a line there
+ * is no token (invariant 9). */
 export async function record(event: string, fields: object): Promise<void> {
+  // Lines must not pile up in memory while nobody reads them.
+  if (process.stdout.writableNeedDrain) throw notWritten();
+
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const fail = () => reject(new Error("audit", { cause: "nobody reads the audit stream" }));
-  const cut = (_: string, v: unknown) => (typeof v === "string" ? v.slice(0, 512) : v);
-  const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, cut);
-  const timer = setTimeout(fail, 1000);
-  // Nothing piles up in memory.
-  if (process.stdout.writableNeedDrain) fail();
-  else process.stdout.write(`${line}\n`, (error) => (error ? fail() : resolve()));
-  return promise.finally(() => clearTimeout(timer));
+  const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, shorten);
+  const timer = setTimeout(() => reject(notWritten()), WRITE_DEADLINE_MS);
+  process.stdout.write(`${line}\n`, (error) => (error ? reject(notWritten()) : resolve()));
+  await promise.finally(() => clearTimeout(timer));
 }
 
-/** For events that wait for nobody: refusals, revocations, trouble with Vault. */
-export const note = (event: string, fields: object) => record(event, fields).catch(() => {});
+/** Writes a line that nothing waits for: a refusal, a revocation, trouble with Vault. */
+export function note(event: string, fields: object): void {
+  record(event, fields).catch(() => {});
+}
+
+function notWritten() {
+  return unavailable("audit", "nobody reads the audit stream");
+}
+
+function shorten(_key: string, value: unknown): unknown {
+  return typeof value === "string" ? value.slice(0, STRING_LENGTH_MAX) : value;
+}

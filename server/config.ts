@@ -1,15 +1,103 @@
-// Question: what did root configure? config/load.ts reads and checks it, in a process of its own.
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
-import type { Config } from "../types.ts";
+// Question: what did root configure?
+//
+// Input: the path of one JSON file.
+// Guaranteed: only root or the server's own user can have written the file, every key in it is known
+// and stands once, every value is as config.schema.json allows.
+import type { JsonObject } from "./json.ts";
+import { findFlaw } from "./schema.ts";
+import { readTrustedFile } from "./trusted-file.ts";
 
-const PROGRAM = `${import.meta.dirname}/../config/load.ts`;
+/** Where a service's token comes from. `create` is a path below /v1/ whose answer has `auth`, and
+ * `body` goes with it. Or `read` is PATH#KEY of a ready token, which all containers of the service
+ * share. */
+export type TokenSource = {
+  create?: string;
+  body?: JsonObject;
+  /** Such as "60s". */
+  wrap_ttl?: string;
+  read?: string;
+  namespace?: string;
+};
 
-/** Throws one line that says what is wrong, and where. */
-export async function loadConfig(file: string): Promise<Config> {
-  const running = promisify(execFile)(process.execPath, [PROGRAM, file], { env: {} });
-  const { stdout } = await running.catch(({ stderr, message }) => {
-    throw new Error(stderr || message);
-  });
-  return JSON.parse(stdout);
+export type Service = { match: JsonObject; token: TokenSource; relax?: string[] };
+
+/** How the server logs in to Vault: login.ts. */
+export type LoginConfig = {
+  path?: string;
+  body?: JsonObject;
+  body_files?: Record<string, string>;
+  token_file?: string;
+  client_cert_file?: string;
+  client_key_file?: string;
+};
+
+/** Where Vault is. `ca` is PEM; without it Node's own list of authorities counts. */
+export type VaultPlace = { address: string; ca: string | undefined; namespace: string | undefined };
+export type VaultConfig = VaultPlace & { login: LoginConfig };
+
+/** The configuration with its defaults, and certificates in place of their files. */
+export type Config = {
+  socket: string;
+  state: string;
+  engine: string;
+  allow_no_pidfd: boolean;
+  vault: VaultConfig;
+  /** What containers are told. */
+  for_clients: VaultPlace;
+  services: Record<string, Service>;
+};
+
+type WrittenVault = {
+  address: string;
+  ca_file?: string;
+  namespace?: string;
+  login: LoginConfig;
+  for_clients?: { address?: string; ca_file?: string };
+};
+type WrittenConfig = Partial<Pick<Config, "socket" | "state" | "engine" | "allow_no_pidfd">> & {
+  vault: WrittenVault;
+  services: Record<string, Service>;
+};
+
+/** The answer to a container holds the certificate, and peercred takes a line of 128 KiB. */
+const CERTIFICATE_LENGTH_MAX = 65_536;
+
+/** Throws an Error of one line that says what is wrong, and where. */
+export function loadConfig(file: string): Config {
+  const text = readTrustedFile(file);
+  const flaw = findFlaw(text);
+  if (flaw) throw new Error(`${file}: ${flaw}`);
+
+  const written: WrittenConfig = JSON.parse(text);
+  const { address, ca_file, namespace, login, for_clients } = written.vault;
+  const clientsCaFile = for_clients?.ca_file ?? ca_file;
+  return {
+    socket: written.socket ?? "/run/authproxy/authproxy.sock",
+    state: written.state ?? "/run/authproxy-state",
+    engine: written.engine ?? "/var/run/docker.sock",
+    allow_no_pidfd: written.allow_no_pidfd ?? false,
+    vault: { address, ca: readCertificate(ca_file), namespace, login },
+    for_clients: {
+      address: for_clients?.address ?? address,
+      ca: readCertificate(clientsCaFile),
+      namespace,
+    },
+    services: Object.fromEntries(Object.entries(written.services).map(containerFirst)),
+  };
+}
+
+/** Services differ in `container` most. Where it is compared first, most of a thousand services are
+ * passed over at their first selector. */
+function containerFirst([name, service]: [string, Service]): [string, Service] {
+  const { container = null, ...others } = service.match;
+  return [name, { ...service, match: { container, ...others } }];
+}
+
+function readCertificate(file: string | undefined): string | undefined {
+  if (!file) return undefined;
+  const text = readTrustedFile(file);
+  if (!text.includes("-----BEGIN CERTIFICATE-----"))
+    throw new Error(`${file}: is not a PEM certificate`);
+  if (text.length > CERTIFICATE_LENGTH_MAX) throw new Error(`${file}: is longer than 64 KiB`);
+  return text;
 }

@@ -1,10 +1,11 @@
-// Question: what does the container engine say about a container? Input: a full id. The engine is
-// trusted, but may be slow, restarting or wrong. Guaranteed: an answer about exactly that id
-// (invariant 4).
+// Question: what does the container engine say about a container?
+//
+// Input: a full id. The engine is trusted, but may be slow, restarting or wrong.
+// Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
 // Source: Docker Engine API, GET /version, /containers/ID/json and /images/ID/json; Podman's too.
-import type { Container, JsonObject } from "../types.ts";
-import { exchange } from "./http.ts";
-import { Refusal, Unavailable } from "./refusal.ts";
+import { exchange, type HttpAnswer, HttpError } from "./http.ts";
+import type { JsonObject } from "./json.ts";
+import { Refusal, unavailable } from "./refusal.ts";
 
 // `import` would evaluate every lazy export of node:http (WebSocket too), which costs 8 MB.
 const { Agent, request } = process.getBuiltinModule("node:http");
@@ -12,29 +13,50 @@ const { Agent, request } = process.getBuiltinModule("node:http");
 /** The API versions that this code is tested with: Docker 20.10 offers the oldest, 28.5 the newest. */
 const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
+const SERVER_DEADLINE_MS = 1500;
+const MESSAGE_LENGTH_MAX = 200;
 
-type Answer = { status: number; value: JsonObject };
+/** What the engine says, under its own names: the members that checks use, and all others. */
+export type Container = JsonObject & {
+  Id: string;
+  /** The digest of the image. */
+  Image: string;
+  Path: string;
+  Args: string[];
+  State: { Pid: number; StartedAt: string };
+  Config: { WorkingDir: string; Env: string[] | null; Labels: JsonObject | null };
+  HostConfig: { ReadonlyRootfs: boolean };
+  Mounts: { Destination: string; RW: boolean }[];
+};
+
+/** `Config.Env`. Its values may be secrets, so its JSON has the names alone: whatever is made of a
+ * container for the audit stream or a terminal cannot show them. */
+export class Environment extends Array<string> {
+  toJSON(): string[] {
+    return Array.from(this, (variable) => `${variable.split("=", 1)[0]}=…`);
+  }
+}
 
 /** The engine's HTTP API, in the highest version that both sides know. */
 export class EngineApi {
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
   readonly #socketPath: string;
   readonly #deadlineMs: number;
-  /** As in "/v1.44". Undefined: to be negotiated before the next request. */
+  /** Such as "/v1.44". Undefined until it is negotiated. */
   #version: Promise<string> | undefined;
 
-  constructor(socketPath: string, deadlineMs: number) {
+  constructor(socketPath: string, deadlineMs = SERVER_DEADLINE_MS) {
     this.#socketPath = socketPath;
     this.#deadlineMs = deadlineMs;
   }
 
-  /** GET `path`, which begins with "/". Throws Unavailable where there is no answer. An engine that
-   * was replaced by another version closes its connections, or answers 400: ask it again which
-   * versions it has. */
-  async get(path: string): Promise<Answer> {
+  /** GET `path`, which begins with "/". Throws the refusal "engine" where there is no answer. */
+  async get(path: string): Promise<HttpAnswer> {
     const version = await this.#negotiated();
     const answer = await this.#exchange(version + path);
     if (answer.status !== 400) return answer;
+
+    // An engine of another version may have taken its place: ask it which versions it has.
     this.#version = undefined;
     const versionNow = await this.#negotiated();
     return versionNow === version ? answer : await this.#exchange(versionNow + path);
@@ -45,61 +67,78 @@ export class EngineApi {
     return this.#version;
   }
 
-  /** Where the engine has no version that is known here it is asked in the nearest one, because its
-   * answer to that, a 400, says in its own words what is wrong. */
   async #negotiate(): Promise<string> {
     const { status, value } = await this.#exchange("/version");
     const [, minor] = /^1\.(\d+)$/.exec(String(value.ApiVersion)) ?? [];
     if (status !== 200 || !minor) {
       this.#version = undefined;
-      throw new Unavailable("engine", { cause: { path: "/version", status, ...messageOf(value) } });
+      throw engineError("/version", status, value);
     }
+    // Where there is no common version the engine is asked in the nearest one: its answer to that,
+    // a 400, says in its own words what is wrong.
     return `/v1.${Math.min(Math.max(Number(minor), OLDEST_MINOR), NEWEST_MINOR)}`;
   }
 
-  async #exchange(path: string): Promise<Answer> {
+  async #exchange(path: string): Promise<HttpAnswer> {
+    const agent = this.#agent;
+    const socketPath = this.#socketPath;
     try {
-      const how = { whom: "engine", deadlineMs: this.#deadlineMs, path };
-      return await exchange(request, { ...how, socketPath: this.#socketPath, agent: this.#agent });
+      return await exchange(request, { socketPath, agent, path, deadlineMs: this.#deadlineMs });
     } catch (error) {
-      this.#version = undefined;
+      this.#version = undefined; // another engine may answer next
+      if (error instanceof HttpError) throw unavailable("engine", error.message);
       throw error;
     }
   }
 }
 
-/** The engine's own explanation of an error, at most 200 characters of it. */
-export function messageOf({ message }: JsonObject): { message?: string } {
-  return typeof message === "string" ? { message: message.slice(0, 200) } : {};
+/** The refusal for an answer of the engine that is an error, with the engine's own message. */
+export function engineError(path: string, status: number, { message }: JsonObject): Refusal {
+  const said = typeof message === "string" ? { message: message.slice(0, MESSAGE_LENGTH_MAX) } : {};
+  return unavailable("engine", { path, status, ...said });
 }
 
-export function connectEngine(socketPath: string) {
-  const api = new EngineApi(socketPath, 1500);
-  const labelsOf = new Map<string, JsonObject>(); // by digest, which never means another image
+export class Engine {
+  readonly #api: EngineApi;
+  /** By the image's digest, which never means another image. */
+  readonly #imageLabels = new Map<string, JsonObject>();
 
-  async function get(ref: string): Promise<JsonObject> {
-    const { status, value } = await api.get(`/${ref}/json`);
-    if (status === 404) throw new Refusal("unknown-container", { cause: ref });
-    if (status === 200) return value;
-    throw new Unavailable("engine", { cause: { path: ref, status, ...messageOf(value) } });
+  constructor(socketPath: string) {
+    this.#api = new EngineApi(socketPath);
   }
 
-  async function inspect(id: string): Promise<Container> {
-    const container = (await get(`containers/${id}`)) as Container;
-    if (container.Id !== id) throw new Unavailable("engine", { cause: { not: container.Id } });
-    // The engine's own order is another at each answer; a policy's list is in this one.
+  /** The running container with this id. Throws the refusals "unknown-container", "starting" and
+   * "engine". */
+  async inspect(id: string): Promise<Container> {
+    const container = (await this.#get(`/containers/${id}/json`)) as Container;
+    if (container.Id !== id) throw unavailable("engine", { asked: id, answered: container.Id });
+    if (!(container.State.Pid > 0)) throw unavailable("starting", container.State);
+
+    // What an engine leaves out is empty.
+    container.Args ??= [];
+    container.Mounts ??= [];
+    // The engine's order differs from one answer to the next; a policy's list is in this one.
     container.Mounts.sort((a, b) => (a.Destination < b.Destination ? -1 : 1));
-    if (container.State.Pid > 0) return container;
-    throw new Unavailable("starting", { cause: container.State });
+    const { Env } = container.Config;
+    if (Env) container.Config.Env = Environment.from(Env);
+    return container;
   }
 
-  /** The labels that the image declares itself. */
-  async function imageLabels(digest: string): Promise<JsonObject> {
-    const known = labelsOf.get(digest);
-    const labels = known ?? ((await get(`images/${digest}`)) as Container).Config.Labels ?? {};
-    labelsOf.set(digest, labels);
+  /** The labels that the image with this digest declares itself. Throws as `inspect`. */
+  async imageLabels(digest: string): Promise<JsonObject> {
+    const cached = this.#imageLabels.get(digest);
+    if (cached) return cached;
+
+    const image = await this.#get(`/images/${digest}/json`);
+    const labels = (image.Config as Container["Config"] | null)?.Labels ?? {};
+    this.#imageLabels.set(digest, labels);
     return labels;
   }
 
-  return { inspect, imageLabels };
+  async #get(path: string): Promise<JsonObject> {
+    const { status, value } = await this.#api.get(path);
+    if (status === 404) throw new Refusal("unknown-container", path);
+    if (status !== 200) throw engineError(path, status, value);
+    return value;
+  }
 }

@@ -1,28 +1,53 @@
-// Question: what did the engine, or Vault, answer? Guaranteed: a status and a JSON object, before
-// the deadline, of at most 4 Mi characters; or else Unavailable. No redirect is followed: node:http
-// never does.
-import type { Exchange, JsonObject, Send } from "../types.ts";
-import { Unavailable } from "./refusal.ts";
+// Question: what does the engine or Vault answer to one HTTP request?
+//
+// Guaranteed: a status and a JSON value of at most 4 Mi characters before the deadline, or an
+// HttpError. No redirect is followed: node:http never does. No error quotes the answer, because it
+// may hold a token.
+import type { RequestOptions, request } from "node:http";
+import type { JsonObject } from "./json.ts";
 
-/** By plain events and one timer: a signal and promises of its own were a tenth of a grant. */
-export async function exchange(send: Send, how: Exchange, body?: JsonObject) {
-  try {
-    const { promise, resolve, reject } = Promise.withResolvers<[number, string]>();
-    const sent = send(how, (answer) => {
-      let text = "";
-      answer.setEncoding("utf8").on("error", reject);
-      answer.on("data", (chunk: string) => {
-        text += chunk;
-        if (text.length > 1 << 22) sent.destroy();
-      });
-      answer.on("end", () => resolve([answer.statusCode ?? 0, text]));
+const BODY_LENGTH_MAX = 1 << 22;
+
+export type HttpAnswer = { status: number; value: JsonObject };
+export type HttpRequest = RequestOptions & { path: string; deadlineMs: number };
+
+/** There is no answer. The message names the path and says why. */
+export class HttpError extends Error {}
+
+/** `send` is `request` of node:http or node:https. */
+export async function exchange(
+  send: typeof request,
+  options: HttpRequest,
+  body?: JsonObject,
+): Promise<HttpAnswer> {
+  // Plain events and one timer: an AbortSignal and promises for each step cost a tenth of a grant.
+  const { promise, resolve, reject } = Promise.withResolvers<[status: number, text: string]>();
+  const outgoing = send(options, (response) => {
+    let text = "";
+    response.setEncoding("utf8").on("error", reject);
+    response.on("data", (chunk: string) => {
+      text += chunk;
+      if (text.length > BODY_LENGTH_MAX) outgoing.destroy(new Error("the answer is too long"));
     });
-    const late = setTimeout(() => sent.destroy(new Error("no answer in time")), how.deadlineMs);
-    sent.on("error", reject).on("close", () => clearTimeout(late));
-    sent.end(body && JSON.stringify(body));
-    const [status, text] = await promise;
-    return { status, value: JSON.parse(text || "{}") as JsonObject };
+    response.on("end", () => resolve([response.statusCode ?? 0, text]));
+  });
+  const timer = setTimeout(
+    () => outgoing.destroy(new Error("no answer in time")),
+    options.deadlineMs,
+  );
+  outgoing.on("error", reject).on("close", () => clearTimeout(timer));
+  outgoing.end(body && JSON.stringify(body));
+
+  let text: string;
+  let status: number;
+  try {
+    [status, text] = await promise;
   } catch (error) {
-    throw new Unavailable(how.whom, { cause: `${how.path}: ${(error as Error).message}` });
+    throw new HttpError(`${options.path}: ${(error as Error).message}`);
+  }
+  try {
+    return { status, value: JSON.parse(text || "{}") };
+  } catch {
+    throw new HttpError(`${options.path}: status ${status}, the answer is not JSON`);
   }
 }

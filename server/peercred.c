@@ -2,28 +2,34 @@
  * peercred: owns the listening socket and every client's descriptor.
  *
  * Question: which process connected, and is it still alive when it is answered?
- * Input:    connections (hostile), and commands on stdin from the server that started us (trusted).
- * Output:   lines on stdout to that server. Errors on stderr, then the end: peers see end of file.
+ * Input:    connections (hostile), and commands on stdin from the server that started this process
+ *           (trusted).
+ * Output:   lines on stdout to that server. Errors go to stderr and end the process; the peers see
+ *           end of file.
  * Promise:  nothing is ever read from a client, and nothing is written to one that has sent a byte
  *           or whose process has exited (invariants 1 and 3).
- * Life:     the server's. End of file on stdin, or a write that fails, ends us, and ours ends it.
+ * Life:     the server's. End of file on stdin, or a write that fails, ends this process, and its end
+ *           ends the server.
+ * Rights:   none. It drops every capability once the socket is open.
  *
  * Usage: peercred PATH|--inherited     (inherited: a listening socket on descriptor 3)
  *
- *   we tell the server                        the server tells us
+ *   peercred tells the server                 the server tells peercred
  *   ready pidfd|no-pidfd                      grant ID TEXT    send TEXT, then watch the process
  *   peer ID PID UID GID GROUPS LABEL          refuse ID TEXT   send TEXT, then forget the peer
  *   drop REASON PID UID GID (it got no id)    watch PID        after a restart of the server
  *   answered ID sent|spoke|exited|closed
  *   exit ID (a process that waits or is watched)
- *   watching ID PID (ID 0: no such process)
+ *   watching ID PID (ID 0: there is no such process)
  *
  * GROUPS is "" or "1,2,3,"; LABEL, perhaps empty, is the rest of the line.
- * Sources: unix(7) for SO_PEERCRED, SO_PEERSEC, SIOCINQ; pidfd_open(2); SO_PEERPIDFD is Linux 6.5.
+ * Sources: unix(7) for SO_PEERCRED, SO_PEERSEC, SIOCINQ; pidfd_open(2); SO_PEERPIDFD is Linux 6.5;
+ * capabilities(7).
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +38,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -41,62 +48,66 @@
 /* PEERPIDFD is SO_PEERPIDFD, which older headers lack (asm-generic/socket.h). */
 enum { PEERPIDFD = 77, MAX_DESCRIPTORS = 1 << 17, PAUSE_MS = 100 };
 
-/* A process that waits for an answer, or (socket -1) is watched until it exits. Its place in the
- * table is its pidfd; its id names the place too, and is never used again. Nobody: id 0. */
+/* A process that waits for an answer, or (socket -1) is watched until it exits. Its index in the
+ * table is its pidfd. Its id gives the index too (id modulo MAX_DESCRIPTORS), and is never used
+ * again. An unused entry has id 0. */
 struct peer {
     uint64_t id;
     int socket;
 };
 
 static struct peer peers[MAX_DESCRIPTORS];
-/* By pid, the id of its latest connection. PID_MAX_LIMIT is 2^22 (proc_sys_kernel(5)). */
-static uint64_t latest[1 << 22];
-static int events;
+/* By pid: the id of its latest connection. PID_MAX_LIMIT is 2^22 (proc_sys_kernel(5)). */
+static uint64_t latest_id[1 << 22];
+static int epoll;
 static bool no_pidfd;
 
 #define say(...) (dprintf(STDOUT_FILENO, __VA_ARGS__) < 0 ? err(1, "stdout") : (void)0)
 
-static void wake_for(int descriptor) {
+static void watch_descriptor(int descriptor) {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = descriptor};
-    if (descriptor >= MAX_DESCRIPTORS || epoll_ctl(events, EPOLL_CTL_ADD, descriptor, &event) < 0)
+    if (descriptor >= MAX_DESCRIPTORS || epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, &event) < 0)
         err(1, "cannot watch descriptor %d", descriptor);
 }
 
-/* Owns both descriptors from here on. */
-static uint64_t keep(int socket, int pidfd) {
+/* Owns both descriptors from here on. Returns the peer's id. */
+static uint64_t add_peer(int socket, int pidfd) {
     static uint64_t serial;
-    wake_for(pidfd);
+    watch_descriptor(pidfd);
     peers[pidfd] = (struct peer){++serial * MAX_DESCRIPTORS + (uint64_t)pidfd, socket};
     return peers[pidfd].id;
 }
 
-/* Whom an id names, if it waits for its answer. */
-static struct peer *waiting(uint64_t id) {
+/* The peer with this id, if it waits for its answer; else NULL. */
+static struct peer *find_waiting(uint64_t id) {
     struct peer *p = &peers[id % MAX_DESCRIPTORS];
     return id != 0 && p->id == id && p->socket >= 0 ? p : NULL;
 }
 
-static void forget(struct peer *p) {
+/* Closes both descriptors; the entry is unused from here on. */
+static void forget_peer(struct peer *p) {
     if (p->socket >= 0)
         close(p->socket);
-    close((int)(p - peers)); /* the only descriptor of it: epoll forgets it too */
+    close((int)(p - peers)); /* its only descriptor: epoll forgets it too */
     p->id = 0;
 }
 
 /* A pidfd is readable from the moment that its process is a zombie (pidfd_open(2)), also when it
  * was reaped before SO_PEERPIDFD was asked for: that call succeeding says nothing. */
-static bool alive(int pidfd) {
+static bool is_alive(int pidfd) {
     return poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, 0) == 0;
 }
 
-/* Bytes wait on the socket (FIONREAD is SIOCINQ). Not to know counts as having spoken. */
+/* Bytes wait on the socket (FIONREAD is SIOCINQ). If the ioctl fails, assume that the peer has sent
+ * something. */
 static bool has_spoken(int socket) {
     int queued = 0;
     return ioctl(socket, FIONREAD, &queued) < 0 || queued != 0;
 }
 
-/* The process that called connect(), from the same kernel object as SO_PEERCRED's pid: the two
- * cannot differ. With no_pidfd, the process that has that number now. -1: neither. */
+/* Returns a pidfd of the process that called connect(). It is of the same kernel object as
+ * SO_PEERCRED's pid, so the two cannot differ. With no_pidfd, it is of the process that has that
+ * number now. -1: there is none. */
 static int open_pidfd(int socket, pid_t pid) {
     int pidfd = -1;
     socklen_t size = sizeof pidfd;
@@ -105,8 +116,9 @@ static int open_pidfd(int socket, pid_t pid) {
     return getsockopt(socket, SOL_SOCKET, PEERPIDFD, &pidfd, &size) < 0 ? -1 : pidfd;
 }
 
-/* "GROUPS LABEL" of the peer: its supplementary groups (more than 256: ERANGE) and its MAC
- * label by SELinux or AppArmor (none in the kernel: ENOPROTOOPT, an empty label). */
+/* Writes "GROUPS LABEL" of the peer: its supplementary groups (ERANGE if there are more than 256) and
+ * its MAC label by SELinux or AppArmor (ENOPROTOOPT if the kernel has neither: an empty label).
+ * Returns false if either cannot be read, or would end the line early. */
 static bool read_groups_and_label(int socket, char *text, size_t size) {
     gid_t groups[256];
     char label[4096] = "";
@@ -121,82 +133,85 @@ static bool read_groups_and_label(int socket, char *text, size_t size) {
     return !strchr(text, '\n');
 }
 
-/* What the kernel fixed at connect() (invariant 2), then one line about it. Any doubt drops the
- * peer. So does, without a line, another connection of its process that still waits. */
+/* Reads what the kernel fixed at connect() (invariant 2) and tells it to the server. Any doubt drops
+ * the peer. A second connection of a process that still waits is closed without a line. Owns the
+ * socket from here on. */
 static void accept_peer(int socket) {
-    struct ucred who = {0};
-    socklen_t size = sizeof who;
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
     char groups_and_label[8192];
     const char *reason = NULL;
-    int known = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size);
-    if (waiting(latest[who.pid])) {
-        close(socket); /* invariant 10: a flood costs no more than this, one at a time aside */
+    int has_credentials = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    if (find_waiting(latest_id[peer.pid])) {
+        close(socket); /* invariant 10: a flood costs the others no more than this */
         return;
     }
-    int pidfd = open_pidfd(socket, who.pid);
+    int pidfd = open_pidfd(socket, peer.pid);
     if (pidfd < 0 && (errno == EMFILE || errno == ENFILE))
-        poll(NULL, 0, PAUSE_MS); /* the socket took the last one: the others wait */
-    if (known < 0 || who.pid <= 0)
-        reason = "no-pid"; /* of a pid namespace that we cannot see */
-    else if (pidfd < 0 || pidfd >= MAX_DESCRIPTORS || !alive(pidfd))
-        reason = "exited"; /* invariant 3; or no descriptor is left to hold it by */
+        poll(NULL, 0, PAUSE_MS); /* the socket took the last descriptor: other callers wait */
+    if (has_credentials < 0 || peer.pid <= 0)
+        reason = "no-pid"; /* it is in a pid namespace that is not visible here */
+    else if (pidfd < 0 || pidfd >= MAX_DESCRIPTORS || !is_alive(pidfd))
+        reason = "exited"; /* invariant 3; or there is no descriptor left to hold it by */
     else if (!read_groups_and_label(socket, groups_and_label, sizeof groups_and_label))
         reason = "unreadable";
     else if (has_spoken(socket))
         reason = "spoke"; /* invariant 1 */
     if (reason) {
-        say("drop %s %d %u %u\n", reason, who.pid, who.uid, who.gid);
+        say("drop %s %d %u %u\n", reason, peer.pid, peer.uid, peer.gid);
         close(socket);
-        close(pidfd); /* perhaps -1: nothing */
+        close(pidfd); /* if it is -1, this does nothing */
         return;
     }
-    uint64_t id = latest[who.pid] = keep(socket, pidfd);
-    say("peer %ju %d %u %u %s\n", id, who.pid, who.uid, who.gid, groups_and_label);
+    uint64_t id = latest_id[peer.pid] = add_peer(socket, pidfd);
+    say("peer %ju %d %u %u %s\n", id, peer.pid, peer.uid, peer.gid, groups_and_label);
 }
 
-/* With the receiving side shut nothing more can be queued, so the count of bytes is final (shut at
- * accept, it would hide who speaks late). Then the pidfd, immediately before the write: alive now
- * means alive at every earlier look at /proc/PID. */
+/* Sends the text if the peer is silent and alive. Once the receiving side is shut nothing more can be
+ * queued, so the count of bytes is final (shut at accept, it would hide a peer that speaks late).
+ * The pidfd is polled immediately before the write: a process that is alive now was alive at every
+ * earlier look at /proc/PID. */
 static void answer(struct peer *p, bool grant, const char *text, size_t length) {
     const char *outcome = "sent";
     if (shutdown(p->socket, SHUT_RD) < 0 || has_spoken(p->socket))
         outcome = "spoke"; /* invariant 1 */
-    else if (!alive((int)(p - peers)))
+    else if (!is_alive((int)(p - peers)))
         outcome = "exited"; /* invariant 3 */
     else if (send(p->socket, text, length, MSG_NOSIGNAL) != (ssize_t)length)
-        outcome = "closed"; /* by the peer: the empty buffer of a new socket holds any answer */
-    close(p->socket); /* first: the peer waits for it, the server does not */
-    p->socket = -1;   /* watched from now on */
+        outcome = "closed"; /* by the peer: the empty buffer of a new socket has room for any answer */
+    close(p->socket); /* closed first: the peer waits for it, the server does not */
+    p->socket = -1;   /* from now on it is watched */
     say("answered %ju %s\n", p->id, outcome);
     if (!grant || strcmp(outcome, "sent") != 0)
-        forget(p);
+        forget_peer(p);
 }
 
+/* Watches the process that has this number now, and tells the server its id. */
 static void watch(pid_t pid) {
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-    /* ENOENT, EINVAL on older kernels: the number is a thread's now. */
+    /* The number belongs to a thread now: ENOENT, EINVAL on older kernels. */
     if (pidfd < 0 && errno != ESRCH && errno != ENOENT && errno != EINVAL)
         err(1, "pidfd_open");
-    say("watching %ju %d\n", pidfd < 0 ? 0 : keep(-1, pidfd), pid);
+    say("watching %ju %d\n", pidfd < 0 ? 0 : add_peer(-1, pidfd), pid);
 }
 
-/* One line of the server, whom we trust: what is no command is a bug in it, and the end. */
-static void obey(const char *line, size_t length) {
+/* One line of the server, which is trusted: a line that is not a command is a bug in it. */
+static void handle_command(const char *line, size_t length) {
     char verb[8];
     uint64_t number;
     int used = 0;
     if (sscanf(line, "%7s %ju%n", verb, &number, &used) != 2 || (size_t)used >= length)
-        errx(1, "a line from the server is no command");
-    struct peer *p = waiting(number);
+        errx(1, "a line from the server is not a command");
+    struct peer *p = find_waiting(number);
     if (strcmp(verb, "watch") == 0)
         watch((pid_t)number);
     else if (p)
         answer(p, strcmp(verb, "grant") == 0, line + used + 1, length - (size_t)used - 1);
     else
-        say("answered %ju exited\n", number); /* while the server was deciding */
+        say("answered %ju exited\n", number); /* it exited while the server was deciding */
 }
 
-/* Obeys whole lines and keeps the rest. End of file, or a line that is too long: the end. */
+/* Handles whole lines and keeps the rest. End of file, or a line that is too long, ends the process. */
 static void read_commands(void) {
     static char buffer[1 << 17];
     static size_t filled;
@@ -206,15 +221,15 @@ static void read_commands(void) {
     filled += (size_t)n;
     for (char *end; (end = memchr(buffer, '\n', filled));) {
         size_t length = (size_t)(end + 1 - buffer);
-        obey(buffer, length);
+        handle_command(buffer, length);
         filled -= length;
         memmove(buffer, end + 1, filled);
         explicit_bzero(buffer + filled, length); /* it may have held a token */
     }
 }
 
-/* Everybody may connect (0666), identity decides. A socket on which nobody listens any more
- * (ECONNREFUSED) is replaced, and nothing else is. */
+/* Returns a socket that is bound to this path. Everybody may connect (0666): identity decides. A socket
+ * on which nobody listens any more (ECONNREFUSED) is replaced, and nothing else is. */
 static int bind_to(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     const struct sockaddr *name = (const struct sockaddr *)&address;
@@ -232,25 +247,35 @@ static int bind_to(const char *path) {
     return s;
 }
 
+/* Nothing here needs a right that other processes lack: gives up all capabilities, those of root
+ * included, and every way to get one back. */
+static void drop_capabilities(void) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capset, &header, none) < 0)
+        err(1, "cannot drop capabilities");
+}
+
 int main(int argc, char **argv) {
     if (argc != 2)
         errx(64, "usage: peercred PATH|--inherited");
-    /* What is inherited is descriptor 3 (sd_listen_fds(3)). */
+    /* An inherited socket is descriptor 3 (sd_listen_fds(3)). */
     int listener = strcmp(argv[1], "--inherited") == 0 ? 3 : bind_to(argv[1]);
     if (listen(listener, SOMAXCONN) < 0)
         err(1, "%s: cannot listen", argv[1]);
-    /* A listening socket has its own process for a peer: that makes it a probe. */
+    drop_capabilities();
+    /* The peer of a listening socket is its own process, so it serves as a probe. */
     int probe = open_pidfd(listener, 0);
     no_pidfd = probe < 0;
     close(probe);
-    events = epoll_create1(EPOLL_CLOEXEC);
-    wake_for(STDIN_FILENO);
-    wake_for(listener);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    watch_descriptor(STDIN_FILENO);
+    watch_descriptor(listener);
     say("ready %s\n", no_pidfd ? "no-pidfd" : "pidfd");
     for (;;) {
         struct epoll_event event;
-        if (epoll_wait(events, &event, 1, -1) != 1)
-            continue; /* stopped and continued (EINTR, signal(7)) */
+        if (epoll_wait(epoll, &event, 1, -1) != 1)
+            continue; /* EINTR: the process was stopped and continued (signal(7)) */
         if (event.data.fd == STDIN_FILENO)
             read_commands();
         else if (event.data.fd == listener) {
@@ -258,10 +283,10 @@ int main(int argc, char **argv) {
             if (socket >= 0)
                 accept_peer(socket);
             else
-                poll(NULL, 0, PAUSE_MS); /* no descriptor or memory is left: callers wait */
+                poll(NULL, 0, PAUSE_MS); /* there is no descriptor or memory left: callers wait */
         } else {
             say("exit %ju\n", peers[event.data.fd].id);
-            forget(&peers[event.data.fd]);
+            forget_peer(&peers[event.data.fd]);
         }
     }
 }

@@ -1,42 +1,93 @@
-// Question: which service is a process with this identity? Input: the identity document, and for
-// each service the fragment that it must contain. Pure: no I/O, no clock.
-// Guaranteed: exactly one service, or a refusal that names the nearest and what it misses.
-import { isDeepStrictEqual } from "node:util";
-import type { Json, JsonObject, Mismatch, Service } from "../types.ts";
+// Question: which service is a process with this identity?
+//
+// Input: the identity document, and for each service the fragment that the document must contain.
+// Pure: no I/O, no clock.
+// Guaranteed: exactly one service, or a Refusal that names the nearest one and what it lacks.
+import type { Service } from "./config.ts";
+import type { Json, JsonObject } from "./json.ts";
 import { Refusal } from "./refusal.ts";
 
-const isObject = (value: Json): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-const at = (all: JsonObject, key: string) => (Object.hasOwn(all, key) ? all[key] : null) ?? null;
+/** A selector that does not hold. Values of `Config.Env` are left out: they may be secrets. */
+export type Mismatch = { path: string; wanted?: Json; seen?: Json };
 
-/** What does not hold. Objects match as fragments, scalars by equality, a list against a list
- * element by element, a list against a scalar as any of these. */
-export function mismatches(wanted: Json, seen: Json, path: string[] = []): Mismatch[] {
-  if (isObject(wanted) && isObject(seen))
-    return Object.keys(wanted).flatMap((key) =>
-      mismatches(at(wanted, key), at(seen, key), [...path, key]),
-    );
-  const anyOf = Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
-  if (anyOf || isDeepStrictEqual(wanted, seen)) return [];
-  // The environment's values are shown to nobody.
-  return [{ path: path.join("."), ...(path.includes("Env") ? {} : { wanted, seen }) }];
+export type NamedService = [name: string, service: Service];
+
+/** The one service whose fragment the identity document contains (invariant 5). Throws the refusals
+ * "no-match" and "ambiguous". */
+export function choose(identity: JsonObject, services: NamedService[]): NamedService {
+  const matching = services.filter(([, { match }]) => matches(match, identity));
+  const [first, second] = matching;
+  if (second) throw new Refusal("ambiguous", { services: matching.map(([name]) => name) });
+  if (first) return first;
+
+  const [nearest] = rank(identity, services);
+  throw new Refusal("no-match", { service: nearest?.name ?? null, ...nearest?.missing[0] });
 }
 
-/** No mismatch. The first ends the search: there may be a thousand services. */
-function holds(wanted: Json, seen: Json): boolean {
-  if (Array.isArray(wanted)) return mismatches(wanted, seen).length === 0;
-  if (!isObject(wanted) || !isObject(seen)) return wanted === seen;
-  for (const key in wanted) if (!holds(wanted[key] ?? null, at(seen, key))) return false;
-  return true;
-}
-
-/** The one service whose fragment the document contains (invariant 5). */
-export function choose(identity: JsonObject, all: [string, Service][]): [string, Service] {
-  const [found, another] = all.filter(([, { match }]) => holds(match, identity));
-  if (another) throw new Refusal("ambiguous", { cause: { services: [found?.[0], another[0]] } });
-  if (found) return found;
-  const [nearest] = all
-    .map(([service, { match }]) => ({ service, missing: mismatches(match, identity) }))
+/** All services with what they lack, the nearest first. */
+export function rank(identity: JsonObject, services: NamedService[]) {
+  return services
+    .map(([name, { match }]) => ({ name, missing: mismatchesOf(match, identity) }))
     .sort((a, b) => a.missing.length - b.missing.length);
-  throw new Refusal("no-match", { cause: { service: nearest?.service, ...nearest?.missing[0] } });
+}
+
+/** All that `seen` lacks of `wanted`. */
+export function mismatchesOf(wanted: JsonObject, seen: JsonObject): Mismatch[] {
+  const mismatches: Mismatch[] = [];
+  matches(wanted, seen, mismatches);
+  return mismatches;
+}
+
+/** Objects match as fragments, scalars by equality, a list against a list in order, a list against a
+ * scalar as any of these. What is absent is null. With `mismatches`, all of them are added to that
+ * list; without, the first one ends the search, because there may be a thousand services. */
+function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): boolean {
+  if (isObject(wanted) && isObject(seen)) {
+    let allMatch = true;
+    for (const key in wanted) {
+      const memberPath = mismatches ? `${path}${path && "."}${key}` : "";
+      if (matches(wanted[key] ?? null, member(seen, key), mismatches, memberPath)) continue;
+      if (!mismatches) return false;
+      allMatch = false;
+    }
+    return allMatch;
+  }
+  if (isEqual(wanted, seen) || isAnyOf(wanted, seen)) return true;
+
+  if (!mismatches) return false;
+  const isEnvironment = path.split(".").includes("Env");
+  mismatches.push(isEnvironment ? { path } : { path, wanted, seen });
+  return false;
+}
+
+function isObject(value: Json): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function member(object: JsonObject, key: string): Json {
+  return Object.hasOwn(object, key) ? (object[key] ?? null) : null;
+}
+
+function isAnyOf(wanted: Json, seen: Json): boolean {
+  return Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
+}
+
+/** Exact equality, of objects too: inside a list they are not fragments. */
+function isEqual(wanted: Json, seen: Json): boolean {
+  if (wanted === seen) return true;
+  if (Array.isArray(wanted) && Array.isArray(seen)) {
+    return (
+      wanted.length === seen.length && wanted.every((item, i) => isEqual(item, seen[i] ?? null))
+    );
+  }
+  if (isObject(wanted) && isObject(seen)) {
+    const keys = Object.keys(wanted);
+    return (
+      keys.length === Object.keys(seen).length &&
+      keys.every(
+        (key) => Object.hasOwn(seen, key) && isEqual(wanted[key] ?? null, member(seen, key)),
+      )
+    );
+  }
+  return false;
 }

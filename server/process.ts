@@ -1,73 +1,160 @@
-// Question: what does /proc say about a process? Input: a pid that the kernel vouched for. Who runs
-// in a container chooses its exe and names, and with enough privilege its cgroup and
-// namespaces. Guaranteed: a reading of one and the same process if it is still alive afterwards,
-// which peercred checks last. Sources: proc(5), cgroups(7), namespaces(7).
+// Question: what does /proc say about a process?
+//
+// Input: a pid that the kernel vouched for. Whoever runs in a container chooses its `exe` and its
+// names, and with enough privilege its cgroup and namespaces.
+// Guaranteed: a reading of one and the same process if it is still alive afterwards, which peercred
+// checks last. Nothing is read that waits for the memory lock of the process (cmdline, environ,
+// maps): whoever holds that lock would hold this server (invariant 10).
+// Sources: proc(5), cgroups(7), namespaces(7).
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
-import type { Process } from "../types.ts";
-import { Refusal } from "./refusal.ts";
+import { Refusal, unavailable } from "./refusal.ts";
 
-// Of the path, the leftmost id: a container in a container is part of the outer one.
-const WITH_ID = /^\d+:[^:]*:(?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?(?:\/|$)/;
-// Where v1 is mounted too, v2 is below it.
-const V2 = existsSync("/sys/fs/cgroup/cgroup.controllers") ? "" : "/unified";
-// Outside our cgroup namespace; what a user may name (rootless engines); the kubelet's.
-const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
+export type Process = {
+  exe: string;
+  /** The lines of /proc/PID/cgroup. */
+  cgroup: string[];
+  ppid: number;
+  /** Real, effective, saved and file system id. */
+  uids: number[];
+  gids: number[];
+  /** Other processes of its uid can read its memory and take its descriptors. */
+  dumpable: boolean;
+  /** It is pid 1 of a pid namespace of its own. */
+  init: boolean;
+  /** No other process is in the container. */
+  alone: boolean;
+  /** Its numbers in each of its pid namespaces, the server's first. */
+  pids: number[];
+  /** The pid of its tracer, or 0. */
+  tracer: number;
+  /** When it started, in clock ticks after boot (USER_HZ: 100 a second). */
+  start_ticks: number;
+  namespaces: { user: string; pid: string; mnt: string };
+};
 
-/** Its lines: a cgroup's name holds no newline. Throws as readProcess does. */
-export const cgroupOf = (pid: number) =>
-  readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
+/** The name of a container's cgroup, by either cgroup driver of Docker or Podman. */
+const CONTAINER_NAME = /^(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?$/;
+/** Outside the server's cgroup namespace; what a user may name (rootless engines); the kubelet's. */
+const UNSUPPORTED_NAME = /^(\.\.|user@.*|kubepods.*)$/;
+const CGROUP_ROOT = "/sys/fs/cgroup";
+/** Where cgroup v1 is mounted as well, v2 is below it. */
+const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
 
-/** `cgroup`: as it was read before. Throws ENOENT or ESRCH when the process is gone. Invariant 10:
- * reads nothing that waits for its memory lock (cmdline, environ, maps); who holds that would hold
- * us. */
-export function readProcess(pid: number, cgroup = cgroupOf(pid)): Process {
-  const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
-  const link = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
-  const status = read("status"); // the kernel escapes the name in it: no line can be forged
-  const line = (field: string) => new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1];
-  const numbers = (field: string) => String(line(field)).split(/\s/).map(Number);
-  return {
-    exe: link("exe"),
-    cgroup,
-    ppid: Number(numbers("PPid")),
-    start_ticks: startTicks(read("stat")),
-    uids: numbers("Uid"),
-    gids: numbers("Gid"),
-    dumpable: statSync(`/proc/${pid}/environ`).uid === numbers("Uid")[1], // else it is root's
-    alone: countProcesses(cgroupDirectory(containerIn(cgroup).line)) === 1,
-    pids: numbers("NSpid"),
-    init: /^NSpid:\t.*\t1$/m.test(status),
-    tracer: Number(numbers("TracerPid")),
-    namespaces: { user: link("ns/user"), pid: link("ns/pid"), mnt: link("ns/mnt") },
-  };
+/** What /proc says now. Throws the refusal "exited" where the process is gone. `cgroup`: its lines
+ * where they were read before. */
+export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
+  try {
+    const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
+    const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
+
+    // The kernel escapes the process's name in this file, so that no line of it can be forged.
+    const status = read("status");
+    const numbers = (field: string) => statusNumbers(status, field);
+    const uids = numbers("Uid");
+    const pids = numbers("NSpid");
+
+    return {
+      exe: readLink("exe"),
+      cgroup,
+      ppid: numbers("PPid")[0] ?? -1,
+      start_ticks: startTicks(read("stat")),
+      uids,
+      gids: numbers("Gid"),
+      // The files of a process that is not dumpable belong to root.
+      dumpable: statSync(`/proc/${pid}/environ`).uid === uids[1],
+      alone: countProcesses(containerIn(cgroup).directory) === 1,
+      pids,
+      init: pids.length > 1 && pids.at(-1) === 1,
+      tracer: numbers("TracerPid")[0] ?? -1,
+      namespaces: { user: readLink("ns/user"), pid: readLink("ns/pid"), mnt: readLink("ns/mnt") },
+    };
+  } catch (error) {
+    throw hasVanished(error) ? exited(pid) : error;
+  }
 }
 
-/** Field 22 of /proc/PID/stat, in clock ticks after boot. The name, field 2, may hold anything:
- * counted from the last ")". */
+/** The lines of /proc/PID/cgroup; the name of a cgroup holds no newline. Throws as `readProcess`. */
+export function readCgroup(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
+  } catch (error) {
+    throw hasVanished(error) ? exited(pid) : error;
+  }
+}
+
+/** The process with this pid is the one that started then, and has not ended. */
+export function isRunning(pid: number, ticks: number): boolean {
+  try {
+    return startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")) === ticks;
+  } catch {
+    return false; // ENOENT, or ESRCH when it ends while it is read
+  }
+}
+
+/** Field 22 of /proc/PID/stat. Field 2, the name, may hold anything: count from the last ")". */
 export function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
-/** The container id in a process's cgroup, and the last line that has it, up to it: what a workload
- * makes below is part of the container. Only a hint: who may make cgroups can write any id, so the
- * engine must confirm it (invariant 4). */
-export function containerIn(cgroup: string[]): { id: string; line: string } {
-  const [id, another] = new Set(cgroup.flatMap((line) => WITH_ID.exec(line)?.[1] ?? []));
-  const [line] = WITH_ID.exec(cgroup.findLast((text) => WITH_ID.test(text)) ?? "") ?? [];
-  if (id && line && !another && !cgroup.some((text) => UNSUPPORTED.test(text))) return { id, line };
-  throw new Refusal("no-container", { cause: { cgroup } });
+/** The container's id and the directory that lists its processes, by the cgroup of one of them. What
+ * a workload makes below that directory is part of the container. It is only a hint: whoever can
+ * make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the refusal
+ * "no-container". */
+export function containerIn(cgroup: string[]): { id: string; directory: string } {
+  let found: { id: string; directory: string } | undefined;
+  for (const line of cgroup) {
+    const here = containerInLine(line);
+    if (here === "unsupported") throw new Refusal("no-container", { cgroup });
+    if (here && found && here.id !== found.id) throw new Refusal("no-container", { cgroup });
+    found = here ?? found; // the last line is that of cgroup v2, where it is mounted
+  }
+  if (!found) throw new Refusal("no-container", { cgroup });
+  return found;
 }
 
-/** Where the kernel lists the processes of a line of /proc/PID/cgroup: v2, hybrid or v1. */
-function cgroupDirectory(line: string): string {
+/** Of the path, the leftmost id counts: a container in a container is part of the outer one. */
+function containerInLine(
+  line: string,
+): { id: string; directory: string } | "unsupported" | undefined {
+  // HIERARCHY:CONTROLLERS:PATH, where the path may hold colons.
   const [, controllers = "", ...path] = line.split(":");
-  const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2;
-  return `/sys/fs/cgroup${hierarchy}${path.join(":")}`;
+  const [beforeFirstSlash, ...names] = path.join(":").split("/");
+  if (beforeFirstSlash !== "") return undefined; // a relative path
+  if (names.some((name) => UNSUPPORTED_NAME.test(name))) return "unsupported";
+
+  const index = names.findIndex((name) => CONTAINER_NAME.test(name));
+  const [, id] = CONTAINER_NAME.exec(names[index] ?? "") ?? [];
+  if (!id) return undefined;
+  const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
+  return { id, directory: [CGROUP_ROOT + hierarchy, ...names.slice(0, index + 1)].join("/") };
 }
 
+/** In this cgroup and all below it. */
 function countProcesses(directory: string): number {
-  const here = readFileSync(`${directory}/cgroup.procs`, "utf8").split("\n").length - 1;
-  if (statSync(directory).nlink === 2) return here; // its name and ".": no directory below
-  const below = readdirSync(directory, { withFileTypes: true }).filter((e) => e.isDirectory());
-  return below.reduce((sum, { name }) => sum + countProcesses(`${directory}/${name}`), here);
+  let count = readFileSync(`${directory}/cgroup.procs`, "utf8").split("\n").length - 1;
+  if (statSync(directory).nlink === 2) return count; // its name and ".": nothing is below it
+
+  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    if (!entry.isDirectory()) continue;
+    try {
+      count += countProcesses(`${directory}/${entry.name}`);
+    } catch (error) {
+      if (!hasVanished(error)) throw error; // a cgroup that was removed has no process
+    }
+  }
+  return count;
+}
+
+function statusNumbers(status: string, field: string): number[] {
+  const [, value = ""] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
+  return value.split(/\s/).map(Number);
+}
+
+/** ENODEV: the cgroup was removed while its list was read. */
+function hasVanished(error: unknown): boolean {
+  return ["ENOENT", "ESRCH", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "");
+}
+
+function exited(pid: number): Refusal {
+  return unavailable("exited", { pid });
 }

@@ -1,7 +1,72 @@
-// Question: why does a peer get no token? The message is one word of the list in docs/audit.md, the
-// cause what was seen and wanted: both for the audit. The peer hears "refused" after a Refusal, and
-// "unavailable" after any other error.
-export class Refusal extends Error {}
+// Question: why does a peer get no token?
+//
+// A Refusal carries the answer for the host's audit log. The peer hears only "refused" or
+// "unavailable", which is `canRetry`.
+import type { Json } from "./json.ts";
 
-/** Not yet, or not now: the container, the engine or Vault. The client asks again. */
-export class Unavailable extends Error {}
+/** Each reason that a line of the audit stream can have. docs/audit.md explains them. */
+export const REASONS = [
+  // peercred: from the kernel alone
+  "no-pid",
+  "unreadable",
+  "exited",
+  "spoke",
+  "closed",
+  // facts: /proc and the engine
+  "no-container",
+  "unknown-container",
+  "engine",
+  "starting",
+  // policy
+  "no-match",
+  "ambiguous",
+  // checks
+  "credentials",
+  "traced",
+  "user-namespace",
+  "namespace",
+  "clock",
+  "init",
+  "alone",
+  "once",
+  "readonly",
+  "labels",
+  // token, second look, audit
+  "vault",
+  "wrong-role",
+  "no-token",
+  "changed",
+  "audit",
+  // the server itself
+  "busy",
+  "internal",
+] as const;
+
+export type Reason = (typeof REASONS)[number];
+
+export class Refusal extends Error {
+  readonly reason: Reason;
+  /** What was seen, and what was wanted. Holds no secret and no value of an environment. */
+  readonly detail: Json;
+  /** Asking again may help: the container, the engine or Vault is not ready. */
+  readonly canRetry: boolean;
+
+  constructor(reason: Reason, detail: Json, canRetry = false) {
+    super(reason);
+    this.reason = reason;
+    this.detail = detail;
+    this.canRetry = canRetry;
+  }
+}
+
+/** A Refusal after which the peer may ask again. */
+export function unavailable(reason: Reason, detail: Json): Refusal {
+  return new Refusal(reason, detail, true);
+}
+
+/** Any error as a Refusal. One that this server did not foresee is "internal". */
+export function toRefusal(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  const { code = "", syscall = "", path = "", message } = error as NodeJS.ErrnoException;
+  return unavailable("internal", code ? { code, syscall, path } : message);
+}

@@ -2,7 +2,7 @@
 // Output:   in an OpenBao a root CA, and below it the one that issues: at `pki`, with a role for each
 //           service that admits one name and nothing else. docs/certificates.md has the same for `bao`.
 import { client, type OpenBao } from "../scripts/openbao.ts";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 
 export const nameOf = (service: string) => `${service}.production.example.io`;
 

@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { judge } from "../server/checks.ts";
+import type { Service } from "../server/config.ts";
+import type { Container } from "../server/engine.ts";
+import type { Facts } from "../server/facts.ts";
+import type { JsonObject } from "../server/json.ts";
+import type { Peer } from "../server/peercred.ts";
+import type { Process } from "../server/process.ts";
 import { Unavailable } from "../server/refusal.ts";
-import type { Container, Facts, JsonObject, Peer, Process, Service } from "../types.ts";
 
 const ID = "0123456789abcdef".repeat(4);
 const bootMs = Date.parse("2026-01-01T00:00:00Z");

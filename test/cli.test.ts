@@ -17,17 +17,19 @@ import { text } from "node:stream/consumers";
 import fc from "fast-check";
 import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, describe, expect, test } from "vitest";
-import { check } from "../config/check.ts";
-import { choose } from "../server/policy.ts";
 import { type Advice, advise, type Host } from "../cli/advise.ts";
 import { explain } from "../cli/explain.ts";
 import { type Flaw, flawsIn } from "../cli/flaws.ts";
 import { securityModule, storeOf } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { observe } from "../cli/observe.ts";
-import { knownReasons } from "../cli/reasons.ts";
 import { suggest } from "../cli/suggest.ts";
-import type { Config, Facts, JsonObject, Service } from "../types.ts";
+import type { Config, Service } from "../server/config.ts";
+import type { Facts } from "../server/facts.ts";
+import type { JsonObject } from "../server/json.ts";
+import { choose } from "../server/policy.ts";
+import { REASONS } from "../server/refusal.ts";
+import { check } from "../server/schema.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -95,7 +97,7 @@ describe("a flaw of a configuration", () => {
       "a key that every object has",
       below("constructor"),
       '"constructor"',
-      { message: expect.stringContaining("is not known here") },
+      { message: expect.stringContaining("is not a known key") },
     ],
     [
       "a number as a text",
@@ -453,7 +455,7 @@ test("there is advice for each reason of docs/audit.md, and for no other", () =>
   const table = page.slice(page.indexOf("| reason |"));
   const documented = [...table.matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, reason]) => reason);
   expect(documented.length).toBeGreaterThan(20);
-  expect(knownReasons.toSorted()).toEqual(documented.toSorted());
+  expect(REASONS.toSorted()).toEqual(documented.toSorted());
 });
 
 describe("the last refusal in an audit stream", () => {
@@ -518,7 +520,7 @@ describe("the command", () => {
     const { status, stdout, stderr } = await authproxy(["check", "--config", file]);
     expect({ status, stdout }).toEqual({ status: 78, stdout: "" });
     expect(stderr.split("\n")).toEqual([
-      expect.stringMatching(`^authproxy: error: ${file}:2:3: sokcet is not known here`),
+      expect.stringMatching(`^authproxy: error: ${file}:2:3: sokcet is not a known key`),
       `  2 |   "sokcet": ${"·".repeat('"/run/authproxy/authproxy.sock"'.length)},`,
       "    |   ^^^^^^^^",
       'authproxy: hint: did you mean "socket"?',

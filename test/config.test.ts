@@ -13,9 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { check } from "../config/check.ts";
-import { loadConfig } from "../config/load.ts";
-import { readTrusted } from "../config/trusted.ts";
+import { loadConfig } from "../server/config.ts";
+import { check } from "../server/schema.ts";
+import { readTrustedFile } from "../server/trusted-file.ts";
 
 const main = join(import.meta.dirname, "../server/main.ts");
 const cases = join(import.meta.dirname, "fixtures/config");
@@ -101,7 +101,7 @@ describe("a configuration is refused, in one line that says where:", () => {
 describe("a file is read", () => {
   test("that belongs to root, or to the server's user, and that nobody else can write", () => {
     writeFileSync(file, usual, { mode: 0o600 });
-    expect(readTrusted(file)).toBe(usual);
+    expect(readTrustedFile(file)).toBe(usual);
     chmodSync(file, 0o644);
     writeFileSync(file, usable());
     expect(loadConfig(file).services).toEqual(JSON.parse(usual).services);
@@ -110,13 +110,13 @@ describe("a file is read", () => {
   test.each([0o620, 0o602, 0o666])("and not one of mode %o", (mode) => {
     writeFileSync(file, usual);
     chmodSync(file, mode);
-    expect(() => readTrusted(file)).toThrow(`${file}: others can write it`);
+    expect(() => readTrustedFile(file)).toThrow(`${file}: others can write it`);
   });
 
   test.runIf(process.getuid?.() === 0)("and not one of another user", () => {
     writeFileSync(file, usual, { mode: 0o600 });
     chownSync(file, 65534, 0);
-    expect(() => readTrusted(file)).toThrow(`${file}: belongs to uid 65534`);
+    expect(() => readTrustedFile(file)).toThrow(`${file}: belongs to uid 65534`);
   });
 });
 
@@ -139,7 +139,7 @@ describe("`main.ts --check`", () => {
     writeFileSync(file, usual.replace('"socket"', '"sokcet"'), { mode: 0o600 });
     const { status, stderr } = run("--config", file);
     expect(status).toBe(1);
-    expectOneLine(stderr, `${file}: sokcet is not known here`);
+    expectOneLine(stderr, `${file}: sokcet is not a known key`);
   });
 
   test("quotes nothing of what is not JSON", () => {

@@ -16,9 +16,12 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { judge } from "../server/checks.ts";
+import type { Service } from "../server/config.ts";
+import type { Facts } from "../server/facts.ts";
+import type { Peer } from "../server/peercred.ts";
 import { choose } from "../server/policy.ts";
+import type { Process } from "../server/process.ts";
 import { containerIn } from "../server/process.ts";
-import type { Facts, Peer, Process, Service } from "../types.ts";
 import type { Capture } from "./lab/capture.ts";
 
 const folder = join(import.meta.dirname, "fixtures/engines");

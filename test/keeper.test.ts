@@ -8,7 +8,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../scripts/openbao.ts";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 import { Gate } from "./gate.ts";
 import { compile } from "./programs.ts";
 import {

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { startCounting } from "../cli/metrics/count.ts";
 import { exposition, type Labels } from "../cli/metrics/exposition.ts";
-import { knownReasons } from "../cli/reasons.ts";
+import { REASONS } from "../server/refusal.ts";
 import { authproxy, start } from "./command.ts";
 import { Stage, until } from "./stage.ts";
 
@@ -146,7 +146,7 @@ describe("the count", () => {
     expect(value(samples, "revoked_total", app)).toBe(1);
     expect(value(samples, "refused_total", { service: "", reason: "no-match" })).toBe(1);
     expect(value(samples, "refused_total", { ...app, reason: "once" })).toBe(1);
-    expect(value(samples, "unavailable_total", { service: "", reason: "system" })).toBe(1);
+    expect(value(samples, "unavailable_total", { service: "", reason: "internal" })).toBe(1);
     expect(value(samples, "retries_total", { reason: "vault" })).toBe(1);
     expect(value(samples, "renew_failures_total", app)).toBe(1);
     expect(value(samples, "reload_failures_total")).toBe(1);
@@ -178,7 +178,7 @@ describe("the count", () => {
     fc.assert(
       fc.property(fc.array(fc.oneof(line, fc.string()), { maxLength: 40 }), (lines) => {
         const names = counted(lines).flatMap(({ labels }) => labels.reason ?? []);
-        expect([...knownReasons, "system"]).toEqual(expect.arrayContaining(names));
+        expect([...REASONS]).toEqual(expect.arrayContaining(names));
       }),
       // A text made of this one throws.
       { examples: [[['{"time":{"toString":0},"event":"granted"}']]] },
@@ -188,7 +188,7 @@ describe("the count", () => {
     );
     const samples = counted(many);
     expect(samples.length).toBeLessThan(300);
-    expect(value(samples, "refused_total", { service: "other", reason: "system" })).toBe(4900);
+    expect(value(samples, "refused_total", { service: "other", reason: "internal" })).toBe(4900);
   });
 
   test("is in docs/metrics.md, family by family, with type and labels", () => {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Json, JsonObject } from "../server/json.ts";
 import { choose, mismatches } from "../server/policy.ts";
-import type { Json, JsonObject } from "../types.ts";
 
 const token = { create: "auth/token/create/app" };
 

@@ -6,12 +6,13 @@ import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, describe, expect, test, vi } from "vitest";
-import { client, startOpenBao } from "../scripts/openbao.ts";
 import { parse } from "../cli/options.ts";
 import { provision as provisionHere } from "../cli/provision/main.ts";
 import { covers, domainOf, refuseSharing, secretsOf } from "../cli/provision/paths.ts";
 import { hostPolicy } from "../cli/provision/policies.ts";
-import type { JsonObject, Service } from "../types.ts";
+import { client, startOpenBao } from "../scripts/openbao.ts";
+import type { Service } from "../server/config.ts";
+import type { JsonObject } from "../server/json.ts";
 import { authproxy, type Ran } from "./command.ts";
 import { asShown, block, terminal } from "./documents.ts";
 import { app, Stage, vaultAt } from "./stage.ts";

@@ -4,10 +4,10 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
-import { check } from "../config/check.ts";
+import { check } from "../server/schema.ts";
 
 const cases = join(import.meta.dirname, "fixtures/config");
-const schemaFile = join(import.meta.dirname, "../config/config.schema.json");
+const schemaFile = join(import.meta.dirname, "../server/config.schema.json");
 const complete = new Ajv2020().compile(JSON.parse(readFileSync(schemaFile, "utf8")));
 
 const texts = ["valid", "invalid"].flatMap((folder) =>

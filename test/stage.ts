@@ -20,7 +20,7 @@ import {
 import { afterAll } from "vitest";
 import { baseImage } from "../scripts/images.ts";
 import { client, type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
-import type { JsonObject } from "../types.ts";
+import type { JsonObject } from "../server/json.ts";
 
 const root = join(import.meta.dirname, "..");
 const daemon = join(root, "server/main.ts");

@@ -1,10 +1,10 @@
 // Question: how often did the server grant, refuse, fail? Input: lines of its audit stream
 // (docs/audit.md), also as journalctl prints them. Output: families of numbers, as docs/metrics.md
 // lists them. Guaranteed: a bounded number of time series, whatever a line says: reasons are those
-// that docs/audit.md knows, or "system"; services are the first hundred, or "other"; nothing that a
+// that docs/audit.md knows, or "internal"; services are the first hundred, or "other"; nothing that a
 // container chooses becomes a label.
-import type { Json, JsonObject } from "../../types.ts";
-import { knownReasons } from "../reasons.ts";
+import type { Json, JsonObject } from "../../server/json.ts";
+import { REASONS } from "../../server/refusal.ts";
 import type { Family, Labels, Sample } from "./exposition.ts";
 
 const SERVICES_MAX = 100;
@@ -140,10 +140,10 @@ export function startCounting() {
   return { take, families };
 }
 
-const known = new Set(knownReasons);
+const known = new Set<string>(REASONS);
 
 function reasonOf(reason: Json | undefined): string {
-  return typeof reason === "string" && known.has(reason) ? reason : "system";
+  return typeof reason === "string" && known.has(reason) ? reason : "internal";
 }
 
 function histogram(answer: string, slots: number[]): Sample[] {

@@ -4,7 +4,7 @@
 // where `--deliver -` asks for it.
 import { isIP } from "node:net";
 import { hostname } from "node:os";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { connect, tokenOf, type Vault } from "../administrator.ts";
 import { readConfig } from "../configuration.ts";
 import { confirm } from "../confirm.ts";

@@ -1,6 +1,6 @@
 // Question: what is in Vault already, what is not as it should be, and how does it become so?
 // Guaranteed: what is as it should be is not written; what was written is read again and is so.
-import type { Json, JsonObject } from "../../types.ts";
+import type { Json, JsonObject } from "../../server/json.ts";
 import type { Vault } from "../administrator.ts";
 import { Failure } from "../terminal.ts";
 import type { Wanted } from "./wanted.ts";

@@ -1,7 +1,8 @@
 // Question: what may each of them do in Vault, and nothing more? Pure. Output: policies as Vault keeps
 // them (HCL), one rule a line, so that a difference can be shown by lines.
 // Source: Vault's concepts page "Policies"; the calls of keeper/vault.ts and keeper/login.ts.
-import type { JsonObject, Service } from "../../types.ts";
+import type { Service } from "../../server/config.ts";
+import type { JsonObject } from "../../server/json.ts";
 import type { Secret } from "./paths.ts";
 
 const HEAD = "# Made by `authproxy provision`, whose next run undoes what is changed here.\n";

@@ -3,7 +3,7 @@
 // wrapping token, which opens once; whoever opened it before is noticed there.
 // Source: Vault's API pages of auth/approle and of sys/wrapping.
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
-import type { Json } from "../../types.ts";
+import type { Json } from "../../server/json.ts";
 import type { Vault } from "../administrator.ts";
 import { Failure } from "../terminal.ts";
 

@@ -2,7 +2,8 @@
 // them can read its own secrets? Input: the policy file, what was asked for, and the engines that
 // Vault has. Pure. Output: objects of Vault, in the order in which they can be made.
 // Sources: Vault's API pages of auth/token (roles), auth/approle, secret/pki (roles), sys/policies.
-import type { Config, JsonObject, Service } from "../../types.ts";
+import type { Config, Service } from "../../server/config.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { Failure } from "../terminal.ts";
 import { domainOf, type Engine, named, refuseSharing, secretsOf } from "./paths.ts";
 import { hostPolicy, readersPolicy, servicePolicy, writersPolicy } from "./policies.ts";

@@ -3,7 +3,7 @@
 // Who could forge it: who may write policies and mint tokens in Vault. A host's server cannot claim
 // another service: `authproxy provision` fixes the display name by policy, and it must agree here.
 // Source: Vault's page "Audit devices"; the entries of OpenBao 2.7.
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 
 export type Who =
   | { container: string; service: string; host: string; image: string }

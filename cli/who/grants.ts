@@ -1,7 +1,7 @@
 // Question: which containers were given a token, and which of these tokens live? Input: lines of our
 // servers' audit streams (docs/audit.md), also as journalctl prints them.
 // Guaranteed: a line that is none is passed over; what no stream says has ended counts as living.
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 
 export type Grant = { service: string; since: string; ended?: string; living: Set<string> };
 export type Grants = Map<string, Grant>;

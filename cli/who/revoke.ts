@@ -1,7 +1,7 @@
 // Question: do the living tokens of a container or a service end now? Input: accessors from our audit
 // streams, and an administrator's token of Vault. Guaranteed: a token is ended only where Vault
 // itself says that it is that container's: a stream could name somebody else's.
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { connect, tokenOf, type Vault } from "../administrator.ts";
 import { readConfig } from "../configuration.ts";
 import { confirm } from "../confirm.ts";

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import type { HostConfig } from "dockerode";
 import { GenericContainer } from "testcontainers";
 import { afterAll } from "vitest";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { compile as compileFrom } from "../programs.ts";
 import { type AuditLine, app, buildImage, Container, type Server, Stage, until } from "../stage.ts";
 import { Naive } from "./naive.ts";

@@ -4,7 +4,7 @@ import { chmodSync, copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { client } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { Gate } from "../gate.ts";
 import {
   bao,

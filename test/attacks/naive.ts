@@ -9,8 +9,8 @@ import { readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { getContainerRuntimeClient } from "testcontainers";
+import type { JsonObject } from "../../server/json.ts";
 import { mismatches } from "../../server/policy.ts";
-import type { JsonObject } from "../../types.ts";
 import type { Stage } from "../stage.ts";
 import { compile } from "./arena.ts";
 

@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, openSync, readdirSync, readFileSync } from "n
 import { readFile as readFileLater } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { app, type Stage, until } from "../stage.ts";
 import {
   decision,

@@ -4,7 +4,7 @@ import { chmodSync, mkdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { app, base, type Container, type Stage, until } from "../stage.ts";
 import {
   compile,

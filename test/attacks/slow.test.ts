@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readlinkSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { client } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { Gate } from "../gate.ts";
 import { app, bao, type Container, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
 import {

@@ -2,7 +2,7 @@
 import { chmodSync, copyFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { Gate } from "../gate.ts";
 import { app, bao, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
 import {

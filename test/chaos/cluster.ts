@@ -6,7 +6,7 @@ import { closeSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { client, freePort, type OpenBao } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { type Stage, until } from "../stage.ts";
 import { Authority } from "./authority.ts";
 

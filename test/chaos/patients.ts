@@ -7,7 +7,7 @@ import { copyFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
 import { client, type OpenBao } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { imageWith, SOCKET, USER } from "../attacks/arena.ts";
 import { compile } from "../programs.ts";
 import { bao, lookUp, type Stage } from "../stage.ts";

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll } from "vitest";
 import { type OpenBao, provision, startOpenBao } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { removeBridge, startDocker } from "../lab/engine.ts";
 import { Stage } from "../stage.ts";
 

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { explainReason } from "../../cli/reasons.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { until } from "../stage.ts";
 import { busybox } from "./archive.ts";
 import { docker, openHost, serve, stage, startSwarm, vaultNear } from "./host.ts";

@@ -10,8 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
-import { listen, peerFrom } from "../../server/peers.ts";
-import type { Peer } from "../../types.ts";
+import type { Peer } from "../../server/peercred.ts";
+import { listen, peerFrom } from "../../server/peercred.ts";
 
 type Heard = { name: string; values: unknown[] };
 

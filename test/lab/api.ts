@@ -2,7 +2,8 @@
 // Output:   Docker's HTTP API (v1.41), which Podman answers too, as far as the lab needs it. Only
 //           Node's own modules: it also runs in a guest, which has no other.
 import { request } from "node:http";
-import type { Container, JsonObject } from "../../types.ts";
+import type { Container } from "../../server/engine.ts";
+import type { JsonObject } from "../../server/json.ts";
 
 const DEADLINE_MS = 120_000; // an emulated machine is slow
 

@@ -4,7 +4,8 @@
 import { existsSync, readFileSync, readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { join } from "node:path";
-import type { Container, JsonObject } from "../../types.ts";
+import type { Container } from "../../server/engine.ts";
+import type { JsonObject } from "../../server/json.ts";
 
 const FILES = ["status", "stat", "cgroup"];
 const LINKS = ["exe", "ns/user", "ns/pid", "ns/mnt"];

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { baseImage } from "../../scripts/images.ts";
 import { client, type OpenBao, startOpenBao } from "../../scripts/openbao.ts";
 import { makeArchive } from "../../scripts/package.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { type Block, block, shell } from "../documents.ts";
 import { fetchTree, type Suite } from "./fetch.ts";
 import { GATEWAY, Host, makeGateway, PACKAGES, removeGateway } from "./host.ts";

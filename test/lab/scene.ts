@@ -10,7 +10,8 @@ import { EventEmitter, once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Container, JsonObject } from "../../types.ts";
+import type { Container } from "../../server/engine.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { type About, Api } from "./api.ts";
 import { type Capture, capture } from "./capture.ts";
 

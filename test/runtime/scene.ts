@@ -11,7 +11,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { afterAll } from "vitest";
 import { librariesOf } from "../../scripts/images.ts";
-import type { JsonObject } from "../../types.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { type Engine, removeBridge, startDocker } from "../lab/engine.ts";
 import { compile as compileFrom } from "../programs.ts";
 import { bao, password, Stage, vaultAt } from "../stage.ts";

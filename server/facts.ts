@@ -1,0 +1,57 @@
+// Question: what is known about the process that has connected?
+//
+// Input: what the kernel fixed at connect(); /proc and the engine are asked for the rest.
+// Guaranteed: facts of one and the same process if it is still alive afterwards, which peercred
+// checks last. They are facts, not a decision: policy.ts and checks.ts judge them.
+import { readlinkSync } from "node:fs";
+import { uptime } from "node:os";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Container, Engine } from "./engine.ts";
+import type { JsonObject } from "./json.ts";
+import type { Peer } from "./peercred.ts";
+import { containerIn, type Process, readCgroup, readProcess } from "./process.ts";
+
+export type Facts = {
+  peer: Peer;
+  process: Process;
+  container: Container;
+  /** The process that the engine calls State.Pid. */
+  init: Process;
+  /** The labels that the container's image declares itself. */
+  imageLabels: JsonObject;
+  /** The server's own, as /proc/self/ns/user says. */
+  serverUserNamespace: string;
+  /** The wall clock's time at boot, in milliseconds. */
+  bootMs: number;
+};
+
+const serverUserNamespace = readlinkSync("/proc/self/ns/user");
+
+/** Asks /proc and the engine. `known` gets each fact as soon as there is one, so that a caller can
+ * tell what was known when this throws: any Refusal of process.ts and engine.ts. */
+export async function gatherFacts(
+  peer: Peer,
+  engine: Engine,
+  known: Partial<Facts> = {},
+): Promise<Facts> {
+  known.peer = peer;
+  const cgroup = readCgroup(peer.pid);
+  const inspecting = engine.inspect(containerIn(cgroup).id);
+  // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
+  const reading = nextTurn().then(() => readProcess(peer.pid, cgroup));
+  const [container, peerProcess] = await Promise.all([
+    inspecting.then((answer) => (known.container = answer)),
+    reading.then((answer) => (known.process = answer)),
+  ]);
+
+  const { Pid } = container.State;
+  return {
+    peer,
+    process: peerProcess,
+    container,
+    init: Pid === peer.pid ? peerProcess : readProcess(Pid),
+    imageLabels: await engine.imageLabels(container.Image),
+    serverUserNamespace,
+    bootMs: Date.now() - uptime() * 1000,
+  };
+}

@@ -1,0 +1,137 @@
+// Question: does this peer get a token, and which one?
+//
+// `grant` reads in the order of the threat model: what is known about the peer, which service that
+// is, what it has to prove, its lease and its token, the same process once more, the audit line, and
+// the answer, if that very process still waits for it.
+import { hostname } from "node:os";
+import { isDeepStrictEqual } from "node:util";
+import { record } from "./audit.ts";
+import { judge } from "./checks.ts";
+import type { VaultPlace } from "./config.ts";
+import type { Engine } from "./engine.ts";
+import { type Facts, gatherFacts } from "./facts.ts";
+import type { Lease } from "./lease-files.ts";
+import type { Leases, Minted } from "./leases.ts";
+import type { Peer, Peercred } from "./peercred.ts";
+import { choose, type NamedService } from "./policy.ts";
+import { type Process, readProcess } from "./process.ts";
+import { Refusal } from "./refusal.ts";
+
+/** What a grant is made with. */
+export type Server = {
+  engine: Engine;
+  leases: Leases;
+  peercred: Peercred;
+  /** Replaced when the configuration is read again. */
+  services: NamedService[];
+  /** What containers are told about Vault. */
+  vaultForClients: VaultPlace;
+  /** The kernel has SO_PEERPIDFD. */
+  hasPidfd: boolean;
+};
+
+/** One peer's request, and what is known about it so far, for the audit. */
+export class Request {
+  readonly peer: Peer;
+  readonly facts: Partial<Facts> = {};
+  service: string | undefined;
+  /** The checks that did not hold, and that the service relaxes. */
+  relaxed: string[] | undefined;
+  readonly #startedMs = performance.now();
+
+  constructor(peer: Peer) {
+    this.peer = peer;
+  }
+
+  get ageMs(): number {
+    return Math.round(performance.now() - this.#startedMs);
+  }
+
+  /** What the audit says of it; members that are not known yet are left out. */
+  auditEntry(server: Server) {
+    const { process: peerProcess, container } = this.facts;
+    return {
+      ...this.peer,
+      pidfd: server.hasPidfd,
+      exe: peerProcess?.exe,
+      container: container?.Id,
+      image: container?.Image,
+      service: this.service,
+      relaxed: this.relaxed,
+      ms: this.ageMs,
+    };
+  }
+}
+
+/** Sends the peer its token. Throws a Refusal that says why there is none; a token that was minted by
+ * then is revoked. */
+export async function grant(request: Request, server: Server): Promise<void> {
+  const { peer } = request;
+  const { leases, peercred } = server;
+
+  const facts = await gatherFacts(peer, server.engine, request.facts);
+  const [serviceName, service] = choose(documentOf(facts), server.services);
+  request.service = serviceName;
+
+  // Invariant 6: nothing is awaited between this look and `open`, so that of two processes of one
+  // start only one is the first.
+  const start = startOf(facts);
+  const startHadToken = leases.hadToken(start);
+  request.relaxed = judge(facts, startHadToken, service);
+  const holder = { pid: peer.pid, ticks: facts.process.start_ticks };
+  const lease = leases.open(start, holder, metaOf(facts, serviceName));
+
+  try {
+    const minted = await leases.mint(lease, service.token);
+
+    // Invariant 3: what was judged is what gets the token.
+    const processNow = readProcess(peer.pid);
+    judge({ ...facts, process: processNow }, startHadToken, service);
+    requireUnchanged(facts.process, processNow);
+
+    const { accessor } = minted;
+    await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });
+
+    const delivery = await peercred.grant(peer.id, answerOf(serviceName, minted, server));
+    if (delivery.outcome !== "sent")
+      throw new Refusal(delivery.outcome, { outcome: delivery.outcome });
+    leases.keepUntil(delivery.exited, lease);
+  } catch (error) {
+    leases.abandon(lease);
+    throw error;
+  }
+}
+
+/** The identity document that a policy is matched against. */
+export function documentOf({ peer, process, container }: Facts) {
+  return { peer, process, container };
+}
+
+/** By kernel facts; the engine's StartedAt is a wall clock's. */
+function startOf({ container, init }: Facts) {
+  return { container: container.Id, pid: container.State.Pid, ticks: init.start_ticks };
+}
+
+function metaOf({ peer, container }: Facts, service: string): Lease["meta"] {
+  const { Id, Image } = container;
+  return { service, container: Id, image: Image, uid: `${peer.uid}`, host: hostname() };
+}
+
+/** `alone` was judged again, and `ppid` may change when runc exits: both are left out. */
+function requireUnchanged(before: Process, now: Process): void {
+  const comparable = { ...now, alone: before.alone, ppid: before.ppid };
+  if (!isDeepStrictEqual(comparable, before)) throw new Refusal("changed", now);
+}
+
+/** The line that the peer gets (docs/protocol.md). */
+function answerOf(service: string, minted: Minted, { vaultForClients }: Server) {
+  const { token, wrapped, ttlSeconds, renewable, namespace } = minted;
+  return {
+    service,
+    token,
+    wrapped,
+    ttl: ttlSeconds,
+    renewable,
+    vault: namespace ? { ...vaultForClients, namespace } : vaultForClients,
+  };
+}

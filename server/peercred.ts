@@ -1,0 +1,180 @@
+// Question: which process is connected, and did the answer reach that very process?
+//
+// Input: the lines of peercred, which owns the socket and every client's descriptor; the head of
+// peercred.c defines them.
+// Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+
+const NO_PROCESS = "0";
+const PROGRAM = `${import.meta.dirname}/../dist/peercred`;
+
+/** What the kernel fixed at connect(), and nobody can forge: SO_PEERCRED, SO_PEERGROUPS and
+ * SO_PEERSEC (unix(7)). */
+export type Peer = {
+  /** Names the connection, for peercred. */
+  id: string;
+  pid: number;
+  uid: number;
+  gid: number;
+  groups: number[];
+  /** The MAC label; empty where the kernel has none. */
+  label: string;
+};
+
+/** Why peercred dropped a connection by itself. */
+export const DROP_REASONS = ["no-pid", "exited", "unreadable", "spoke"] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
+
+/** What became of an answer: "sent" if the peer was alive and silent at the last check
+ * (invariant 3). */
+export const OUTCOMES = ["sent", "spoke", "exited", "closed"] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** `exited` resolves when the process that got the line exits; only where the outcome is "sent". */
+export type Delivery = { outcome: Outcome; exited: Promise<void> };
+
+export type Handlers = {
+  /** The socket is open. `hasPidfd`: the kernel has SO_PEERPIDFD. */
+  ready(hasPidfd: boolean): void;
+  peer(peer: Peer): void;
+  /** A connection that peercred has closed. */
+  drop(reason: DropReason, peer: Peer): void;
+};
+
+export class Peercred {
+  readonly #program: ChildProcess;
+  readonly #handlers: Handlers;
+  /** Commands that wait for their answer, by "answered ID" and "watching PID", in their order. */
+  readonly #waiting = new Map<string, ((word: string) => void)[]>();
+  /** By the id of a process that peercred watches. */
+  readonly #exits = new Map<string, () => void>();
+  #unfinishedLine = "";
+
+  /** Starts peercred, which listens at this path. Where it ends, so does this process. */
+  constructor(socketPath: string, handlers: Handlers) {
+    this.#handlers = handlers;
+    // systemd has opened the socket: sd_listen_fds(3).
+    const isInherited =
+      process.env.LISTEN_FDS === "1" && process.env.LISTEN_PID === `${process.pid}`;
+    const words = [isInherited ? "--inherited" : socketPath];
+    // A child that inherits one of the descriptors 0 to 2 makes it blocking, for this process too
+    // (libuv), and the server would stop when nobody reads the audit stream. So there are pipes.
+    const stdio: StdioOptions = ["pipe", "pipe", "pipe", isInherited ? 3 : "ignore"];
+    // Detached, because a terminal's signals are for the server alone. No variable of the server's
+    // environment is handed on (invariant 8).
+    this.#program = spawn(PROGRAM, words, { stdio, env: {}, detached: true });
+
+    this.#program.on("error", (error) => endedBy(error.message));
+    this.#program.on("close", (code, signal) => endedBy(signal ?? `exit code ${code}`));
+    this.#program.stderr?.pipe(process.stderr);
+    this.#program.stdin?.on("error", () => {}); // it has ended: "close" says so
+    this.#program.stdout?.setEncoding("utf8");
+    this.#program.stdout?.on("data", (text: string) => this.#receive(text));
+  }
+
+  /** Sends the line with a token, if the peer is alive and has sent nothing. */
+  grant(id: string, line: object): Promise<Delivery> {
+    return new Promise((resolve) => {
+      this.#command(`grant ${id} ${JSON.stringify(line)}`, `answered ${id}`, (word) => {
+        const outcome = oneOf(OUTCOMES, word);
+        // Asked for now, because the next line may already say that the process has exited.
+        const exited = outcome === "sent" ? this.#exitOf(id) : Promise.resolve();
+        resolve({ outcome, exited });
+      });
+    });
+  }
+
+  /** Sends the line without a token, on the same conditions. */
+  refuse(id: string, line: object): Promise<Outcome> {
+    return new Promise((resolve) => {
+      this.#command(`refuse ${id} ${JSON.stringify(line)}`, `answered ${id}`, (word) => {
+        resolve(oneOf(OUTCOMES, word));
+      });
+    });
+  }
+
+  /** Watches the process that has this number now. `exited` resolves when it exits, at once where
+   * there is no such process. */
+  watch(pid: number): Promise<{ exited: Promise<void> }> {
+    return new Promise((resolve) => {
+      this.#command(`watch ${pid}`, `watching ${pid}`, (id) => {
+        resolve({ exited: id === NO_PROCESS ? Promise.resolve() : this.#exitOf(id) });
+      });
+    });
+  }
+
+  /** `settle` is called with the word of the answer, before the line after it is heard. */
+  #command(command: string, answer: string, settle: (word: string) => void): void {
+    this.#waiting.set(answer, [...(this.#waiting.get(answer) ?? []), settle]);
+    this.#program.stdin?.write(`${command}\n`);
+  }
+
+  #settle(answer: string, word: string): void {
+    const [first, ...others] = this.#waiting.get(answer) ?? [];
+    if (others.length > 0) this.#waiting.set(answer, others);
+    else this.#waiting.delete(answer);
+    first?.(word);
+  }
+
+  #exitOf(id: string): Promise<void> {
+    return new Promise((resolve) => this.#exits.set(id, resolve));
+  }
+
+  #receive(text: string): void {
+    const lines = (this.#unfinishedLine + text).split("\n");
+    this.#unfinishedLine = lines.pop() ?? "";
+    for (const line of lines) this.#hear(line);
+  }
+
+  #hear(line: string): void {
+    const [verb, ...words] = line.split(" ");
+    const [first = "", second = ""] = words;
+    switch (verb) {
+      case "ready":
+        this.#handlers.ready(first === "pidfd");
+        break;
+      case "peer":
+        this.#handlers.peer(parsePeer(first, words.slice(1)));
+        break;
+      case "drop":
+        this.#handlers.drop(oneOf(DROP_REASONS, first), parsePeer("", words.slice(1)));
+        break;
+      case "answered":
+        this.#settle(`answered ${first}`, second);
+        break;
+      case "watching":
+        this.#settle(`watching ${second}`, first);
+        break;
+      case "exit": // of a process that waits, too: its answer says so
+        this.#exits.get(first)?.();
+        this.#exits.delete(first);
+        break;
+      default:
+        throw new Error(`peercred: a line that is not in the protocol: ${verb}`);
+    }
+  }
+}
+
+/** The words after the id: PID UID GID GROUPS LABEL, where GROUPS is "" or "1,2,3," and LABEL is the
+ * rest of the line. */
+export function parsePeer(id: string, words: string[]): Peer {
+  const [pid, uid, gid, groups = "", ...label] = words;
+  return {
+    id,
+    pid: Number(pid),
+    uid: Number(uid),
+    gid: Number(gid),
+    groups: groups.split(",").slice(0, -1).map(Number),
+    label: label.join(" "),
+  };
+}
+
+function oneOf<Word extends string>(words: readonly Word[], word: string): Word {
+  const found = words.find((known) => known === word);
+  if (found) return found;
+  throw new Error(`peercred: a word that is not in the protocol: ${word}`);
+}
+
+function endedBy(reason: string): never {
+  throw new Error(`${PROGRAM} (made by scripts/prepare.sh) has ended: ${reason}`);
+}

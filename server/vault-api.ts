@@ -1,0 +1,96 @@
+// Question: what does Vault answer to one call of its HTTP API?
+//
+// Input: Vault's address. Vault is trusted, but may be slow, sealed or gone.
+// Guaranteed: TLS is verified, every call ends in 3 s, and a failure is a Refusal that says whether
+// asking again can help.
+// Source: Vault's API pages.
+import { Agent, type RequestOptions, request } from "node:https";
+import type { VaultPlace } from "./config.ts";
+import { exchange, HttpError } from "./http.ts";
+import type { JsonObject } from "./json.ts";
+import { Refusal, unavailable } from "./refusal.ts";
+
+const CALL_DEADLINE_MS = 3000;
+const SOCKETS_MAX = 64;
+/** May pass: 403 when the server's own token has died, 412 on a standby that lags behind, 429 where
+ * there are too many calls. */
+const TRANSIENT_CLIENT_ERRORS = [403, 412, 429];
+
+/** A token, as an answer's `auth` describes it. `lease_duration` is in seconds. */
+export type Auth = {
+  client_token: string;
+  accessor: string;
+  lease_duration: number;
+  renewable: boolean;
+  orphan: boolean;
+  policies: string[];
+  token_type: string;
+};
+
+/** A token, as auth/token/lookup-… describes it. Both times are in seconds. */
+export type TokenDescription = {
+  orphan: boolean;
+  policies: string[];
+  renewable: boolean;
+  ttl: number;
+  creation_ttl: number;
+  type: string;
+};
+
+export type VaultAnswer = {
+  auth?: Auth | null;
+  wrap_info?: { token: string; wrapped_accessor: string } | null;
+  /** A description of a token, or a secret. */
+  data: TokenDescription & Record<string, string> & { data?: Record<string, string> };
+};
+
+export type CallOptions = {
+  headers?: Record<string, string>;
+  /** For a login by a TLS certificate: its own connection. */
+  tls?: Pick<RequestOptions, "agent" | "cert" | "key">;
+};
+
+export class VaultApi {
+  /** The server's own token. */
+  token = "";
+  /** Called at each 403: perhaps the server's own token has died. */
+  onDenied = (): void => {};
+  readonly #target: RequestOptions;
+  readonly #namespace: string;
+
+  constructor({ address, ca, namespace = "" }: VaultPlace) {
+    const { hostname, port } = new URL(address);
+    const tls = { ca, rejectUnauthorized: true };
+    const agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX, ...tls });
+    this.#target = { hostname, port, agent, ...tls };
+    this.#namespace = namespace;
+  }
+
+  /** POST where there is a body, else GET; `path` is below /v1/. Throws the refusal "vault". */
+  async call(path: string, body?: JsonObject, options: CallOptions = {}): Promise<VaultAnswer> {
+    const { status, value } = await this.#exchange(path, body, options);
+    if (status < 300) return value as VaultAnswer;
+
+    if (status === 403) this.onDenied();
+    const isFinal = status >= 400 && status < 500 && !TRANSIENT_CLIENT_ERRORS.includes(status);
+    throw new Refusal("vault", { path, status, errors: value.errors ?? null }, !isFinal);
+  }
+
+  async #exchange(path: string, body: JsonObject | undefined, { headers, tls }: CallOptions) {
+    const own = { "X-Vault-Token": this.token, "X-Vault-Namespace": this.#namespace };
+    const outgoing = {
+      ...this.#target,
+      ...tls,
+      method: body ? "POST" : "GET",
+      path: `/v1/${path}`,
+      headers: { ...own, ...headers },
+      deadlineMs: CALL_DEADLINE_MS,
+    };
+    try {
+      return await exchange(request, outgoing, body);
+    } catch (error) {
+      if (error instanceof HttpError) throw unavailable("vault", error.message);
+      throw error;
+    }
+  }
+}
