@@ -12,7 +12,7 @@ const engineSocket = "/var/run/docker.sock";
 
 export type Floor = {
   inspect: () => Promise<unknown>;
-  /** A token of a role, as our keeper has it made. */
+  /** A token of a role, as the server has it made. */
   create: (headers?: Record<string, string>) => Promise<string>;
   /** A call to Vault with the rights of our server; gives its answer. */
   call: (path: string, body?: JsonObject, headers?: Record<string, string>) => Promise<string>;

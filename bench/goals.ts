@@ -56,7 +56,7 @@ const goals: Goal[] = [
     atMost: 1.15,
   },
   {
-    what: "server, keeper and helper idle, MB",
+    what: "server and helper idle, MB",
     part: "peers",
     figure: "authproxy, memory idle (alone)",
     atMost: 60,

@@ -102,7 +102,7 @@ async function growLeases(report: Report, stage: Stage, scale: Scale): Promise<v
   report.note("1000 leases more, memory (alone)", "MB", [((all - none) * 1000) / held]);
   report.notes.push(
     `leases: each of a living process; "few" are those of the askers themselves, ${leases(few)} at the end`,
-    "memory: server, keeper and helper together, after 2,000 grants that left none; `alone` counts what they share once",
+    "memory: server and helper together, after 2,000 grants that left none; `alone` counts what they share once",
   );
   await Promise.all([few.end(), many.end()]);
 }

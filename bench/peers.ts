@@ -179,7 +179,7 @@ export async function measurePeers(scale: Scale): Promise<Report> {
   return report;
 }
 
-/** What server and keeper cannot be below. */
+/** What the server cannot be below. */
 async function bareNodes(): Promise<number> {
   const program = 'require("node:https"); console.log("ready"); setInterval(() => {}, 1e9)';
   const start = () =>

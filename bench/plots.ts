@@ -52,7 +52,7 @@ export function plots(parts: Record<string, Part>): Record<string, string> {
   );
   put(
     "memory.svg",
-    "Memory by living leases: server, keeper and helper",
+    "Memory by living leases: server and helper",
     { label: "leases" },
     { label: "MB" },
     [

@@ -1,7 +1,7 @@
 // Question: what does each promise of the server cost? Asked of copies of it that break one: a grant
 // of such a copy over a whole one, in turn. What is left of both when all are broken is the way from
 // the container to the server and back, and the first look at who is there.
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { placePrograms } from "../scripts/package.ts";
 import { ask } from "./asking.ts";
@@ -14,19 +14,15 @@ import { app, type Server, Stage } from "./stage.ts";
 /** In a file of the copy, a text that is there exactly once, and what is put in its place. */
 type Change = [file: string, text: string, by: string];
 
-/** By what a copy does without: Vault's token in a process of its own, invariants 3, 6 and 9. */
+/** By what a copy does without: invariants 3, 6 and 9. */
 const broken: Record<string, Change[]> = {
-  "the keeper apart": [["server/keeper.js", 'from "node:child_process"', 'from "./in-process.js"']],
-  "the second look": [
-    ["server/main.js", "const last = readProcess(peer.pid);", "const last = process;"],
-  ],
+  "the second look": [["server/grant.js", "= readProcess(peer.pid);", "= facts.process;"]],
   "the lease on file": [
-    ["server/main.js", "const name = first ? mark : ", "const name = "],
-    ["server/main.js", "  writeFileSync(", "  void ("],
-    ["keeper/leases.js", "  writeFileSync(", "  void ("],
-    ["keeper/leases.js", "  renameSync(", "  void ("],
+    ["server/lease-files.js", "    writeFileSync(", "    void ("],
+    ["server/lease-files.js", "    renameSync(file", "    void (file"],
+    ["server/lease-files.js", "    renameSync(this", "    void (this"],
   ],
-  "the audit line": [["server/main.js", 'await record("granted"', 'void ("granted"']],
+  "the audit line": [["server/grant.js", 'await record("granted"', 'void ("granted"']],
 };
 
 function change(directory: string, [file, text, by]: Change): void {
@@ -46,12 +42,10 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
   const floor = await connectFloor(stage, askers[0]?.id ?? "");
   const bare = async () => [await floor.inspect(), await floor.create()];
 
-  const copies = { ...broken, "all four": Object.values(broken).flat() };
+  const copies = { ...broken, "all three": Object.values(broken).flat() };
   for (const [what, changes] of Object.entries(copies)) {
     const directory = join(stage.directory, what);
     await placePrograms(directory);
-    const standIn = join(import.meta.dirname, "programs/in-process.js");
-    copyFileSync(standIn, join(directory, "server/in-process.js"));
     for (const one of changes) change(directory, one);
   }
   for (const atOnce of levels) {
@@ -78,8 +72,8 @@ export async function measurePromises({ quick }: Scale): Promise<Report> {
       report.add(`${id}, without ${what}`, less);
       report.compareBoth(`${id}, without ${what}`, [what, less], ["whole", whole]);
     }
-    const none: [string, Round[]] = ["without all four", without["all four"] ?? []];
-    report.compareBoth(`${id}, without all four, over the floor`, none, ["floor", bareRounds]);
+    const none: [string, Round[]] = ["without all three", without["all three"] ?? []];
+    report.compareBoth(`${id}, without all three, over the floor`, none, ["floor", bareRounds]);
   }
   report.notes.push(
     "a copy that breaks a promise is a way to measure it, and is offered to nobody",

@@ -18,7 +18,7 @@ export type Fleet = {
 };
 export type Calls = Record<"create" | "renew" | "revoke" | "read" | "login", number>;
 
-/** keeper/vault.ts renews after 0.3 to 0.4 of a life, and of a day at most. */
+/** server/vault.ts renews after 0.3 to 0.4 of a life, and of a day at most. */
 const RENEWED_AFTER = 0.35;
 
 /** A second. The server's own token is looked up and renewed. */

@@ -61,7 +61,7 @@ export class Server {
     this.pid = child.pid ?? 0;
   }
 
-  /** Server, keeper and helper. */
+  /** Server and helper. */
   memory(): Memory {
     return memoryOf(...tree(this.pid));
   }
@@ -73,7 +73,7 @@ export class Server {
 
   async end(): Promise<void> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    this.#child.kill("SIGKILL"); // keeper and helper end with it
+    this.#child.kill("SIGKILL"); // its helper ends with it
     await once(this.#child, "exit");
   }
 }

@@ -44,7 +44,7 @@ test("a quick run measures each grant against the floor, the runtime against run
     expect(ratios["create, each after 100 ms of rest p50"]?.median).toBeGreaterThan(0);
     // Each copy could be made: what bench/promises.ts takes out of the sources is still there.
     const copies = Object.keys(parts.promises.ratios).filter((id) => id.endsWith(" p50"));
-    expect(copies).toHaveLength(7);
+    expect(copies).toHaveLength(6);
     for (const id of ["without a reference over runc", "with its secret over runc"])
       expect(parts.runtime.ratios[id]).toMatchObject({ rounds: 2, median: expect.any(Number) });
     const written = readdirSync(directory).sort();

@@ -6,7 +6,7 @@ import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
 import type { Peer } from "../server/peercred.ts";
 import type { Process } from "../server/process.ts";
-import { Unavailable } from "../server/refusal.ts";
+import { Refusal } from "../server/refusal.ts";
 
 const ID = "0123456789abcdef".repeat(4);
 const bootMs = Date.parse("2026-01-01T00:00:00Z");
@@ -48,14 +48,16 @@ const facts: Facts = {
   container,
   init: first,
   imageLabels: { vendor: "us" },
-  first: true,
-  user_namespace: "user:[1]",
+  serverUserNamespace: "user:[1]",
   bootMs,
 };
 const service: Service = {
   match: { container: { Config: { Labels: { app: "app" } } } },
   token: { create: "auth/token/create/app" },
 };
+
+/** `hadToken`: this start of the container has had its token. */
+type Changes = Partial<Facts> & { hadToken?: boolean };
 
 const ofProcess = (changes: Partial<Process>) => ({ process: { ...first, ...changes } });
 const ofContainer = (changes: JsonObject) => ({
@@ -74,13 +76,17 @@ const later = {
 
 const labels = (Labels: JsonObject | null) => ofContainer({ Config: { WorkingDir: "", Labels } });
 
-/** The reason, or the relaxed checks that do not hold. */
-function verdict(changes: Partial<Facts>, relax?: string[]): string | string[] {
+function judgeChanged({ hadToken = false, ...changes }: Changes, relax: string[] = []): string[] {
+  return judge({ ...facts, ...changes }, hadToken, { ...service, relax });
+}
+
+/** The answer and the reason, or the relaxed checks that do not hold. */
+function verdict(changes: Changes, relax?: string[]): string | string[] {
   try {
-    return judge({ ...facts, ...changes }, relax ? { ...service, relax } : service);
+    return judgeChanged(changes, relax);
   } catch (error) {
-    const word = error instanceof Unavailable ? "unavailable" : "refused";
-    return `${word}: ${(error as Error).message}`;
+    if (!(error instanceof Refusal)) throw error;
+    return `${error.canRetry ? "unavailable" : "refused"}: ${error.reason}`;
   }
 }
 
@@ -88,7 +94,7 @@ test("a container's first process, alone, with a read-only root: allowed", () =>
   expect(verdict({})).toEqual([]);
 });
 
-describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>([
+describe.each<[string, [string, Changes][], [string, Changes][]]>([
   [
     "refused: credentials",
     [
@@ -164,7 +170,7 @@ describe.each<[string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>(
     });
 });
 
-describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Facts>][]]>([
+describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
   [
     "init",
     "refused: init",
@@ -182,7 +188,7 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
     [],
   ],
   ["alone", "unavailable: alone", [["company", ofProcess({ alone: false })]], []],
-  ["once", "refused: once", [["this start has had its token", { first: false }]], []],
+  ["once", "refused: once", [["this start has had its token", { hadToken: true }]], []],
   [
     "readonly",
     "refused: readonly",
@@ -271,11 +277,19 @@ describe.each<[string, string, [string, Partial<Facts>][], [string, Partial<Fact
 
 describe("a refusal says what was seen:", () => {
   const startedMs = bootMs + 3_600_000;
-  test.each<[string, Partial<Facts>, unknown]>([
-    ["the uids", ofProcess({ uids: [0, 1, 2, 3] }), [0, 1, 2, 3]],
-    ["the gids", ofProcess({ gids: [0, 1, 2, 3] }), [0, 1, 2, 3]],
-    ["the tracer", ofProcess({ tracer: 9 }), 9],
-    ["the user namespace", { user_namespace: "user:[9]" }, "user:[1]"],
+  test.each<[string, Changes, unknown]>([
+    [
+      "the uids",
+      ofProcess({ uids: [0, 1, 2, 3] }),
+      { uids: [0, 1, 2, 3], gids: [1001, 1001, 1001, 1001] },
+    ],
+    [
+      "the gids",
+      ofProcess({ gids: [0, 1, 2, 3] }),
+      { uids: [1001, 1001, 1001, 1001], gids: [0, 1, 2, 3] },
+    ],
+    ["the tracer", ofProcess({ tracer: 9 }), { tracer: 9 }],
+    ["the user namespace", { serverUserNamespace: "user:[9]" }, "user:[1]"],
     [
       "the place",
       { init: { ...first, cgroup: [] } },
@@ -285,30 +299,28 @@ describe("a refusal says what was seen:", () => {
     [
       "the pids, and the engine's",
       ofProcess({ pids: [7, 3], init: false }),
-      { pids: [7, 3], State: container.State },
+      { pids: [7, 3], "State.Pid": 7 },
     ],
     ["company", ofProcess({ alone: false }), "other processes are in the container"],
-    ["a second time", { first: false }, "this start of the container has had its token"],
+    ["a second time", { hadToken: true }, "this start of the container has had its token"],
     ["what can be written", mounted("/app/main"), "/app/main.js"],
     ["which variable, without its value", searched("NODE_OPTIONS=-r /data/x"), "NODE_OPTIONS"],
     ["what the image declares", { imageLabels: { app: "app" } }, "app"],
-  ])("%s", (_, changes, cause) => {
-    expect(() => judge({ ...facts, ...changes }, service)).toThrow(
-      expect.objectContaining({ cause }),
-    );
+  ])("%s", (_, changes, detail) => {
+    expect(() => judgeChanged(changes)).toThrow(expect.objectContaining({ detail }));
   });
 });
 
 describe("of several checks that do not hold", () => {
   test("the first that is not relaxed is the reason", () => {
-    expect(verdict({ ...later, first: false })).toBe("refused: init");
-    expect(verdict({ ...later, first: false }, ["init"])).toBe("unavailable: alone");
-    expect(verdict({ ...later, first: false }, ["init", "alone"])).toBe("refused: once");
+    expect(verdict({ ...later, hadToken: true })).toBe("refused: init");
+    expect(verdict({ ...later, hadToken: true }, ["init"])).toBe("unavailable: alone");
+    expect(verdict({ ...later, hadToken: true }, ["init", "alone"])).toBe("refused: once");
   });
 
   test("all that are relaxed are said", () => {
     const relax = ["once", "alone", "init"];
-    expect(verdict({ ...later, first: false }, relax)).toEqual(["init", "alone", "once"]);
+    expect(verdict({ ...later, hadToken: true }, relax)).toEqual(["init", "alone", "once"]);
   });
 
   test("none is said that holds", () => {
@@ -318,5 +330,5 @@ describe("of several checks that do not hold", () => {
 
 test("a container without labels, for a service that matches on its image: allowed", () => {
   const match = { container: { Image: "sha256:1" } };
-  expect(judge({ ...facts, ...labels(null) }, { ...service, match })).toEqual([]);
+  expect(judge({ ...facts, ...labels(null) }, false, { ...service, match })).toEqual([]);
 });

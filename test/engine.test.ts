@@ -5,7 +5,7 @@ import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { connectEngine, EngineApi } from "../server/engine.ts";
+import { Engine, EngineApi } from "../server/engine.ts";
 
 const id = "a".repeat(64);
 const TOO_OLD = (asked: string, oldest: string) =>
@@ -16,7 +16,8 @@ class StandIn {
   readonly directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
   readonly socket = join(this.directory, "engine.sock");
   readonly asked: string[] = [];
-  mounts: object[] = [];
+  /** Members of a container's inspect, beside the id. */
+  container: object = {};
   oldest = "1.24";
   newest = "1.51";
   readonly #server: Server;
@@ -33,7 +34,7 @@ class StandIn {
         answer.statusCode = 400;
         answer.end(JSON.stringify({ message: TOO_OLD(version, this.oldest) }));
       } else {
-        answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Mounts: this.mounts }));
+        answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Config: {}, ...this.container }));
       }
     });
   }
@@ -68,8 +69,30 @@ test.each([
   { order: "the other way round", given: mounts.toReversed() },
 ])("mounts are sorted by destination: $order", async ({ given }) => {
   // The real engine gives Mounts in another order at each answer (seen: 12 of 100 differ).
-  await using engine = await StandIn.start({ mounts: given });
-  expect((await connectEngine(engine.socket).inspect(id)).Mounts).toEqual(mounts);
+  await using engine = await StandIn.start({ container: { Mounts: given } });
+  expect((await new Engine(engine.socket).inspect(id)).Mounts).toEqual(mounts);
+});
+
+test("what the engine leaves out is empty", async () => {
+  await using engine = await StandIn.start({ container: { Mounts: null } });
+  expect(await new Engine(engine.socket).inspect(id)).toMatchObject({ Args: [], Mounts: [] });
+});
+
+test("no value of the environment is in the JSON of a container, and its names are", async () => {
+  const Env = ["PASSWORD=the-secret", "EMPTY=", "odd"];
+  await using engine = await StandIn.start({ container: { Config: { Env } } });
+  const container = await new Engine(engine.socket).inspect(id);
+  expect([...(container.Config.Env ?? [])]).toEqual(Env);
+  expect(JSON.stringify(container)).not.toContain("the-secret");
+  expect(JSON.stringify(container.Config.Env)).toBe('["PASSWORD=…","EMPTY=…","odd=…"]');
+});
+
+test("another container than the one that was asked for is not taken for it", async () => {
+  await using engine = await StandIn.start({ container: { Id: "b".repeat(64) } });
+  await expect(new Engine(engine.socket).inspect(id)).rejects.toMatchObject({
+    reason: "engine",
+    detail: { asked: id, answered: "b".repeat(64) },
+  });
 });
 
 test.each([
@@ -95,10 +118,10 @@ test.each([
   { engine: "older than all that are known", oldest: "1.12", newest: "1.40", asked: "1.41" },
 ])("an engine that is $engine is quoted in the reason", async ({ oldest, newest, asked }) => {
   await using engine = await StandIn.start({ oldest, newest });
-  const inspecting = connectEngine(engine.socket).inspect(id);
+  const inspecting = new Engine(engine.socket).inspect(id);
   await expect(inspecting).rejects.toMatchObject({
-    message: "engine",
-    cause: { status: 400, message: TOO_OLD(asked, oldest) },
+    reason: "engine",
+    detail: { status: 400, message: TOO_OLD(asked, oldest) },
   });
 });
 

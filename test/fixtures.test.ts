@@ -55,7 +55,7 @@ test.each(nameless ?? [])("$name: its cgroup names no container", (capture) => {
 });
 
 describe.each(named ?? [])("$name:", (capture) => {
-  const { pid, container, files, bootMs, userNamespace: user_namespace } = capture;
+  const { pid, container, files, bootMs, userNamespace: serverUserNamespace } = capture;
   const lines = (files.cgroup ?? "").trimEnd().split("\n");
 
   test("the cgroup names the container that the engine knows", () => {
@@ -81,13 +81,12 @@ describe.each(named ?? [])("$name:", (capture) => {
       ...identity,
       init: seen,
       imageLabels,
-      first: true,
-      user_namespace,
+      serverUserNamespace,
       bootMs,
     };
     const reason = REFUSED[capture.name];
-    if (reason) expect(() => judge(facts, service)).toThrow(reason);
-    else expect(judge(facts, service)).toEqual([]);
+    if (reason) expect(() => judge(facts, false, service)).toThrow(reason);
+    else expect(judge(facts, false, service)).toEqual([]);
   });
 });
 

@@ -298,6 +298,14 @@ describe("a process that is watched", () => {
   });
 });
 
+test("the helper has no capability and cannot get one, also when root has started it", async () => {
+  const peercred = await helper();
+  const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+  for (const set of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
+    expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
+  expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+});
+
 describe("the end of the helper", () => {
   test("is the end of its input, and peers see end of file", async () => {
     const peercred = await helper();
@@ -317,12 +325,12 @@ describe("the end of the helper", () => {
   });
 
   test.each(["nonsense", "grant", "grant x y", "", "grant -", "shutdown\0 1"])(
-    "is a line that is no command: %j",
+    "is a line that is not a command: %j",
     async (line) => {
       const peercred = await helper();
       peercred.tell(line);
       expect(await peercred.ended).toBe(1);
-      expect(peercred.stderr).toBe("peercred: a line from the server is no command\n");
+      expect(peercred.stderr).toBe("peercred: a line from the server is not a command\n");
     },
   );
 

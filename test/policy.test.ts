@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Json, JsonObject } from "../server/json.ts";
-import { choose, mismatches } from "../server/policy.ts";
+import { choose, mismatchesOf } from "../server/policy.ts";
+import type { Refusal } from "../server/refusal.ts";
 
 const token = { create: "auth/token/create/app" };
 
@@ -26,12 +27,11 @@ function chosen(matches: Record<string, JsonObject>): string {
   )[0];
 }
 
-function refusal(matches: Record<string, JsonObject>): { reason: string; cause: unknown } {
+function refusal(matches: Record<string, JsonObject>): { reason: string; detail: unknown } {
   try {
-    return { reason: `none: ${chosen(matches)}`, cause: undefined };
+    return { reason: `none: ${chosen(matches)}`, detail: undefined };
   } catch (error) {
-    const { message, cause } = error as Error;
-    return { reason: message, cause };
+    return error as Refusal;
   }
 }
 
@@ -99,7 +99,7 @@ describe("a fragment is in the document", () => {
           const kept = Object.entries(value).filter(() => keep.next().value);
           return Object.fromEntries(kept.map(([name, child]) => [name, part(child)]));
         };
-        expect(mismatches(part(whole), whole)).toEqual([]);
+        expect(mismatchesOf(part(whole) as JsonObject, whole as JsonObject)).toEqual([]);
       }),
     );
   });
@@ -138,9 +138,9 @@ describe("a service is chosen", () => {
   });
 
   test("not where two match: the refusal names both", () => {
-    const { reason, cause } = refusal({ right, also: right });
+    const { reason, detail } = refusal({ right, also: right });
     expect(reason).toBe("ambiguous");
-    expect(cause).toEqual({ services: ["right", "also"] });
+    expect(detail).toEqual({ services: ["right", "also"] });
   });
 
   test("not where one of two that match says more than the other", () => {
@@ -150,15 +150,15 @@ describe("a service is chosen", () => {
 
   test("not where none matches: the refusal names the nearest, and what it misses", () => {
     const near = { peer: { uid: 0, gid: 5 }, ...right };
-    const { reason, cause } = refusal({ far: { peer: { uid: 1, gid: 5 }, ...wrong }, near });
+    const { reason, detail } = refusal({ far: { peer: { uid: 1, gid: 5 }, ...wrong }, near });
     expect(reason).toBe("no-match");
-    expect(cause).toEqual({ service: "near", path: "peer.gid", wanted: 5, seen: 1001 });
+    expect(detail).toEqual({ service: "near", path: "peer.gid", wanted: 5, seen: 1001 });
   });
 
   test("by a refusal that shows no value of the environment", () => {
     for (const Env of [["A=wanted-secret"], "A=wanted-secret", { A: "wanted-secret" }]) {
-      const { cause } = refusal({ app: { container: { Config: { Env } } } });
-      expect(cause).toEqual({ service: "app", path: "container.Config.Env" });
+      const { detail } = refusal({ app: { container: { Config: { Env } } } });
+      expect(detail).toEqual({ service: "app", path: "container.Config.Env" });
     }
   });
 });

@@ -145,10 +145,6 @@ export class Server {
     return this.#childThatRuns("peercred");
   }
 
-  get keeper(): number {
-    return this.#childThatRuns("keeper/main.ts");
-  }
-
   #childThatRuns(program: string): number {
     const runs = (pid: number) => readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(program);
     const found = descendantsOf(this.pid).find(runs);

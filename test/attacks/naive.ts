@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { getContainerRuntimeClient } from "testcontainers";
 import type { JsonObject } from "../../server/json.ts";
-import { mismatches } from "../../server/policy.ts";
+import { mismatchesOf } from "../../server/policy.ts";
 import type { Stage } from "../stage.ts";
 import { compile } from "./arena.ts";
 
@@ -84,7 +84,7 @@ export class Naive {
     const container = await (this.#find === "cgroup" ? byCgroup(pid) : byPid(pid));
     const process = pid > 0 ? readProcess(pid) : { exe: "" };
     const document = JSON.parse(JSON.stringify({ peer: { uid }, process, container }));
-    const granted = mismatches(this.#match, document).length === 0;
+    const granted = mismatchesOf(this.#match, document).length === 0;
     this.log += `${granted ? "granted" : "refused"} pid=${pid} exe=${process.exe}\n`;
     if (!granted) return { error: "refused" };
     this.granted.push(pid);

@@ -120,7 +120,7 @@ static void connect_peers(int clients[], uint64_t ids[]) {
         int pair[2], made = socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair);
         must(made == 0, "there is a pair of sockets");
         clients[i] = pair[1];
-        ids[i] = keep(pair[0], (int)syscall(SYS_pidfd_open, i == EXITED ? exited : getpid(), 0));
+        ids[i] = add_peer(pair[0], (int)syscall(SYS_pidfd_open, i == EXITED ? exited : getpid(), 0));
     }
     must(write(clients[SPOKE], "x", 1) == 1, "a peer has spoken");
     close(clients[CLOSED]);
@@ -130,7 +130,7 @@ static void connect_peers(int clients[], uint64_t ids[]) {
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc, (void)argv;
-    events = epoll_create1(EPOLL_CLOEXEC);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
     exited = fork();
     if (exited == 0)
         _exit(0);
@@ -162,7 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     must(lines_in(said, said_length) <= lines_in(taken, taken_length), "one line answers one");
     for (struct peer *p = peers; p < peers + INPUT_MAX; p++)
         if (p->id != 0)
-            forget(p);
+            forget_peer(p);
     must(lowest_free_descriptor() == free_before, "no descriptor is left");
     return 0;
 }

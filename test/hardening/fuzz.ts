@@ -35,13 +35,13 @@ async function fuzzCommands(seconds: number): Promise<Result> {
 /** What the server reads from the helper. */
 async function fuzzLines(seconds: number): Promise<Result> {
   using ear = await Ear.open();
-  const what = "helper to server, server/peers.ts";
+  const what = "helper to server, server/peercred.ts";
   const end = performance.now() + seconds * 1000;
   for (let executions = 0; ; ) {
     const interruptAfterTimeLimit = end - performance.now();
     if (interruptAfterTimeLimit <= 0) return { what, executions, finding: undefined };
     const limit = { numRuns: 1000, interruptAfterTimeLimit };
-    const details = fc.check(everyLineIsHeard(ear), limit);
+    const details = await fc.check(everyLineIsHeard(ear), limit);
     executions += details.numRuns;
     if (details.failed) return { what, executions, finding: fc.defaultReportMessage(details) };
     await new Promise(setImmediate);

@@ -9,7 +9,7 @@ import { describe, expect, test } from "vitest";
 import { analyzeByGcc } from "./analyze.ts";
 import { build, helper, sanitizers } from "./build.ts";
 import { commands, known, target } from "./commands.ts";
-import { Ear, everyLineIsHeard } from "./lines.ts";
+import { Ear, everyLineIsHeard, otherLinesThrow } from "./lines.ts";
 
 const seed = 1;
 
@@ -65,5 +65,10 @@ describe("whatever the server tells the helper,", () => {
 
 test("whatever the helper says, and wherever it is cut, the server hears each line as it is", async () => {
   using ear = await Ear.open();
-  fc.assert(everyLineIsHeard(ear), { seed, numRuns: 3000 });
+  await fc.assert(everyLineIsHeard(ear), { seed, numRuns: 3000 });
+});
+
+test("a line of the helper that is not in the protocol ends the server", async () => {
+  using ear = await Ear.open();
+  await fc.assert(otherLinesThrow(ear), { seed, numRuns: 1000 });
 });

@@ -1,21 +1,28 @@
-// Question: does server/peers.ts hear what the helper says, wherever the pipe cuts it?
-// Input:    the real server/peers.ts and its helper, in whose words ours are put. A label may be
+// Question: does server/peercred.ts hear what peercred says, wherever the pipe cuts it?
+// Input:    the real server/peercred.ts and its helper, whose words are replaced by ours. A label may be
 //           anything but a newline or a NUL: the kernel's security module says it.
-// Promise:  a property that fails where a line is lost, joined, forged or heard otherwise.
+// Promise:  a property that fails where a line is lost, joined, forged or heard otherwise, where an
+//           answer or an exit goes to another request, or where a line that is not in the protocol is
+//           passed over.
 import type { ChildProcess } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
-import type { Peer } from "../../server/peercred.ts";
-import { listen, peerFrom } from "../../server/peercred.ts";
+import {
+  DROP_REASONS,
+  type DropReason,
+  OUTCOMES,
+  type Outcome,
+  type Peer,
+  Peercred,
+} from "../../server/peercred.ts";
 
-type Heard = { name: string; values: unknown[] };
+type Heard = { peer: Peer } | { drop: DropReason; peer: Peer };
 
-/** The helper of the next listen(). */
+/** The helper that is started next. */
 function nextChild(): Promise<ChildProcess> {
   const { promise, resolve } = Promise.withResolvers<ChildProcess>();
   const hear = (message: unknown) => {
@@ -27,11 +34,13 @@ function nextChild(): Promise<ChildProcess> {
 }
 
 export class Ear {
+  readonly peercred: Peercred;
+  readonly heard: Heard[] = [];
   readonly #child: ChildProcess;
   readonly #directory: string;
-  readonly #heard: Heard[] = [];
 
-  private constructor(child: ChildProcess, directory: string) {
+  private constructor(peercred: Peercred, child: ChildProcess, directory: string) {
+    this.peercred = peercred;
     this.#child = child;
     this.#directory = directory;
   }
@@ -39,18 +48,22 @@ export class Ear {
   static async open(): Promise<Ear> {
     const directory = mkdtempSync(join(tmpdir(), "authproxy-lines-"));
     const child = nextChild();
-    const { heard } = listen(join(directory, "s"));
-    const ear = new Ear(await child, directory);
-    await once(heard, "ready");
-    heard.emit = (name, ...values) => ear.#heard.push({ name: String(name), values }) > 0;
+    const ready = Promise.withResolvers<void>();
+    const peercred = new Peercred(join(directory, "s"), {
+      ready: () => ready.resolve(),
+      peer: (peer) => ear.heard.push({ peer }),
+      drop: (drop, peer) => ear.heard.push({ drop, peer }),
+    });
+    const ear = new Ear(peercred, await child, directory);
+    await ready.promise;
+    ear.#child.kill("SIGSTOP"); // its own answers to commands would mix with ours
     return ear;
   }
 
-  /** What is heard when the helper says this, one piece after the other. */
-  hear(pieces: Buffer[]): Heard[] {
-    this.#heard.length = 0;
+  /** The helper says this, one piece after the other. */
+  say(pieces: Buffer[]): void {
+    this.heard.length = 0;
     for (const piece of pieces) this.#child.stdout?.push(piece);
-    return [...this.#heard];
   }
 
   [Symbol.dispose](): void {
@@ -68,41 +81,78 @@ const peer: fc.Arbitrary<Peer> = fc.record(
   { id, pid, uid: number, gid: number, groups: fc.array(number), label },
   { noNullPrototype: true },
 );
-
-const announced = (p: Peer) =>
-  `peer ${p.id} ${p.pid} ${p.uid} ${p.gid} ${p.groups.map((group) => `${group},`).join("")} ${p.label}`;
-const others = fc.oneof(
-  fc
-    .tuple(fc.constantFrom("answered", "exit", "watching", "drop"), id, text)
-    .map((w) => w.join(" ")),
-  text,
+const dropped = fc.record(
+  { id: fc.constant(""), pid, uid: number, gid: number },
+  { noNullPrototype: true },
 );
 
-/** Lines, and where the pipe cuts them. */
+/** What peercred says, and what the server is to make of it. */
+type Said = { line: string; heard?: Heard; answers?: { id: string; outcome: Outcome } };
+
+const announced: fc.Arbitrary<Said> = peer.map((p) => {
+  const groups = p.groups.map((group) => `${group},`).join("");
+  return {
+    line: `peer ${p.id} ${p.pid} ${p.uid} ${p.gid} ${groups} ${p.label}`,
+    heard: { peer: p },
+  };
+});
+const drop: fc.Arbitrary<Said> = fc
+  .tuple(fc.constantFrom(...DROP_REASONS), dropped)
+  .map(([reason, p]) => ({
+    line: `drop ${reason} ${p.pid} ${p.uid} ${p.gid}`,
+    heard: { drop: reason, peer: { ...p, groups: [], label: "" } },
+  }));
+const answered: fc.Arbitrary<Said> = fc
+  .tuple(id, fc.constantFrom(...OUTCOMES))
+  .map(([id, outcome]) => ({ line: `answered ${id} ${outcome}`, answers: { id, outcome } }));
+
+/** Lines, and where the pipe cuts them. The exit of a process follows its answer at once. */
 const speech = fc.record({
-  said: fc.array(fc.oneof(peer, others)),
+  said: fc.uniqueArray(fc.oneof(announced, drop, answered), {
+    selector: ({ line, answers }) => answers?.id ?? line,
+  }),
   cuts: fc.array(fc.nat(2000)),
 });
 
+function cut(bytes: Buffer, cuts: number[]): Buffer[] {
+  const positions = [0, ...cuts, bytes.length].map((position) => Math.min(position, bytes.length));
+  positions.sort((a, b) => a - b);
+  const pieces = positions.slice(1).map((end, i) => bytes.subarray(positions[i], end));
+  return pieces.filter((piece) => piece.length > 0);
+}
+
 export const everyLineIsHeard = (ear: Ear) =>
-  fc.property(speech, ({ said, cuts }) => {
-    const lines = said.map((line) => (typeof line === "string" ? line : announced(line)));
-    const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
-    const places = [0, ...cuts, bytes.length].map((at) => Math.min(at, bytes.length));
-    places.sort((a, b) => a - b);
-    const pieces = places.slice(1).map((end, i) => bytes.subarray(places[i], end));
-    const heard = ear.hear(pieces.filter((piece) => piece.length > 0));
-    const expected = lines.flatMap((line) => {
-      const [verb = "", name = "", ...words] = line.split(" ");
-      return [
-        { name: verb, values: [name, words] },
-        { name: `${verb} ${name}`, values: [words[0]] },
-      ];
-    });
-    if (!isDeepStrictEqual(heard, expected)) throw new Error(`heard ${JSON.stringify(heard)}`);
-    for (const [i, line] of said.entries()) {
-      const [name, words] = (heard[2 * i]?.values ?? []) as [string, string[]];
-      if (typeof line !== "string" && !isDeepStrictEqual(peerFrom(name, words), line))
-        throw new Error(`a peer is another: ${JSON.stringify(peerFrom(name, words))}`);
+  fc.asyncProperty(speech, async ({ said, cuts }) => {
+    const expected = said.flatMap(({ answers }) => (answers ? [answers] : []));
+    const deliveries = expected.map(({ id }) => ear.peercred.grant(id, {}));
+    const lines = said.flatMap(({ line, answers }) =>
+      answers?.outcome === "sent" ? [line, `exit ${answers.id}`] : [line],
+    );
+    ear.say(cut(Buffer.from(lines.map((line) => `${line}\n`).join("")), cuts));
+
+    const heard = said.flatMap((item) => (item.heard ? [item.heard] : []));
+    if (!isDeepStrictEqual(ear.heard, heard)) throw new Error(`heard ${JSON.stringify(ear.heard)}`);
+    for (const [i, delivery] of deliveries.entries()) {
+      const { outcome, exited } = await delivery;
+      if (outcome !== expected[i]?.outcome) throw new Error(`answer ${i} is ${outcome}`);
+      await exited; // a lost exit never resolves, and the property times out
     }
   });
+
+/** A line whose verb, reason or outcome is not in the protocol is a defect of peercred. */
+export const otherLinesThrow = (ear: Ear) =>
+  fc.asyncProperty(
+    fc.oneof(
+      text.filter((line) => !/^(ready|peer|drop|answered|watching|exit)( |$)/.test(line)),
+      text.map((word) => `drop ${word.replaceAll(" ", "")}? 1 2 3`),
+    ),
+    async (line) => {
+      let thrown: unknown;
+      try {
+        ear.say([Buffer.from(`${line}\n`)]);
+      } catch (error) {
+        thrown = error;
+      }
+      if (!(thrown instanceof Error)) throw new Error(`passed over: ${JSON.stringify(line)}`);
+    },
+  );

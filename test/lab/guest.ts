@@ -89,7 +89,7 @@ async function makeDisk(
   const lab = join(root, "lab");
   const copy = (name: string) =>
     cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
-  for (const name of ["server", "keeper", "config", "dist/peercred"]) copy(name);
+  for (const name of ["server", "dist/peercred"]) copy(name);
   for (const name of ["package.json", "test/lab"]) copy(name);
   copyFileSync(layer, join(lab, "layer.tar"));
   writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));

@@ -1,5 +1,5 @@
-// The keeper, by the server that it belongs to: what tokens there can be, how it logs in, and what
-// becomes of a token when its process, the server or Vault ends.
+// What tokens there can be, how the server logs in, and what becomes of a token when its process, the
+// server or Vault ends.
 import { execFileSync, spawn } from "node:child_process";
 import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
 import { once } from "node:events";
@@ -393,6 +393,45 @@ describe("a crash of the server", () => {
     await until("no lease is left", () => stateOf(stage).length === 0);
   });
 
+  test("and an upgrade: a file of the former version is taken up, and `once` holds", async () => {
+    await using stage = new Stage();
+    const { config, container, accessor, name, file } = await crashed(stage, {
+      services: { app: { ...app, relax: ["init", "alone"] } },
+    });
+    const { boot, holder, sent, meta, token } = JSON.parse(readFileSync(file, "utf8"));
+    const [, pid, ticks] = name.split("-").map(Number);
+    const { ttlSeconds: ttl, ...life } = token;
+    const former = { version: 1, boot, name, start: { pid, ticks }, ...holder, sent, meta };
+    writeFileSync(file, `${JSON.stringify({ ...former, ...life, ttl })}\n`);
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    await container.exec(...["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"]);
+    await second.until({ event: "refused", container: container.id, reason: "once" });
+    await container.kill();
+    await second.until({ event: "revoked", accessor });
+    await until("no lease is left", () => stateOf(stage).length === 0);
+    expect(second.find({ event: "set-aside" })).toBeUndefined();
+  });
+
+  test("and an upgrade: a file that was made before its token is no lease", async () => {
+    await using stage = new Stage();
+    const { config, name, file } = await crashed(stage);
+    writeFileSync(file, "pending");
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    expect(stateOf(stage)).not.toContain(name);
+    expect(second.find({ event: "set-aside" })).toBeUndefined();
+  });
+
+  test("and a file that was not finished: it is removed", async () => {
+    await using stage = new Stage();
+    const { config, file } = await crashed(stage);
+    writeFileSync(`${file}.new`, "{", { mode: 0o600 });
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    expect(stateOf(stage).filter((name) => name.endsWith(".new"))).toEqual([]);
+  });
+
   test("before the answer was noted as sent: its token is revoked, its start forgotten", async () => {
     await using stage = new Stage();
     const { config, accessor, file } = await crashed(stage);
@@ -408,18 +447,18 @@ describe("a crash of the server", () => {
     { what: "empty", change: () => "", trouble: "JSON" },
     {
       what: "of a newer version",
-      change: (text: string) => text.replace('"version":1', '"version":2'),
-      trouble: "version is 2, not 1",
+      change: (text: string) => text.replace('"version":2', '"version":3'),
+      trouble: "its version is 3, expected 2",
     },
     {
       what: "of an older version",
-      change: (text: string) => text.replace('"version":1', '"version":0'),
-      trouble: "version is 0, not 1",
+      change: (text: string) => text.replace('"version":2', '"version":0'),
+      trouble: "its version is 0, expected 2",
     },
     {
       what: "of another shape",
       change: (text: string) => text.replace('"sent":true', '"sent":1'),
-      trouble: "sent is no boolean",
+      trouble: "its sent is not a boolean",
     },
   ])("and a file that is $what: its container is refused, others are served", async (broken) => {
     await using stage = new Stage();
@@ -523,24 +562,20 @@ describe("a running server", () => {
     await (await stage.container({ labels: { app: "stranger" } })).says(STARTED);
   });
 
-  test("does not refuse who asks again for a lease that its keeper has not put away yet", async () => {
+  test("serves a container at its second try, whose first one failed after its lease was open", async () => {
     await using stage = new Stage();
     const gate = await Gate.before(bao.address);
     stage.defer(() => gate.shut());
-    void gate.hold();
     const server = await stage.server({ vault: vaultAt(gate.address) });
-    // It hears each order twice as late as the next try comes.
-    const late = ["-f", "-e", "trace=recvmsg", "-e", "inject=recvmsg:delay_enter=200000"];
-    const tracer = spawn("strace", [...late, "-p", String(server.keeper)]);
-    stage.defer(() => tracer.kill("SIGKILL"));
-    await once(tracer.stderr, "data"); // "attached"
+    await (await stage.container()).says(STARTED); // the server has logged in
+    await gate.shut();
     const container = await stage.container();
-    const tries = () => server.events.filter(({ exe }) => exe);
-    await until("it was tried twice", () => tries().length > 1);
-    tracer.kill("SIGTERM");
-    gate.release();
+    await server.until({ event: "retry", container: container.id, reason: "vault" });
+    await gate.raise();
     await container.says(STARTED);
-    expect(tries().map(({ event }) => event)).not.toContain("refused");
+    const ofContainer = server.events.filter((line) => line.container === container.id);
+    expect(ofContainer.map(({ event }) => event)).not.toContain("refused");
+    expect(stateOf(stage).filter((name) => name.startsWith(container.id))).toHaveLength(1);
   });
 
   test("finishes what is in flight at SIGTERM, and the next one takes its leases up", async () => {
