@@ -216,7 +216,7 @@ describe("a program that connects as another user and becomes a set-user-ID one"
     expect(await decision(target.server, thief)).toMatchObject({
       event: "refused",
       reason: "credentials",
-      detail: [1002, 1001, 1001, 1001],
+      detail: { uids: [1002, 1001, 1001, 1001] },
     });
     note("minus one", "no uid in the policy: stopped by credentials");
   });

@@ -1,7 +1,7 @@
 // Question: the server, its keeper or its helper is killed at a random moment of a grant; who has a
 // token afterwards? After one TTL each living process has exactly one that lives, and no other does.
 // CHAOS_ROUNDS (200 unless told otherwise) and CHAOS_SEED choose how often, and which moments.
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
@@ -129,7 +129,11 @@ test("a process has ended, and a thread has its number, when the server starts: 
     .map(Number)
     .find((id) => id !== process.pid);
   const lease = readFileSync(join(state, name), "utf8");
-  writeFileSync(join(state, name), lease.replaceAll(`"pid":${patient.pid}`, `"pid":${thread}`));
+  rmSync(join(state, name));
+  const renamed = name.replace(`-${patient.pid}-`, `-${thread}-`);
+  writeFileSync(join(state, renamed), lease.replaceAll(`"pid":${patient.pid}`, `"pid":${thread}`), {
+    mode: 0o600,
+  });
   const second = stage.start(join(stage.directory, "authproxy.json"));
   await second.until({ event: "revoked", container: patient.id });
   await until("the lease is forgotten", () => readdirSync(state).length === 0);
