@@ -51,12 +51,13 @@ export async function measureParts(): Promise<Part[]> {
   const daemon = await modulesLoadedBy("server/main.ts", { except: CRI });
   const client = await modulesLoadedBy("client/authproxy.ts");
   const wrapper = await modulesLoadedBy("runtime/wrapper.ts");
+  const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
     measurePart("deciding path", 4500, DECIDING_PATH),
     measurePart("daemon", 11_000, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
     measurePart("client", 15_000, client),
-    measurePart("runtime", 1500, ["runtime/authproxy-runc", ...wrapper]),
+    measurePart("runtime", 1500, ["runtime/authproxy-runc", ...onlyForRuntime]),
   ];
   if (existsSync(join(root, CRI))) {
     const loaded = await modulesLoadedBy(CRI);
