@@ -116,7 +116,7 @@ function noteMemory(report: Report, id: string, pid: number): void {
 }
 
 async function sizes(report: Report): Promise<void> {
-  const sources = await modulesLoadedBy("server/main.ts");
+  const sources = await modulesLoadedBy(["server/main.ts"]);
   const bytes = sources.reduce((sum, path) => sum + statSync(join(root, path)).size, 0);
   const size = (path: string) => statSync(path).size / MB;
   report.note("authproxy, size: server", "MB", [bytes / MB]);

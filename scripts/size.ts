@@ -8,7 +8,7 @@
 //           - C: preprocessing tokens, without directives. Macros are not expanded.
 //           - shell: words between white space, without lines that are comments.
 //           A line of code is one that holds more than white space once types and comments are gone.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 import { type Token, tokenizer } from "acorn";
@@ -48,9 +48,11 @@ const CRI = "server/cri.ts";
 
 /** Reads and counts each part. Throws where code is loaded in a way that cannot be followed. */
 export async function measureParts(): Promise<Part[]> {
-  const daemon = await modulesLoadedBy("server/main.ts", { except: CRI });
-  const client = await modulesLoadedBy("client/authproxy.ts");
-  const wrapper = await modulesLoadedBy("runtime/wrapper.ts");
+  const daemon = await modulesLoadedBy(["server/main.ts"], CRI);
+  // Every module of client/, because neither of its bundles holds all of them.
+  const client = await modulesLoadedBy(globSync("client/**/*.ts", { cwd: root }));
+  // A module that the wrapper shares with the client is counted there.
+  const wrapper = await modulesLoadedBy(["runtime/wrapper.ts"]);
   const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
     measurePart("deciding path", 4500, DECIDING_PATH),
@@ -60,7 +62,7 @@ export async function measureParts(): Promise<Part[]> {
     measurePart("runtime", 1500, ["runtime/authproxy-runc", ...onlyForRuntime]),
   ];
   if (existsSync(join(root, CRI))) {
-    const loaded = await modulesLoadedBy(CRI);
+    const loaded = await modulesLoadedBy([CRI]);
     const onlyForCri = loaded.filter((path) => !daemon.includes(path));
     parts.push(measurePart("Kubernetes engine", 2300, onlyForCri));
   }
@@ -76,16 +78,13 @@ function measurePart(name: string, maxTokens: number, paths: string[]): Part {
 }
 
 /**
- * The source files that a program loads at run time, sorted. A type-only import loads nothing. The
- * module `except` is left out, and so is whatever only that module imports.
+ * The source files that these modules load at run time, themselves included, sorted. A type-only
+ * import loads nothing. The module `except` is left out, and so is whatever only that module imports.
  */
-export async function modulesLoadedBy(
-  entry: string,
-  { except }: { except?: string } = {},
-): Promise<string[]> {
+export async function modulesLoadedBy(entries: string[], except?: string): Promise<string[]> {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: [`./${entry}`],
+    entryPoints: entries.map((path) => `./${path}`),
     bundle: true,
     write: false,
     metafile: true,
@@ -97,7 +96,7 @@ export async function modulesLoadedBy(
     logLevel: "silent",
   });
   const loaded = new Set<string>();
-  const waiting = [entry];
+  const waiting = [...entries];
   for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
     if (path === except || loaded.has(path)) continue;
     loaded.add(path);
@@ -117,11 +116,7 @@ function importsOf(path: string, { inputs }: Metafile): string[] {
 
 /** Counts one source file; its name says the language. */
 export function measureSource(path: string, source: string): SourceFile {
-  const { tokens, code } = path.endsWith(".ts")
-    ? readTypeScript(path, source)
-    : path.endsWith(".c")
-      ? readC(path, source)
-      : readShell(source);
+  const { tokens, code } = readSource(path, source);
   const lines = code
     .split("\n")
     .map((line) => line.trim())
@@ -131,8 +126,14 @@ export function measureSource(path: string, source: string): SourceFile {
   return { path, tokens, linesOfCode: lines.length, meanLineLength };
 }
 
-/** `code` is the source without its comments, and without what costs nothing besides. */
+/** `code` is the source without comments and types. */
 type Reading = { tokens: number; code: string };
+
+function readSource(path: string, source: string): Reading {
+  if (path.endsWith(".ts")) return readTypeScript(path, source);
+  if (path.endsWith(".c")) return readC(path, source);
+  return readShell(source);
+}
 
 function readTypeScript(path: string, source: string): Reading {
   const running = stripTypeScriptTypes(source.replace(/^#!.*/, ""), { mode: "strip" });

@@ -18,7 +18,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
-import type { JsonObject } from "../../types.ts";
 import { compile } from "../programs.ts";
 import { Api } from "./api.ts";
 import {
@@ -230,7 +229,7 @@ async function explainsAndSuggests(configuration: string, outcomes: Outcome[]): 
   expect(JSON.parse(refused.stdout)).toMatchObject({ answer: "refused", reason: "no-match" });
   const suggested = await authproxy("suggest", ...asked(service));
   expect(suggested).toMatchObject({ status: 0, stderr: "" });
-  const [block] = Object.values<JsonObject>(JSON.parse(suggested.stdout).services);
+  const [block] = Object.values(JSON.parse(suggested.stdout).services);
   const Config = { Image: registry.reference, Labels: { app: "app" } };
   expect(block).toMatchObject({ match: { peer: { uid: 1001 }, container: { Config } } });
 }
