@@ -95,7 +95,8 @@ describe("a module that loads code", () => {
     { by: "a computed name", source: "await import(name);" },
     { by: "a name put together", source: 'await import("./a" + b);' },
     { by: "a template", source: "await import(`./a.ts`);" },
-    { by: "require", source: 'import { createRequire } from "node:module";' },
+    { by: "a computed name and require", source: "require(name);" },
+    { by: "createRequire", source: 'import { createRequire } from "node:module";' },
     { by: "a thread", source: 'new threads.Worker("./a.ts");' },
   ])("by $by is refused", ({ source }) => {
     expect(() => measureSource("a.ts", source)).toThrow("cannot follow");
