@@ -40,8 +40,8 @@ export type Spec = {
 };
 
 /**
- * Where the client directory is mounted in the container. The name is in the root directory and no
- * image has it: it hides no file of an image, and nobody who writes to a volume can move it away.
+ * Where the client directory is mounted in the container. It has a name of its own in the root
+ * directory: it hides nothing of an honest image, and whoever writes to a volume cannot move it away.
  */
 const CLIENT = "/.authproxy";
 const SOCKETS = "/run/authproxy";
@@ -56,7 +56,7 @@ const CLIENT_COMMAND = [
   "--library-path",
   CLIENT,
   `${CLIENT}/node`,
-  // Node must not open its inspector on SIGUSR1, so it gets an address that it cannot listen on.
+  // On SIGUSR1 Node opens its inspector: at this address nobody can reach it (client/inspector.ts).
   // --disable-sigusr1 would leave the signal blocked in an application that may need it.
   "--inspect-port=255.255.255.255:1024",
   `${CLIENT}/authproxy.js`,
