@@ -97,11 +97,11 @@ async function explainLastRefusal(subject: string | undefined, options: Options)
       "try: journalctl -u authproxy -o cat | authproxy explain --last --audit -",
     );
   }
-  const isStandardInput = auditFile === "-";
-  const input = isStandardInput
-    ? process.stdin
-    : createReadStream(readOrFail(auditFile, requireReadable));
-  const refusal = await lastRefusal(createInterface({ input }), await namesOf(subject));
+  // Before the stream is opened: lines that come while nobody waits for them are lost.
+  const names = await namesOf(subject);
+  const input =
+    auditFile === "-" ? process.stdin : createReadStream(readOrFail(auditFile, requireReadable));
+  const refusal = await lastRefusal(createInterface({ input }), names);
   if (!refusal) {
     throw new Failure(
       "noInput",
