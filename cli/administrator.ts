@@ -28,8 +28,8 @@ export function administratorToken({ "token-file": file }: { "token-file"?: stri
   );
 }
 
-/** A client of Vault for this token. Its functions throw the Failures "refused" (Vault said 403) and
- * "unavailable" (Vault did not answer, or with another error). */
+/** A client of Vault for this token. Its functions throw the Failures "refused" (Vault said 403)
+ * and "unavailable" (Vault did not answer, or with another error). */
 export function connect({ address, ca, namespace = "" }: VaultPlace, token: string) {
   const client = nodeVault({
     endpoint: address,

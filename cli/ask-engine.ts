@@ -33,8 +33,8 @@ function engineFailure(socketPath: string, problem: string): Failure {
   );
 }
 
-/** A container by its name, its id, or the beginning of its id; undefined where there is none. Throws
- * as `askEngine`. */
+/** A container by its name, its id, or the beginning of its id; undefined where there is none.
+ * Throws as `askEngine`. */
 export async function findContainer(
   name: string,
   socketPath?: string,

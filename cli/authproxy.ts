@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// authproxy: the command for the people of a host. The daemon loads none of this. Standard output has
-// the answer, with --json for machines; standard error says what went wrong, and what to do. Exit
-// codes are those of sysexits(3), see terminal.ts; those of explain are the server's answer.
+// authproxy: the command for the people of a host. The daemon loads none of this. Standard output
+// has the answer, with --json for machines; standard error says what went wrong, and what to do.
+// Exit codes are those of sysexits(3), see terminal.ts; those of explain are the server's answer.
 import { accessSync, constants, createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type { JsonObject } from "../server/json.ts";
@@ -114,8 +114,8 @@ async function explainLastRefusal(subject: string | undefined, options: Options)
   return 0;
 }
 
-/** What the audit stream may call the subject: also the id of a container whose name the engine still
- * knows. */
+/** What the audit stream may call the subject: also the id of a container whose name the engine
+ * still knows. */
 async function namesOf(subject: string | undefined): Promise<string[]> {
   if (subject === undefined) return [];
   const container = await findContainer(subject).catch(() => undefined);

@@ -1,12 +1,13 @@
-// Question: what does this host's configuration say? Guaranteed: whatever is wrong with a file is said
-// in one line, with what to do about it.
+// Question: what does this host's configuration say? Guaranteed: whatever is wrong with a file is
+// said in one line, with what to do about it.
 import { type Config, loadConfig } from "../server/config.ts";
 import { Failure } from "./terminal.ts";
 
 export const DEFAULT_FILE = "/etc/authproxy/authproxy.json";
 export const OTHER_FILE_HINT = "try: --config FILE";
 
-/** The configuration as the server would run with it. Throws the Failures "noInput" and "config". */
+/** The configuration as the server would run with it. Throws the Failures "noInput" and
+ * "config". */
 export function readConfig(file = DEFAULT_FILE): Config {
   return readOrFail(file, loadConfig, {
     missing: OTHER_FILE_HINT,
@@ -14,8 +15,8 @@ export function readConfig(file = DEFAULT_FILE): Config {
   });
 }
 
-/** What `read` returns for a file. Its error, one line in the server's modules and in Node's, becomes
- * a Failure: "noInput" where there is no such file, else "config", each with its hint. */
+/** What `read` returns for a file. Its error, one line in the server's modules and in Node's,
+ * becomes a Failure: "noInput" where there is no such file, else "config", each with its hint. */
 export function readOrFail<T>(
   file: string,
   read: (file: string) => T,

@@ -1,5 +1,5 @@
-// Question: does the person at the terminal want what was just shown? Guaranteed: where nobody can be
-// asked the answer is no, unless --yes was given.
+// Question: does the person at the terminal want what was just shown? Guaranteed: where nobody can
+// be asked the answer is no, unless --yes was given.
 import { createInterface } from "node:readline/promises";
 import { Failure } from "./terminal.ts";
 

@@ -31,8 +31,8 @@ export function withRuntime(text: string | undefined, runtime: Runtime): string 
 }
 
 /** The text without the runtime; undefined where nothing is left to be in the file. With `keepKey`
- * the key "runtimes" stays, even if it is then empty. Throws the Failure "config" where the runtime is
- * the engine's default. */
+ * the key "runtimes" stays, even if it is then empty. Throws the Failure "config" where the runtime
+ * is the engine's default. */
 export function withoutRuntime(
   text: string | undefined,
   { keepKey = false } = {},
@@ -58,8 +58,8 @@ export function parseDaemon(text = "{}"): Daemon {
   throw new Failure("config", "daemon.json is not one JSON object: nothing was changed");
 }
 
-/** Where the file has lines, a new member is put on a line of its own after the last one, so that its
- * removal leaves the text as it was. */
+/** Where the file has lines, a new member is put on a line of its own after the last one, so that
+ * its removal leaves the text as it was. */
 function edit(text: string, path: string[], value: Runtime | undefined): string {
   const edits = modify(text, path, value, {}).map(({ offset, length, content }) => {
     const [, lineBreak = ""] = /(\r?\n[ \t]*)[^\n]*$/.exec(text.slice(0, offset)) ?? [];

@@ -1,8 +1,10 @@
-// Question: how is a place in a configuration's text shown to a person, without the secrets beside it?
-// Pure. Guaranteed: of all values only the one that is wrong is shown, and not even that below a
-// login's body or Config.Env, in an address with a password, or where the text is not JSON.
+// Question: how is a place in a configuration's text shown to a person, without the secrets beside
+// it? Pure. Guaranteed: of all values only the one that is wrong is shown, and not even that below
+// a login's body or Config.Env, in an address with a password, or where the text is not JSON.
 import { getNodePath, type Node } from "jsonc-parser";
-import type { TextPosition } from "../server/schema.ts";
+
+/** Both count from 1, columns in UTF-16 units. */
+export type TextPosition = { line: number; column: number };
 
 /** A part of the text, in UTF-16 units. */
 export type Span = { offset: number; length: number };
@@ -12,8 +14,8 @@ const WIDTH_MAX = 96;
 const SECRET_KEYS = ["body", "Env"];
 const ADDRESS_WITH_USER = /:\/\/[^/]*@/;
 
-/** The line of the text in which the span begins, with its number, secrets as dots; and a second line
- * with carets below the span. A long line is cut on both sides. */
+/** The line of the text in which the span begins, with its number, secrets as dots; and a second
+ * line with carets below the span. A long line is cut on both sides. */
 export function excerptOf(text: string, span: Span, secrets: Span[]): string[] {
   const { line, column } = positionOf(text, span.offset);
   const lineOffset = span.offset - column + 1;
@@ -47,11 +49,6 @@ function spaced(character: string): string {
 export function positionOf(text: string, offset: number): TextPosition {
   const lines = text.slice(0, offset).split("\n");
   return { line: lines.length, column: (lines.at(-1)?.length ?? 0) + 1 };
-}
-
-export function offsetOf(text: string, { line, column }: TextPosition): number {
-  const linesBefore = text.split("\n").slice(0, line - 1);
-  return linesBefore.reduce((sum, { length }) => sum + length + 1, column - 1);
 }
 
 /** This node and all below it. */

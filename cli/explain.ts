@@ -1,5 +1,6 @@
-// Question: why would the server give this process a token, or not? Input: what `observe` saw, and the
-// services. Pure: the server's own functions decide. Guaranteed: no value of Config.Env is in it.
+// Question: why would the server give this process a token, or not? Input: what `observe` saw, and
+// the services. Pure: the server's own functions decide. Guaranteed: no value of Config.Env is in
+// it.
 import { type Check, evaluate, judge } from "../server/checks.ts";
 import type { Service } from "../server/config.ts";
 import type { Facts } from "../server/facts.ts";

@@ -90,8 +90,8 @@ function mismatchText({ path, ...values }: Mismatch): string {
   return `${printable(path)}: wanted ${shown(values.wanted)}, seen ${shown(values.seen)}`;
 }
 
-/** A refusal in words, and what to do about it. `answer` is "refused" or "unavailable"; `reason` and
- * `detail` are the server's, or an older server's. */
+/** A refusal in words, and what to do about it. `answer` is "refused" or "unavailable"; `reason`
+ * and `detail` are the server's, or an older server's. */
 export function reasonLines(
   answer: string,
   reason: string,

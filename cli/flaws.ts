@@ -1,18 +1,19 @@
-// Question: where in a configuration's text is what the server would not accept, and what should stand
-// there instead? Input: the text. Pure. The verdict is `findFlaw`'s, the server's own; this adds the
-// place. Guaranteed: no flaw where the server finds none; secrets are shown as excerpt.ts says.
+// Question: where in a configuration's text is what the server would not accept, and what should
+// stand there instead? Input: the text. Pure. The verdict is `findFlaw`'s, the server's own; this
+// adds the place. Guaranteed: no flaw where the server finds none; secrets are shown as excerpt.ts
+// says.
 import { type Node, type ParseError, parseTree, printParseErrorCode } from "jsonc-parser";
 import type { JsonObject } from "../server/json.ts";
-import { type Flaw, findFlaw, type TextPosition } from "../server/schema.ts";
+import { type ContentFlaw, findFlaw } from "../server/schema.ts";
 import {
   excerptOf,
   isKey,
   nodesIn,
-  offsetOf,
   positionOf,
   type Span,
   secretsIn,
   secretsInBrokenText,
+  type TextPosition,
 } from "./excerpt.ts";
 import { hintFor, SYNTAX_HINTS } from "./hints.ts";
 
@@ -31,11 +32,13 @@ export type LocatedFlaw = TextPosition & {
 export function locateFlaws(text: string): LocatedFlaw[] {
   const flaw = findFlaw(text);
   if (!flaw) return [];
-  if (flaw.kind === "not-json") return [locateSyntaxError(text, flaw.position)];
+  if (flaw.kind === "not-json") return [locateSyntaxError(text)];
 
   const tree = parseTree(text);
   if (!tree) throw new Error("jsonc-parser finds no value in a text that JSON.parse accepts");
-  return flaw.kind === "spelling" ? locateSpelling(text, flaw, tree) : locateContent(text, tree);
+  return flaw.kind === "spelling"
+    ? locateSpelling(text, flaw.message, tree)
+    : locateContent(text, tree);
 }
 
 function located(
@@ -50,18 +53,18 @@ function located(
   return instead === undefined ? flaw : { ...flaw, instead };
 }
 
-/** `position` is Node's; jsonc-parser knows more often where the cause is. */
-function locateSyntaxError(text: string, position?: TextPosition): LocatedFlaw {
+/** Where jsonc-parser finds the first error. Node does not always say where it is. */
+function locateSyntaxError(text: string): LocatedFlaw {
   const errors: ParseError[] = [];
   parseTree(text, errors, { disallowComments: true });
   const [error] = errors;
-  const span = error ?? { offset: position ? offsetOf(text, position) : 0, length: 1 };
+  const span = error ?? { offset: 0, length: 1 };
   const hint = error && SYNTAX_HINTS[printParseErrorCode(error.error)];
   return located(text, "is not JSON", span, secretsInBrokenText(text), hint);
 }
 
 /** The server compares the text with what JSON.stringify would write: here is each difference. */
-function locateSpelling(text: string, { message }: Flaw, tree: Node): LocatedFlaw[] {
+function locateSpelling(text: string, message: string, tree: Node): LocatedFlaw[] {
   const nodes = nodesIn(tree);
   const keys = nodes.filter(isKey);
   const spellings = [...duplicateKeys(text, tree, keys), ...unusualScalars(text, tree, nodes)];
@@ -113,9 +116,10 @@ function locateContent(text: string, tree: Node): LocatedFlaw[] {
   const removed: string[][] = [];
   for (;;) {
     const flaw = findFlaw(JSON.stringify(config));
-    if (!flaw) return flaws;
+    if (!flaw || !("path" in flaw)) return flaws;
     // An object that lacks only what was taken out of it is not another flaw.
-    if (removed.some((path) => isAbove(flaw.path, path))) return flaws;
+    const objectPath = flaw.kind === "missing-key" ? flaw.path.slice(0, -1) : flaw.path;
+    if (removed.some((path) => isAbove(objectPath, path))) return flaws;
 
     flaws.push(locateInTree(text, tree, flaw));
     if (flaw.kind !== "unknown-key") return flaws;
@@ -124,7 +128,7 @@ function locateContent(text: string, tree: Node): LocatedFlaw[] {
   }
 }
 
-function locateInTree(text: string, tree: Node, flaw: Flaw): LocatedFlaw {
+function locateInTree(text: string, tree: Node, flaw: ContentFlaw): LocatedFlaw {
   const node = nodeAt(tree, flaw.path);
   const key = node.parent?.type === "property" ? node.parent.children?.[0] : undefined;
   const isOfKey = flaw.kind === "unknown-key" || flaw.kind === "missing-key";
@@ -134,6 +138,7 @@ function locateInTree(text: string, tree: Node, flaw: Flaw): LocatedFlaw {
   return located(text, flaw.message, span, secrets, hintFor(flaw, node.value));
 }
 
+/** The value at this path, or the object that lacks it. */
 function nodeAt(tree: Node, path: string[]): Node {
   let node = tree;
   for (const key of path) {

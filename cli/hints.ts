@@ -1,6 +1,7 @@
-// Question: what should stand in a configuration in place of a flaw? Input: the server's own verdict,
-// and the value that stands there. Pure. Nothing here is decided by the words of a message.
-import type { Flaw } from "../server/schema.ts";
+// Question: what should stand in a configuration in place of a flaw? Input: the server's own
+// verdict, and the value that stands there. Pure. Nothing here is decided by the words of a
+// message.
+import { type ContentFlaw, configSchema, type Schema } from "../server/schema.ts";
 import { nearest } from "./nearest.ts";
 
 /** By the codes of jsonc-parser's ParseErrorCode. */
@@ -53,27 +54,24 @@ const EXAMPLES: Record<string, string> = {
 
 /** What to write instead, or undefined where nothing better can be said than the message does.
  * `value` is the scalar that stands there. */
-export function hintFor(flaw: Flaw, value: unknown): string | undefined {
+export function hintFor(flaw: ContentFlaw, value: unknown): string | undefined {
   switch (flaw.kind) {
     case "unknown-key":
-      return hintForKey(flaw.path, flaw.knownKeys);
+      return hintForKey(flaw.path, flaw.schema);
     case "missing-key": {
-      const example = EXAMPLES[flaw.key];
+      const example = EXAMPLES[flaw.path.at(-1) ?? ""];
       return example && `add ${example}`;
     }
     case "shape":
-      return hintForShape(flaw.definition, value);
-    case "not-json":
-    case "spelling":
-      return undefined; // flaws.ts knows where it is, and so what to write
+      return hintForShape(definitionOf(flaw.schema), value);
   }
 }
 
-function hintForKey(path: string[], knownKeys: string[]): string | undefined {
+function hintForKey(path: string[], { properties = {} }: Schema): string | undefined {
   const key = path.at(-1) ?? "";
   const parent = path.at(-2);
   if (parent === "match" && Object.hasOwn(PARENTS, key)) return `it belongs below ${PARENTS[key]}`;
-  return didYouMean(key, knownKeys);
+  return didYouMean(key, Object.keys(properties));
 }
 
 function didYouMean(word: string, candidates: string[]): string | undefined {
@@ -81,7 +79,13 @@ function didYouMean(word: string, candidates: string[]): string | undefined {
   return candidate && `did you mean "${candidate}"?`;
 }
 
-/** `definition` is a name below $defs of config.schema.json. */
+/** The schema's name below $defs of config.schema.json, or "". */
+function definitionOf(schema: Schema): string {
+  const definitions = Object.entries(configSchema.$defs ?? {});
+  const [name] = definitions.find(([, definition]) => definition === schema) ?? [""];
+  return name;
+}
+
 function hintForShape(definition: string, value: unknown): string | undefined {
   const string = typeof value === "string" ? value : "";
   switch (definition) {
@@ -100,14 +104,17 @@ function hintForShape(definition: string, value: unknown): string | undefined {
     case "relaxation":
       return didYouMean(string, RELAXATIONS);
     case "https":
-      return "write https:// and no path or user; the certificate of a private authority goes to ca_file";
+      return (
+        "write https:// and no path or user; the certificate of a private authority belongs in " +
+        "ca_file"
+      );
     case "path":
     case "pathOrAnyOf":
       return "write the whole path, beginning with /";
     case "digestOrAnyOf":
       return (
-        "`docker image inspect --format '{{.Id}}' NAME` prints this engine's digest; one that is the " +
-        'same on every host goes to "Config": { "Image": "NAME@sha256:…" }'
+        "`docker image inspect --format '{{.Id}}' NAME` prints this engine's digest; one that is " +
+        'the same on every host belongs in "Config": { "Image": "NAME@sha256:…" }'
       );
     case "container":
       return "`authproxy suggest CONTAINER` writes a block for a running container";

@@ -1,6 +1,6 @@
-// Question: what of this host decides how good a policy is? Output: the kernel's security module, the
-// engine's image store and images, and one of its containers, for `advise`. What cannot be learned is
-// left out, and a note says so.
+// Question: what of this host decides how good a policy is? Output: the kernel's security module,
+// the engine's image store and images, and one of its containers, for `advise`. What cannot be
+// learned is left out, and a note says so.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JsonObject } from "../server/json.ts";
@@ -65,8 +65,8 @@ async function anyContainer(socketPath: string | undefined): Promise<JsonObject 
   return answer as JsonObject | undefined;
 }
 
-/** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter where
- * the classic one names its graph driver. */
+/** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter
+ * where the classic one names its graph driver. */
 export function imageStore({ DriverStatus }: JsonObject): string {
   const rows = JSON.stringify(DriverStatus ?? []);
   return rows.includes("io.containerd.snapshotter.v1") ? "containerd" : "classic";

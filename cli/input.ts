@@ -1,7 +1,7 @@
-// Question: which lines do these files hold, one after the other? Input: names of files, of logs that
-// were rotated and compressed too; "-" is standard input.
-// Guaranteed: no more than one line is kept in memory. A line that is too long to be an entry, and a
-// file that ends within its compression, are passed over and reported.
+// Question: which lines do these files hold, one after the other? Input: names of files, of logs
+// that were rotated and compressed too; "-" is standard input.
+// Guaranteed: no more than one line is kept in memory. A line that is too long to be an entry, and
+// a file that ends within its compression, are passed over and reported.
 import { closeSync, createReadStream, openSync, readSync } from "node:fs";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
@@ -46,8 +46,8 @@ function isGzip(file: string): boolean {
   }
 }
 
-/** The lines of these chunks, without their newlines. `reportTooLong` is called for each line of more
- * than `bytesMax`, which is left out. */
+/** The lines of these chunks, without their newlines. `reportTooLong` is called for each line of
+ * more than `bytesMax`, which is left out. */
 export async function* splitLines(
   chunks: AsyncIterable<Buffer>,
   reportTooLong: () => void,

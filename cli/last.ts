@@ -11,8 +11,8 @@ export type RefusalEntry = JsonObject & { event: "refused" | "unavailable"; reas
 /** A shorter beginning of a container's id would fit too many. */
 const ID_LENGTH_MIN = 4;
 
-/** The last refusal that concerns one of these names: services, pids, beginnings of a container's id.
- * Of all refusals where there is no name. */
+/** The last refusal that concerns one of these names: services, pids, beginnings of a container's
+ * id. Of all refusals where there is no name. */
 export async function lastRefusal(
   lines: AsyncIterable<string> | Iterable<string>,
   names: string[],

@@ -1,7 +1,7 @@
 // Question: which known word was meant by a misspelled one? Pure.
 
-/** The candidate that differs least from the word: in at most two characters, or in a third of a long
- * word. Undefined where there is none. */
+/** The candidate that differs least from the word: in at most two characters, or in a third of a
+ * long word. Undefined where there is none. */
 export function nearest(word: string, candidates: string[]): string | undefined {
   const distances = candidates.map((candidate) => ({
     candidate,

@@ -27,7 +27,7 @@ export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<
   }
 }
 
-/** What SO_PEERCRED would say. It gives the effective ids (unix(7)), the second of four in proc(5). */
+/** What SO_PEERCRED would say: the effective ids (unix(7)), the second of four in proc(5). */
 function peerByProc(pid: number): Peer {
   const status = readStatus(pid);
   const numbers = (field: string) => {

@@ -93,7 +93,8 @@ export type CommandName = keyof typeof OPTIONS_OF;
 
 const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
 
-  check                        shows what is wrong with the configuration, or who could forge each service
+  check                        shows what is wrong with the configuration, or who could be each
+                               service
   explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
   explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
                                shows why it was last refused, by the audit stream

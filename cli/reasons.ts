@@ -1,5 +1,5 @@
-// Question: what does a reason of the audit stream mean for the people of the host, and what can they
-// do? The compiler requires words for each reason of the server; a test compares the list with
+// Question: what does a reason of the audit stream mean for the people of the host, and what can
+// they do? The compiler requires words for each reason of the server; a test compares the list with
 // docs/audit.md.
 import { REASONS, type Reason } from "../server/refusal.ts";
 
@@ -29,7 +29,8 @@ const WORDS: Record<Reason, ReasonWords> = {
   },
   "no-container": {
     happened:
-      "the peer's cgroup names no container, two containers, or one of an engine that is not supported",
+      "the peer's cgroup names no container, two containers, or one of an engine that is not " +
+      "supported",
     advice:
       "Run it in a container of this host's Docker or rootful Podman; Kubernetes and rootless " +
       "engines are not supported.",
@@ -86,14 +87,14 @@ const WORDS: Record<Reason, ReasonWords> = {
   init: {
     happened: "the process is not the container's first process",
     advice:
-      "Put the client at the front of the entrypoint, and start without --init. What `docker exec` " +
-      'runs gets no token unless the service relaxes "init".',
+      "Put the client at the front of the entrypoint, and start without --init. What `docker " +
+      'exec` runs gets no token unless the service relaxes "init".',
   },
   alone: {
     happened: "other processes were in the container",
     advice:
-      "Let the client be the only process until it has its token: no --init, no shell that stays, " +
-      "and a health check that begins later (--health-start-period).",
+      "Let the client be the only process until it has its token: no --init, no shell that " +
+      "stays, and a health check that begins later (--health-start-period).",
   },
   once: {
     happened: "this start of the container has had its token",
@@ -127,7 +128,8 @@ const WORDS: Record<Reason, ReasonWords> = {
   },
   "wrong-role": {
     happened:
-      "the token role makes tokens that are not orphans, are batch tokens, or have the server's rights",
+      "the token role makes tokens that are not orphans, are batch tokens, or have the server's " +
+      "rights",
     advice:
       "Write the role with orphan=true, token_type=service and allowed_policies=<only the " +
       "service's own policies>.",
@@ -148,13 +150,14 @@ const WORDS: Record<Reason, ReasonWords> = {
   internal: {
     happened: "the server met an error that it does not foresee",
     advice:
-      "Read the detail. EACCES at a file in /proc: run the server as root, or with CAP_SYS_PTRACE, " +
-      "because /proc hides the programs of other users. Anything else is a defect: please report it.",
+      "Read the detail. EACCES at a file in /proc: run the server as root, or with " +
+      "CAP_SYS_PTRACE, because /proc hides the programs of other users. Anything else is a " +
+      "defect: please report it.",
   },
 };
 
-/** What a reason means. It may be of an audit line that another version of the server wrote: a reason
- * that is not known is "internal". */
+/** What a reason means. It may be of an audit line that another version of the server wrote: a
+ * reason that is not known is "internal". */
 export function explainReason(reason: string): ReasonWords {
   const known = REASONS.find((name) => name === reason);
   return WORDS[known ?? "internal"];

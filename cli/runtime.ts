@@ -2,8 +2,8 @@
 //
 // Input: the engine's daemon.json, and the runtime as `npm run build` made it.
 // Guaranteed: nothing else in that file changes, neither content nor layout; it is replaced as a
-// whole, by one that this machine's dockerd accepts. The engine is told (SIGHUP) and asked; where it
-// does not follow, the old file is put back. No container is touched.
+// whole, by one that this machine's dockerd accepts. The engine is told (SIGHUP) and asked; where
+// it does not follow, the old file is put back. No container is touched.
 import { spawnSync } from "node:child_process";
 import {
   accessSync,
@@ -42,8 +42,8 @@ const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
 
 /** Returns lines for the person who asked. `sockets` is the directory where the server listens.
- * Throws Failures: where the runtime could be changed by others, the file is not as it should be, or
- * the engine does not follow. */
+ * Throws Failures: where the runtime could be changed by others, the file is not as it should be,
+ * or the engine does not follow. */
 export async function install(file = DAEMON_JSON, sockets?: string): Promise<string[]> {
   const runtime = builtRuntime(sockets);
   requireTrusted(runtime.path);
@@ -66,8 +66,8 @@ export async function uninstall(file = DAEMON_JSON): Promise<string[]> {
   const after = withoutRuntime(before);
   if (before === undefined || after === before) return [`${file}: nothing to change`];
 
-  // An engine forgets a runtime when it is told of others, or of an empty list of them, but not where
-  // the key is gone: so it is told first, and the key goes afterwards.
+  // An engine forgets a runtime when it is told of others, or of an empty list of them, but not
+  // where the key is gone: so it is told first, and the key goes afterwards.
   const emptied = withoutRuntime(before, { keepKey: true }) ?? "{}";
   const engineState = await replaceAndReload(file, before, emptied, false);
   replaceFile(file, after);
@@ -88,7 +88,8 @@ function builtRuntime(sockets = DEFAULT_SOCKETS): Runtime {
   const currentPath = join(import.meta.dirname, "../../current", program);
   const isCurrent = existsSync(currentPath) && realpathSync(currentPath) === realpathSync(ownPath);
   const path = isCurrent ? currentPath : ownPath;
-  // For arguments Docker writes a script around the runtime, which costs one exec more at each call.
+  // For arguments Docker writes a script around the runtime, which costs one exec more at each
+  // call.
   return sockets === DEFAULT_SOCKETS ? { path } : { path, runtimeArgs: [`--sockets=${sockets}`] };
 }
 
@@ -181,8 +182,8 @@ async function hasRuntime(socketPath: string): Promise<boolean> {
   return RUNTIME_NAME in Runtimes;
 }
 
-/** The engine runs it as root, so only root may be able to change it, or to put another in its place.
- * Throws a Failure where that is not so. */
+/** The engine runs it as root, so only root may be able to change it, or to put another in its
+ * place. Throws a Failure where that is not so. */
 export function requireTrusted(file: string): void {
   if (!existsSync(file))
     throw new Failure("noInput", `there is no ${file}`, "`npm run build` makes it");

@@ -50,8 +50,17 @@ const FORGERS: { pattern: RegExp; rank: Rank; forgedBy: string }[] = [
 ];
 
 /** What the identity document has as a list. A policy's list means "any of these" elsewhere. */
-const LIST_PATH =
-  /^(peer\.groups|process\.(cgroup|[ug]ids)|container\.(Args|Mounts|Config\.(Env|Cmd|Entrypoint)))$/;
+const LIST_PATHS = [
+  "peer.groups",
+  "process.cgroup",
+  "process.uids",
+  "process.gids",
+  "container.Args",
+  "container.Mounts",
+  "container.Config.Env",
+  "container.Config.Cmd",
+  "container.Config.Entrypoint",
+];
 
 /** The selectors of a match, the hardest to forge first. */
 export function selectorsOf(match: JsonObject): Selector[] {
@@ -86,5 +95,5 @@ export function alternatives(wanted: Json): Json[] {
 
 /** Where the identity document has a list, a policy's list is compared whole. */
 export function isComparedWhole(path: string): boolean {
-  return LIST_PATH.test(path);
+  return LIST_PATHS.includes(path);
 }

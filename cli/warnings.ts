@@ -95,8 +95,8 @@ function imageWarning(pin: string, { images, store }: Host): string[] {
       ? "of a configuration, as in the classic store"
       : "of a manifest, as in the containerd store";
   return [
-    `Image ${pin}: this engine has no image with that digest; either the image is not here yet, or ` +
-      `the digest is ${otherKind}, which this engine's ${store} store never shows`,
+    `Image ${pin}: this engine has no image with that digest; either the image is not here yet, ` +
+      `or the digest is ${otherKind}, which this engine's ${store} store never shows`,
   ];
 }
 

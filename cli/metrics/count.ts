@@ -1,8 +1,8 @@
 // Question: how often did the server grant, refuse, fail? Input: lines of its audit stream
 // (docs/audit.md), also as journalctl prints them. Output: families of numbers, as docs/metrics.md
-// lists them. Guaranteed: a bounded number of time series, whatever a line says. Reasons are those of
-// server/refusal.ts, and any other is "internal"; services are the first hundred, and any other is
-// "other"; nothing that a container chooses becomes a label.
+// lists them. Guaranteed: a bounded number of time series, whatever a line says. Reasons are those
+// of server/refusal.ts, and any other is "internal"; services are the first hundred, and any other
+// is "other"; nothing that a container chooses becomes a label.
 import type { Json, JsonObject } from "../../server/json.ts";
 import { REASONS } from "../../server/refusal.ts";
 import type { Family, Labels, Sample } from "./exposition.ts";

@@ -1,7 +1,7 @@
 // Question: how are numbers written so that Prometheus reads them? Pure.
 // Source: Prometheus, "Exposition formats", text format 0.0.4; node_exporter's textfile collector.
-// Guaranteed: each family once, HELP and TYPE before its samples; whatever a label's value holds, it
-// does not end the label.
+// Guaranteed: each family once, HELP and TYPE before its samples; whatever a label's value holds,
+// it does not end the label.
 
 export type Labels = Record<string, string>;
 export type Sample = { suffix?: string; labels: Labels; value: number };

@@ -1,6 +1,7 @@
-// Question: what does a Prometheus see of the server? Input: its audit stream, a file or a pipe that
-// never ends. Output: a file for node_exporter's textfile collector, which sees either the whole new
-// one or the whole old one. The server does not know of it: the audit stream is all that it needs.
+// Question: what does a Prometheus see of the server? Input: its audit stream, a file or a pipe
+// that never ends. Output: a file for node_exporter's textfile collector, which sees either the
+// whole new one or the whole old one. The server does not know of it: the audit stream is all that
+// it needs.
 import { renameSync, writeFileSync } from "node:fs";
 import { linesOf } from "../input.ts";
 import type { Options } from "../options.ts";

@@ -1,7 +1,7 @@
-// Question: has Vault exactly what the policy file of a host needs? Input: that file; what people want
-// besides, by options; the token of an administrator of Vault. Output: what is done, before it is
-// done. Guaranteed: a second run changes nothing; no secret is printed, and a wrapping token only
-// where `--deliver -` asks for it.
+// Question: has Vault exactly what the policy file of a host needs? Input: that file; what people
+// want besides, by options; the token of an administrator of Vault. Output: what is done, before it
+// is done. Guaranteed: a second run changes nothing; no secret is printed, and a wrapping token
+// only where `--deliver -` asks for it.
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 import type { Json, JsonObject } from "../../server/json.ts";

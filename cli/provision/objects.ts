@@ -206,7 +206,8 @@ export function appRoleLogin({ path = "", body = {} }: LoginConfig): {
     "config",
     "vault.login is not a login by AppRole with a role_id",
     'try: { "path": "auth/approle/login", "body": { "role_id": "NAME" }, "body_files": ' +
-      '{ "secret_id": FILE } }; the role gets the id that you write there, such as the host\'s name',
+      '{ "secret_id": FILE } }; the role gets the id that you write there, such as the name of ' +
+      "the host",
   );
 }
 

@@ -5,8 +5,8 @@ import type { Vault } from "../administrator.ts";
 import { Failure } from "../terminal.ts";
 import type { VaultObject } from "./objects.ts";
 
-/** What has to be done for one object. `changes` are lines for people: of a policy the lines that go
- * and come, of any other object its fields. */
+/** What has to be done for one object. `changes` are lines for people: of a policy the lines that
+ * go and come, of any other object its fields. */
 export type Step = VaultObject & { action: "create" | "change" | "keep"; changes: string[] };
 
 /** The steps, in the order of the objects. */

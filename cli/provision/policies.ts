@@ -1,5 +1,5 @@
-// Question: what may each of them do in Vault, and nothing more? Pure. Output: policies as Vault keeps
-// them (HCL), one rule a line, so that a difference can be shown by lines.
+// Question: what may each of them do in Vault, and nothing more? Pure. Output: policies as Vault
+// keeps them (HCL), one rule a line, so that a difference can be shown by lines.
 // Source: Vault's concepts page "Policies"; the calls of server/vault.ts and server/login.ts.
 import type { Service, TokenSource } from "../../server/config.ts";
 import type { JsonObject } from "../../server/json.ts";
@@ -67,8 +67,8 @@ function allowedParameters(service: string, body: JsonObject = {}): string {
   return `{ ${fields.join(" ")} }`;
 }
 
-/** A service reads its secrets, renews leases where its secrets have some, and issues certificates of
- * its own name. `issuePath` is that of its PKI role. */
+/** A service reads its secrets, renews leases where its secrets have some, and issues certificates
+ * of its own name. `issuePath` is that of its PKI role. */
 export function servicePolicy(secrets: SecretPath[], issuePath?: string): string {
   const rules = secrets.map(({ path }) => rule(path, ["read"]));
   if (secrets.some(({ engine }) => engine.type !== "kv"))

@@ -1,6 +1,6 @@
 // Question: how does a host's server get its credential, and how does an old one end?
-// Guaranteed: the secret id itself comes to no machine but the host. What is handed over is a wrapping
-// token, which opens once; if somebody has opened it before, the host notices.
+// Guaranteed: the secret id itself comes to no machine but the host. What is handed over is a
+// wrapping token, which opens once; if somebody has opened it before, the host notices.
 // Source: Vault's API pages of auth/approle and of sys/wrapping.
 import { closeSync, openSync, rmSync, writeSync } from "node:fs";
 import type { Json } from "../../server/json.ts";
@@ -11,7 +11,8 @@ const STANDARD_OUTPUT = 1;
 
 /** Makes a new secret id, and writes its wrapping token to the file, "-" being standard output.
  * `rolePath` is the AppRole's; `wrapTtl` is how long it can be opened, such as "30m". Returns the
- * accessor of the secret id, which is not a secret. Throws the Failures "usage" and "unavailable". */
+ * accessor of the secret id, which is not a secret. Throws the Failures "usage" and
+ * "unavailable". */
 export async function deliver(
   vault: Vault,
   rolePath: string,

@@ -12,8 +12,8 @@ import { appRoleLogin, roleNameOf } from "./objects.ts";
 
 const STANDARD_INPUT = 0;
 
-/** The command `unwrap`: `file` holds the wrapping token, "-" being standard input. Returns the exit
- * code. Throws the Failure "refused" as an alarm. */
+/** The command `unwrap`: `file` holds the wrapping token, "-" being standard input. Returns the
+ * exit code. Throws the Failure "refused" as an alarm. */
 export async function unwrap(file: string | undefined, options: Options): Promise<number> {
   if (!file) throw new Failure("usage", "unwrap needs the file of the wrapping", HELP_HINT);
   const { vault: vaultConfig } = readConfig(options.config);
@@ -62,7 +62,7 @@ function alarm(problem: string): Failure {
   return new Failure(
     "refused",
     `ALARM: the wrapped secret id was not taken: ${problem}`,
-    "unless it is simply too old: destroy the host's secret ids (provision --keep-only), and find " +
-      "out who opened or replaced it",
+    "unless it is simply too old: destroy the host's secret ids (provision --keep-only), and " +
+      "find out who opened or replaced it",
   );
 }

@@ -1,7 +1,8 @@
-// Question: who did what with which secret, by one line of Vault's audit log? Input: the line, as the
-// file device writes it (also behind a prefix). Pure.
-// Who could forge it: whoever may write policies and mint tokens in Vault. A host's server cannot claim
-// another service: `authproxy provision` fixes the display name by policy, and it must agree here.
+// Question: who did what with which secret, by one line of Vault's audit log? Input: the line, as
+// the file device writes it (also behind a prefix). Pure.
+// Who could forge it: whoever may write policies and mint tokens in Vault. A host's server cannot
+// claim another service: `authproxy provision` fixes the display name by policy, and it must agree
+// here.
 // Source: Vault's page "Audit devices"; the entries of OpenBao 2.7.
 import type { JsonObject } from "../../server/json.ts";
 

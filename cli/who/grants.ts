@@ -1,5 +1,5 @@
-// Question: which containers were given a token, and which of these tokens live? Input: lines of our
-// servers' audit streams (docs/audit.md), also as journalctl prints them.
+// Question: which containers were given a token, and which of these tokens live? Input: lines of
+// our servers' audit streams (docs/audit.md), also as journalctl prints them.
 // Guaranteed: a line that is not of a stream is passed over; a token is living unless a stream says
 // that it has ended.
 import type { JsonObject } from "../../server/json.ts";

@@ -1,6 +1,7 @@
-// Question: which containers and people used which secrets, now and before? Input: Vault's audit log,
-// which says what each token did; our servers' audit streams, which say whose it was and whether it
-// lives. So one leaked secret becomes a list of containers, and one container a list of secrets.
+// Question: which containers and people used which secrets, now and before? Input: Vault's audit
+// log, which says what each token did; our servers' audit streams, which say whose it was and
+// whether it lives. So one leaked secret becomes a list of containers, and one container a list of
+// secrets.
 // Guaranteed: no secret is printed, because neither log has one (Vault's has hashes of them); lines
 // that cannot be read are counted and reported.
 import { findContainer } from "../ask-engine.ts";

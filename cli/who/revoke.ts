@@ -1,6 +1,6 @@
-// Question: do the living tokens of a container or a service end now? Input: accessors from our audit
-// streams, and an administrator's token of Vault. Guaranteed: a token is revoked only where Vault
-// itself says that it is that container's, because a stream could name somebody else's.
+// Question: do the living tokens of a container or a service end now? Input: accessors from our
+// audit streams, and an administrator's token of Vault. Guaranteed: a token is revoked only where
+// Vault itself says that it is that container's, because a stream could name somebody else's.
 import type { VaultConfig } from "../../server/config.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { administratorToken, connect, type Vault } from "../administrator.ts";

@@ -1,6 +1,6 @@
-// Question: who used which secret how often, from when to when? Input: accesses, one after the other,
-// in any order. Guaranteed: memory grows with the number of different answers only, and not beyond
-// a bound.
+// Question: who used which secret how often, from when to when? Input: accesses, one after the
+// other, in any order. Guaranteed: memory grows with the number of different answers only, and not
+// beyond a bound.
 import { Failure } from "../terminal.ts";
 import type { Access, Who } from "./access.ts";
 
@@ -48,8 +48,8 @@ export function isSelectedWho(who: Who, { service, container }: Selectors): bool
   return container === undefined || who.container.startsWith(container);
 }
 
-/** `wanted` may be as `vault kv` names it, without the data/ of its API path; with * at the end it is
- * all that begin so. */
+/** `wanted` may be as `vault kv` names it, without the data/ of its API path; with * at the end it
+ * is all that begin so. */
 function isSecret(secret: string, wanted: string): boolean {
   const names = [secret, secret.replace("/data/", "/")];
   if (!wanted.endsWith("*")) return names.includes(wanted);
