@@ -1,13 +1,13 @@
 // Question: is this text a configuration that the server should run with?
 //
-// Input: the text, and config.schema.json beside this module, which is all of its shape (JSON Schema
-// 2020-12; editors use the same file).
+// Input: the text, and config.schema.json beside this module, which is all of its shape (JSON
+// Schema 2020-12; editors use the same file).
 // Pure, and without a dependency. A test compares it with a complete implementation of JSON Schema.
 import { readFileSync } from "node:fs";
 import type { Json } from "./json.ts";
 
-/** What is wrong with a configuration. `message` says it in one line, with the place, and without any
- * value: the body of a login may be a secret. */
+/** What is wrong with a configuration. `message` says it in one line, with the place, and without
+ * any value: the body of a login may be a secret. */
 export type Flaw = TextFlaw | ContentFlaw;
 type TextFlaw = { kind: "not-json" | "spelling"; message: string };
 export type ContentFlaw = {
