@@ -45,7 +45,7 @@ async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {
   const argv = [join(root, "cli/authproxy.ts"), ...words];
   const child = spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
-  child.stdin.on("error", () => {}).end(input); // it need not read
+  child.stdin.on("error", () => {}).end(input); // EPIPE where it does not read
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   return { status: await ended, stdout, stderr };
 }
@@ -325,7 +325,7 @@ describe("what `check` says of a service", () => {
   };
   const ofImage = (Image: string) => ({ container: { Image } });
   const withConfig = (Config: JsonObject) => pinned({ Config });
-  // What is warned of, with and without the reason to.
+  // The warning, a service that has it, and one that does not.
   test.each<
     [
       string,
@@ -504,13 +504,13 @@ describe("the last refusal in an audit stream", () => {
     '{"time":5,"event":"refused","service":"db"}',
   ];
   test.each<[string, string[], string | undefined]>([
-    ["of all", [], "vault"],
+    ["of anything", [], "vault"],
     ["of a service that was chosen", ["db"], "readonly"],
     ["of the service that was nearest", ["app"], "no-match"],
     ["of one of two services that match", ["two"], "ambiguous"],
     ["of a container, by the beginning of its id", ["012345"], "readonly"],
     ["of a container, by another part of its id", ["123456"], undefined],
-    ["of a container, by too little", ["0"], undefined],
+    ["of a container, by fewer than four characters", ["0"], undefined],
     ["of a pid", ["8"], "no-match"],
     ["of a name that the engine has resolved", ["timeline", id], "readonly"],
     ["of a stranger", ["stranger"], undefined],

@@ -1,5 +1,5 @@
-// Question: does the server take a configuration only as config.schema.json allows it, from a file that
-// nobody else can write, and does it say in one line what is wrong?
+// Question: does the server accept a configuration only as config.schema.json allows it, and from a
+// file that nobody else can write? Does it say in one line what is wrong?
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,

@@ -1,5 +1,5 @@
-// Question: does `authproxy metrics` count the server's audit stream, in a form that Prometheus reads,
-// and stay small whatever the lines say?
+// Question: does `authproxy metrics` count the server's audit stream, in a form that Prometheus
+// reads, and with few series whatever the lines say?
 import { once } from "node:events";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ import { Stage, until } from "./stage.ts";
 
 type Parsed = { family: string; type: string; name: string; labels: Labels; value: number };
 
-/** The text format 0.0.4 as the textfile collector takes it; throws at whatever is not exactly so. */
+/** Parses the text format 0.0.4 as the textfile collector does. Throws at anything else. */
 function parse(text: string): Parsed[] {
   const samples: Parsed[] = [];
   const families = new Set<string>();
@@ -180,7 +180,7 @@ describe("the count", () => {
         const names = counted(lines).flatMap(({ labels }) => labels.reason ?? []);
         expect([...REASONS]).toEqual(expect.arrayContaining(names));
       }),
-      // A text made of this one throws.
+      // String() of this time throws.
       { examples: [[['{"time":{"toString":0},"event":"granted"}']]] },
     );
     const many = Array.from({ length: 5000 }, (_, i) =>

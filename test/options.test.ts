@@ -1,4 +1,4 @@
-// Question: does `authproxy --help` say what each command takes?
+// Question: does `authproxy --help` list the options of each command, and is no other taken?
 import { describe, expect, test } from "vitest";
 import { OPTIONS_OF, parse } from "../cli/options.ts";
 

@@ -1,5 +1,5 @@
-// Question: has Vault, after `authproxy provision`, what a host and its services need, and nothing
-// more? Beside a real OpenBao with an audit log, the real server and real containers.
+// Question: does Vault have, after `authproxy provision`, what a host and its services need, and
+// nothing more? It runs beside a real OpenBao with an audit log, the real server and real containers.
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -54,7 +54,7 @@ async function provision(config: string, host: string, ...more: string[]): Promi
   return await authproxy(words, { VAULT_TOKEN: bao.rootToken });
 }
 
-/** The same in this process, which is quicker. */
+/** Runs the command in this process, which is quicker. */
 async function run(config: string, host: string, ...more: string[]): Promise<string> {
   const words = ["--config", config, "--host", host, "--yes", "--token-file", rootTokenFile];
   const asked = parse(["provision", ...words, ...more]);
@@ -295,7 +295,7 @@ describe("the secret id", () => {
     }
     const secretId = secrets[1]?.trim() ?? "";
     const place = { vault: vaultAt(bao.address, bao, "whole"), services };
-    const server = own.start(own.configure(place, secretId)); // it thinks that it serves both
+    const server = own.start(own.configure(place, secretId)); // its configuration has both services
     await server.until({ event: "ready" });
     const mine = await own.container();
     await mine.says(`started with a password of ${password.length} characters`);
@@ -325,7 +325,7 @@ describe("the secret id", () => {
     const foreign = await unwrap(config, "alarmed");
     expect(foreign.stderr).toContain("authproxy-not-alarmed/secret-id, not by");
     expect(existsSync(secretFile)).toBe(false);
-    expect((await unwrap(other, "not-alarmed")).status).toBe(0); // looking did not open it
+    expect((await unwrap(other, "not-alarmed")).status).toBe(0); // the lookup did not open it
   });
 
   test("is made only where --deliver asks for it, and older ones end by --keep-only", async () => {
@@ -587,7 +587,7 @@ test("no service's paths cover another's, with any templates and names", () => {
           secretPaths(all, each, undefined, engines).map(({ path }) => path),
         );
       } catch {
-        return; // unsound, and said
+        return; // it was refused as unsound
       }
       taken++;
       const [rules = [], others = []] = paths;

@@ -1,5 +1,5 @@
-// Question: does server/schema.ts judge as a complete implementation of JSON Schema does, by the same
-// schema? What no schema can say (how the text is written, duplicate keys) is left out.
+// Question: does server/schema.ts judge as a complete implementation of JSON Schema does, by the
+// same schema? What no schema can say (how the text is written, duplicate keys) is left out.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
@@ -18,7 +18,7 @@ const texts = ["valid", "invalid"].flatMap((folder) =>
       text: readFileSync(join(cases, folder, name), "utf8"),
     })),
 );
-/** A schema can be asked about it: it is not about how the text is written. */
+/** A schema can say it, because it is not about how the text is written. */
 function isAboutContent(flaw: Flaw | undefined): boolean {
   return flaw?.kind !== "not-json" && flaw?.kind !== "spelling";
 }

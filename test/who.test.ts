@@ -36,7 +36,8 @@ const config = stage.configure(place, secretId);
 const server = stage.start(config);
 await server.until({ event: "ready" });
 
-// One that lives, one that has ended, one that tries what is not its own, and another service's.
+// A container that runs, one that has ended, one that tries to read another service's secret, and
+// one of another service.
 const started = `a password of ${password.length} characters`;
 const lives = await stage.container();
 await lives.says(started);
@@ -55,7 +56,7 @@ await ended.kill();
 await server.until({ event: "revoked", container: ended.id });
 await server.until({ event: "revoked", container: nosy.id });
 
-// Two people, and one who claims to be a container.
+// Two people, and one whose token claims to be a container's.
 await root.enableAuth({ mount_point: "userpass", type: "userpass" });
 const all = 'path "secret/*" { capabilities = ["create", "update", "read", "delete"] }\n';
 await root.addPolicy({ name: "people", policy: all });
@@ -111,11 +112,11 @@ test("a secret has the containers and people that used it, how, and whose token 
     [
       `secret/data/app | app ${lives.id} | read | 1 | living`,
       `secret/data/app | app ${ended.id} | read | 1 | until`,
-      "secret/data/app | token | changed | 1 | ", // root's, as the test began
+      "secret/data/app | token | changed | 1 | ", // by root, when the test began
       "secret/data/app | userpass-alice | changed | 2 | ",
       "secret/data/app | userpass-alice | deleted | 1 | ",
       "secret/data/app | userpass-bob | read | 1 | ",
-      "secret/data/app | token-mallory | read | 1 | ", // whose display name is not the service's
+      "secret/data/app | token-mallory | read | 1 | ", // its display name is not the service's
     ].sort(),
   );
   expect((await ask("--secret", "secret/app")).map(summary).sort()).toEqual(rows);
@@ -216,7 +217,7 @@ describe("logs", () => {
     const mine = lines.find((line) => line.includes('"response"')) ?? "";
     const broken = [older, mine.slice(0, -40), "no JSON", '{"response":1}', newer].join("\n");
     const zipped = gzipSync(`${broken}\n`);
-    const cut = Buffer.concat([zipped, gzipSync("x".repeat(99)).subarray(0, -9)]); // still written
+    const cut = Buffer.concat([zipped, gzipSync("x".repeat(99)).subarray(0, -9)]); // as of a file that is still being written
     const names = ["--vault-audit", file("broken.gz", cut), "--audit", file("our", `{"time":\n`)];
     const { stdout, stderr } = await authproxy(["who", "--json", ...names]);
     const found = JSON.parse(stdout).uses;
