@@ -83,7 +83,7 @@ export function parseVariable(variable: string, value: string): ValueSegment[] |
 
 function withSetVariables(environment: Environment): Environment {
   const variables: Record<string, string | undefined> = { ...environment };
-  for (const [variable, value] of Object.entries(environment)) {
+  for (const [variable, value] of Object.entries(variables)) {
     if (variable.startsWith(SET_PREFIX)) variables[variable.slice(SET_PREFIX.length)] = value;
   }
   return variables;

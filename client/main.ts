@@ -44,12 +44,14 @@ async function main(argv: readonly string[]): Promise<never> {
   // sets O_NONBLOCK on a pipe that the application has too (measured on Node 22, 24 and 26).
   delete (process as Partial<NodeJS.Process>).stderr;
 
-  const options = readOptions(argv, process.env);
+  // A copy, because process.env asks the C library at each access.
+  const variables = { ...process.env };
+  const options = readOptions(argv, variables);
   const command = options.command;
   if (!command[0]) usage("no command to run");
-  const plan = planEnvironment(process.env, options.keep);
+  const plan = planEnvironment(variables, options.keep);
   const { secretVariables } = plan;
-  const program = findProgram(command[0], process.env.PATH);
+  const program = findProgram(command[0], variables.PATH);
   if (secretVariables.length === 0) return await becomeProgram(program, command, plan.plain);
 
   const requests = secretRequests(secretVariables, options.allowWrite);

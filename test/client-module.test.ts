@@ -96,6 +96,17 @@ test("the lines of docs/client.md give what they say", async () => {
   expect(JSON.parse(stdout)).toEqual([password, token, bao.address].map(hash));
 });
 
+test("can be imported and required, with the same functions", async () => {
+  const script = `
+    import { createRequire } from "node:module";
+    import * as imported from "./authproxy.js";
+    const required = createRequire(import.meta.url)("./authproxy.js");
+    console.log(imported.getToken === required.getToken, imported.getSecrets === getSecrets,
+      Object.keys(required).sort().join());`;
+  const { stdout, stderr, connections } = await application(script);
+  expect([stdout, stderr, connections]).toEqual(["true true getSecrets,getToken\n", "", 0]);
+});
+
 test("to import it does nothing: no signal is caught, no socket touched", async () => {
   const script = 'console.log(process.listenerCount("SIGTERM"), typeof getToken);';
   const { stdout, connections } = await application(script);

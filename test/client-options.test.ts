@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { parseAnswer } from "../client/answer.ts";
 import { planEnvironment } from "../client/environment.ts";
 import { Failure } from "../client/failure.ts";
 import { readOptions } from "../client/options.ts";
+import { parseAnswer } from "../client/token.ts";
 
 function catchHint(failing: () => unknown): string {
   try {
@@ -21,9 +21,7 @@ describe("options", () => {
       socket: "/run/authproxy/authproxy.sock",
       socketOwner: 0,
       waitMs: 60_000,
-      files: "/run/authproxy-secrets",
-      fileMode: 0o400,
-      fileOwner: undefined,
+      files: { directory: "/run/authproxy-secrets", mode: 0o400, owner: undefined },
       stdin: false,
       watch: false,
       onChange: "none",
@@ -58,9 +56,7 @@ describe("options", () => {
     expect(readOptions(["app"], environment)).toMatchObject({
       socket: "/s",
       socketOwner: 7,
-      files: "/f",
-      fileMode: 0o440,
-      fileOwner: [999, 998],
+      files: { directory: "/f", mode: 0o440, owner: { uid: 999, gid: 998 } },
       stdin: true,
       keep: ["VAULT_A", "VAULT_B"],
       watch: true,
@@ -129,8 +125,8 @@ describe("the application's environment", () => {
     const environment = { A: "1", VAULT_ADDR: "x", AUTHPROXY_WAIT: "1", AUTHPROXY_X: "vault:" };
     expect(planEnvironment(environment, [])).toEqual({
       plain: { A: "1", VAULT_ADDR: "x" },
-      wanted: [],
-      login: false,
+      secretVariables: [],
+      asksForToken: false,
     });
   });
   test("loses VAULT_… where there are references, except what is kept", () => {
@@ -141,15 +137,18 @@ describe("the application's environment", () => {
     });
   });
   test("keeps VAULT_… of an application that asks for the token", () => {
-    const { plain, login } = planEnvironment({ VAULT_TOKEN: "vault:login", VAULT_ADDR: "x" }, []);
-    expect([plain, login]).toEqual([{ VAULT_ADDR: "x" }, true]);
+    const { plain, asksForToken } = planEnvironment(
+      { VAULT_TOKEN: "vault:login", VAULT_ADDR: "x" },
+      [],
+    );
+    expect([plain, asksForToken]).toEqual([{ VAULT_ADDR: "x" }, true]);
   });
   test("X_FILE is to be a file called X, and X_DIR a directory of a whole secret", () => {
-    const { wanted } = planEnvironment(
+    const { secretVariables } = planEnvironment(
       { X: "vault:a/b#c", Y_FILE: "vault:a/b#c", Z_DIR: "vault:a/b#*", W_DIR: "vault:a/b#c" },
       [],
     );
-    expect(wanted.map(({ variable, name, form }) => [variable, name, form])).toEqual([
+    expect(secretVariables.map(({ variable, name, form }) => [variable, name, form])).toEqual([
       ["X", "X", "value"],
       ["Y_FILE", "Y", "file"],
       ["Z_DIR", "Z", "directory"],
@@ -164,8 +163,8 @@ describe("the application's environment", () => {
       AUTHPROXY_SET_: "1",
       P: "plain",
     };
-    const { plain, wanted } = planEnvironment(environment, []);
-    expect([plain, wanted.map(({ variable }) => variable)]).toEqual([
+    const { plain, secretVariables } = planEnvironment(environment, []);
+    expect([plain, secretVariables.map(({ variable }) => variable)]).toEqual([
       { NODE_OPTIONS: "--require x" },
       ["P"],
     ]);

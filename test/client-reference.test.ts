@@ -4,16 +4,16 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   MalformedReference,
-  type Part,
   parseValue,
   printReference,
   type Reference,
+  type ValueSegment,
 } from "../client/reference.ts";
 
 type Vector = {
   shows: string;
   value: string;
-  parts?: Part[] | null;
+  parts?: ValueSegment[] | null;
   error?: { index: number };
 };
 

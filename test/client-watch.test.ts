@@ -156,7 +156,7 @@ describe("a secret that changes", () => {
       async ({ says }) => {
         await says("started");
         await change("secret/data/app/watched", `fourth-${password}`);
-        await says("warning: what runs keeps the old X: take a file or --on-change exit\n");
+        await says("warning: the application keeps the old X: take a file or --on-change exit\n");
       },
       { X: X_FILE },
       "echo started; exec sleep 600",
