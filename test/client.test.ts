@@ -321,7 +321,7 @@ describe("Vault", () => {
       environment: { X: ">>vault:a/b#c" },
       options: ["--allow-write", "a/b"],
     });
-    expectFailure(ended, 69, /no answer from Vault to a write at a\/b/, /may have been done/);
+    expectFailure(ended, 69, /no answer from Vault to a write at a\/b/, /may have done it/);
     expect(ended.requests).toBe(1);
   });
   test("a lease ends: one warning with its lifetime", async () => {
