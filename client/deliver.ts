@@ -20,9 +20,9 @@ import {
   statfsSync,
   writeFileSync,
 } from "node:fs";
-import type { SecretVariable } from "./environment.ts";
+import type { ResolvedVariable, SecretVariable } from "./environment.ts";
 import { errorCode, Failure, fail } from "./failure.ts";
-import type { FileOptions } from "./options.ts";
+import type { FileOptions, Options } from "./options.ts";
 import { type Fields, isFields, textOf } from "./values.ts";
 
 /** f_type of statfs(2): tmpfs and ramfs. */
@@ -36,18 +36,17 @@ const SHARED_MEMORY = "/dev/shm";
  */
 export function requireDeliverable(
   secretVariables: readonly SecretVariable[],
-  directory: string,
-  isOnStandardInput: boolean,
+  { stdin, files }: Options,
 ): void {
   const names = new Set<string>();
   for (const { variable, name, form } of secretVariables) {
-    if (form === "value" && !isOnStandardInput) continue;
+    if (form === "value" && !stdin) continue;
     if (names.has(name)) {
       fail("config", `${variable}: another variable has the name ${name} too`, "rename one");
     }
     names.add(name);
   }
-  if (names.size > 0) requireMemory(isOnStandardInput ? SHARED_MEMORY : directory);
+  if (names.size > 0) requireMemory(stdin ? SHARED_MEMORY : files.directory);
 }
 
 function requireMemory(directory: string): void {
@@ -68,19 +67,14 @@ function requireMemory(directory: string): void {
  * Returns what the variable is to hold: the value as text, or the path of what was written. Throws a
  * Failure (config).
  */
-export function deliver(variable: SecretVariable, value: unknown, files: FileOptions): string {
-  const path = `${files.directory}/${variable.name}`;
+export function deliver({ name, form, value }: ResolvedVariable, files: FileOptions): string {
+  const path = `${files.directory}/${name}`;
   try {
-    if (variable.form === "file") {
-      writeFile(path, value, files);
-      return path;
-    }
-    if (variable.form === "directory" && isFields(value)) {
-      writeDirectory(path, value, files);
-      return path;
-    }
-    // A directory's default is text: the path of another directory.
-    return textOf(value);
+    if (form === "file") writeFile(path, value, files);
+    else if (form === "directory" && isFields(value)) writeDirectory(path, value, files);
+    // The default of a directory is text: the path of another directory.
+    else return textOf(value);
+    return path;
   } catch (error) {
     if (error instanceof Failure) throw error;
     return fail("config", `cannot write ${path}: ${errorCode(error)}`);

@@ -23,6 +23,9 @@ export type SecretVariable = {
   readonly segments: readonly ValueSegment[];
 };
 
+/** Its value is undefined where the variable is to be left out. */
+export type ResolvedVariable = SecretVariable & { readonly value: unknown };
+
 export type EnvironmentPlan = {
   /** Variables that pass as they are. */
   readonly plain: Record<string, string>;
@@ -33,9 +36,7 @@ export type EnvironmentPlan = {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const CLIENT_PREFIX = "AUTHPROXY_";
 const SET_PREFIX = "AUTHPROXY_SET_";
-const VAULT_PREFIX = "VAULT_";
 
 /**
  * Sorts the variables. `keep` names those with the prefix VAULT_ that are kept. Throws a Failure
@@ -48,7 +49,7 @@ export function planEnvironment(
   const plain: Record<string, string> = {};
   const secretVariables: SecretVariable[] = [];
   for (const [variable, value = ""] of Object.entries(withSetVariables(environment))) {
-    if (variable === "" || variable.startsWith(CLIENT_PREFIX)) continue;
+    if (variable === "" || variable.startsWith("AUTHPROXY_")) continue;
 
     const segments = parseVariable(variable, value);
     if (segments) secretVariables.push(describeVariable(variable, segments));
@@ -58,7 +59,7 @@ export function planEnvironment(
   const asksForToken = secretVariables.some(({ segments }) => segments.some(isLogin));
   if (secretVariables.length > 0 && !asksForToken) {
     for (const variable of Object.keys(plain)) {
-      if (variable.startsWith(VAULT_PREFIX) && !keep.includes(variable)) delete plain[variable];
+      if (variable.startsWith("VAULT_") && !keep.includes(variable)) delete plain[variable];
     }
   }
   return { plain, secretVariables, asksForToken };
@@ -96,9 +97,9 @@ function isLogin(segment: ValueSegment): boolean {
 /** X_FILE is the convention of Docker's official images; X_DIR=vault:PATH#* is ours. */
 function describeVariable(variable: string, segments: readonly ValueSegment[]): SecretVariable {
   const match = /^(.*)_(FILE|DIR)$/.exec(variable);
-  const asValue = { variable, name: variable, form: "value", segments } as const;
-  if (!match) return asValue;
-  if (match[2] === "DIR" && !isOneSecret(segments)) return asValue;
+  if (!match || (match[2] === "DIR" && !isOneSecret(segments))) {
+    return { variable, name: variable, form: "value", segments };
+  }
 
   const name = match[1] ?? "";
   if (!/^[A-Za-z_]\w*$/.test(name)) {
@@ -109,7 +110,7 @@ function describeVariable(variable: string, segments: readonly ValueSegment[]): 
 
 /** Says whether the value is one reference to all fields of a secret. */
 function isOneSecret(segments: readonly ValueSegment[]): boolean {
-  const first = segments[0];
-  if (segments.length !== 1 || typeof first !== "object") return false;
+  const [first, second] = segments;
+  if (typeof first !== "object" || second !== undefined) return false;
   return first.kind !== "login" && first.key === "*";
 }

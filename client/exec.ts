@@ -25,15 +25,11 @@ const SCRIPT_DEPTH_MAX = 4;
 const ELF_MACHINES: Readonly<Record<string, number>> = { x64: 62, arm64: 183 };
 /** p_type of elf(5): the entry that names the loader. */
 const PT_INTERP = 3;
-/** The head of a 64-bit file, and one entry of its program table (elf(5)). */
-const ELF_HEAD_BYTES = 64;
-const ELF_ENTRY_BYTES = 56;
 
 /** MAX_ARG_STRLEN of the kernel: one argument or variable, with its NUL. */
 const STRING_BYTES_MAX = 128 * 1024;
 /** The kernel adds strings too, such as a script's interpreter: a page is left for them. */
 const PAGE_BYTES = 4096;
-const POINTER_BYTES = 8;
 const AS_FILE = "hand it over as a file: NAME_FILE=vault:… in place of NAME=vault:…";
 
 type Environment = Readonly<Record<string, string>>;
@@ -50,7 +46,8 @@ export function findProgram(command: string, path: string | undefined): string {
       requireFormat(file, 0);
       return file;
     }
-    if (!isMissing(reason)) problem = `${file}: ${reason}`;
+    const isMissing = reason === "ENOENT" || reason === "ENOTDIR";
+    if (!isMissing) problem = `${file}: ${reason}`;
   }
   if (problem) return fail("cannotRun", problem);
   return fail("notFound", `${command}: command not found`);
@@ -61,10 +58,6 @@ function candidates(command: string, path: string | undefined): string[] {
   // Without PATH, execvp(3) searches these two directories.
   const directories = (path ?? "/bin:/usr/bin").split(":");
   return directories.map((directory) => `${directory || "."}/${command}`);
-}
-
-function isMissing(reason: string): boolean {
-  return reason === "ENOENT" || reason === "ENOTDIR";
 }
 
 /** Returns a reason in words or an errno's name, or undefined where the file may be executed. */
@@ -88,9 +81,10 @@ function requireFormat(file: string, depth: number): void {
   // The file may be executed but not read. The kernel can read it.
   if (!head) return;
 
-  if (head.toString("latin1", 0, 2) === "#!") {
+  const magic = head.toString("latin1", 0, 4);
+  if (magic.startsWith("#!")) {
     requireScript(file, head, depth);
-  } else if (head.toString("latin1", 0, 4) === "\x7fELF") {
+  } else if (magic === "\x7fELF") {
     requireElf(file, head);
   } else {
     fail("cannotRun", `${file}: neither a program nor a script with #!`, "add #!/bin/sh");
@@ -106,15 +100,14 @@ function requireScript(file: string, head: Buffer, depth: number): void {
   requireFormat(interpreter, depth + 1);
 }
 
-/** Only 64-bit little-endian files are looked at: others are left to the kernel. */
+/** Only 64-bit little-endian files with a complete head are looked at; the kernel judges others. */
 function requireElf(file: string, head: Buffer): void {
   const is64Bit = head[4] === 2;
   const isLittleEndian = head[5] === 1;
-  if (!is64Bit || !isLittleEndian || head.length < ELF_HEAD_BYTES) return;
+  if (!is64Bit || !isLittleEndian || head.length < 64) return;
 
-  const machine = head.readUInt16LE(18);
-  const expected = ELF_MACHINES[process.arch];
-  if (expected !== undefined && machine !== expected) {
+  const machine = ELF_MACHINES[process.arch];
+  if (machine !== undefined && head.readUInt16LE(18) !== machine) {
     fail("cannotRun", `${file}: built for another processor than ${process.arch}`);
   }
 
@@ -125,7 +118,7 @@ function requireElf(file: string, head: Buffer): void {
 function requireInterpreter(file: string, interpreter: string): void {
   const reason = whyNotExecutable(interpreter);
   if (!reason) return;
-  const hint = interpreter.endsWith("\r") ? "the script has Windows line ends" : undefined;
+  const hint = interpreter.endsWith("\r") ? "the script has Windows line ends" : "";
   fail("cannotRun", `${file}: its interpreter ${interpreter}: ${reason}`, hint);
 }
 
@@ -135,7 +128,7 @@ function findLoader(file: string, head: Buffer): string | undefined {
   const entryBytes = head.readUInt16LE(54);
   const entryCount = head.readUInt16LE(56);
   const table = readBytes(file, tableOffset, entryBytes * entryCount);
-  if (!table || entryBytes < ELF_ENTRY_BYTES) return undefined;
+  if (!table || entryBytes < 56) return undefined;
 
   for (let entry = 0; entry + entryBytes <= table.length; entry += entryBytes) {
     if (table.readUInt32LE(entry) !== PT_INTERP) continue;
@@ -204,12 +197,12 @@ export function requireSizes(command: readonly string[], environment: Environmen
   }
 }
 
-/** Returns how many bytes the string takes, with its NUL and a pointer to it. */
+/** Returns how many bytes the string takes, with its NUL and the 8 bytes of a pointer to it. */
 function requireString(name: string, text: string): number {
   if (text.includes("\0")) fail("config", `${name}: the value has a NUL byte`, AS_FILE);
   const bytes = Buffer.byteLength(text) + 1;
   if (bytes > STRING_BYTES_MAX) fail("cannotRun", `${name}: ${bytes} bytes are too long`, AS_FILE);
-  return bytes + POINTER_BYTES;
+  return bytes + 8;
 }
 
 /** A quarter of the soft limit of the stack, at least 128 KiB and at most 6 MiB (execve(2)). */

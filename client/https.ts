@@ -14,10 +14,8 @@ import { EXIT, errorCode, Failure } from "./failure.ts";
 
 const HEAD_BYTES_MAX = 16 * 1024;
 const BODY_BYTES_MAX = 1024 * 1024;
-const HEAD_END = "\r\n\r\n";
-const LINE_END = "\r\n";
-/** A line with the size of a chunk: eight hexadecimal digits at most. */
-const CHUNK_LINE_BYTES_MAX = 8;
+/** The size of a chunk: eight hexadecimal digits at most. */
+const CHUNK_SIZE_PATTERN = /^[\da-f]{1,8}$/i;
 
 /** The connection ended before the answer came. */
 export class ConnectionLost extends Error {
@@ -38,7 +36,6 @@ type PendingRequest = {
 export class Connection {
   /** False once no request can be sent any more. */
   isOpen = true;
-  readonly #url: URL;
   readonly #socket: TLSSocket;
   /** Sent and not answered, the oldest first. */
   readonly #pending: PendingRequest[] = [];
@@ -47,15 +44,14 @@ export class Connection {
 
   /** Connects to the URL's host and port. `ca` is PEM; undefined stands for the public CAs. */
   constructor(url: URL, ca: string | undefined) {
-    this.#url = url;
     this.#socket = connect(url, ca);
     this.#socket.setNoDelay(true);
     this.#socket.on("secureConnect", () => {
       this.#isSecure = true;
     });
     this.#socket.on("data", (chunk: Buffer) => this.#receive(chunk));
-    this.#socket.on("error", (error) => this.#end(explain(this.#url, this.#socket, error)));
-    this.#socket.on("close", () => this.#end(new Error("connection closed")));
+    this.#socket.on("error", (error) => this.#end(explain(url, this.#socket, error)));
+    this.#socket.on("close", () => this.close());
   }
 
   get isIdle(): boolean {
@@ -67,15 +63,11 @@ export class Connection {
    * no further attempt can help.
    */
   async exchange(request: string, timeoutMs: number): Promise<HttpResponse> {
+    const { promise, resolve, reject } = Promise.withResolvers<HttpResponse>();
     const timer = setTimeout(() => this.#end(new Error("no answer in time")), timeoutMs);
-    try {
-      return await new Promise((resolve, reject) => {
-        this.#pending.push({ resolve, reject });
-        this.#socket.write(request);
-      });
-    } finally {
-      clearTimeout(timer);
-    }
+    this.#pending.push({ resolve, reject });
+    this.#socket.write(request);
+    return await promise.finally(() => clearTimeout(timer));
   }
 
   close(): void {
@@ -99,7 +91,8 @@ export class Connection {
         if (response.closes) this.close();
       }
     } catch (error) {
-      this.#end(error instanceof Error ? error : new Error("malformed answer"));
+      // parseResponse throws nothing but an Error.
+      this.#end(error as Error);
     }
   }
 
@@ -167,18 +160,18 @@ export type HttpResponse = {
  * Error for anything else. It does no input and output.
  */
 export function parseResponse(bytes: Buffer): HttpResponse | undefined {
-  const headEnd = bytes.indexOf(HEAD_END);
+  const headEnd = bytes.indexOf("\r\n\r\n");
   const headBytes = headEnd < 0 ? bytes.length : headEnd;
   if (headBytes > HEAD_BYTES_MAX) malformed("its head is too long");
   if (headEnd < 0) return undefined;
 
-  const lines = bytes.toString("latin1", 0, headEnd).split(LINE_END);
-  const statusDigits = /^HTTP\/1\.1 ([2-5]\d\d)( |$)/.exec(lines[0] ?? "")?.[1];
-  if (statusDigits === undefined) return malformed("it is not HTTP/1.1");
-  const status = Number(statusDigits);
-  const headers = parseHeaders(lines.slice(1));
+  const [statusLine = "", ...headerLines] = bytes.toString("latin1", 0, headEnd).split("\r\n");
+  const match = /^HTTP\/1\.1 ([2-5]\d\d)( |$)/.exec(statusLine);
+  if (!match) malformed("it is not HTTP/1.1");
+  const status = Number(match[1]);
+  const headers = parseHeaders(headerLines);
   const closes = headers.get("connection")?.toLowerCase() === "close";
-  const bodyStart = headEnd + HEAD_END.length;
+  const bodyStart = headEnd + 4;
   if (status === 204) return { status, body: "", closes, length: bodyStart };
 
   const block = readBody(bytes, bodyStart, headers);
@@ -191,13 +184,12 @@ function parseHeaders(lines: readonly string[]): Map<string, string> {
   const headers = new Map<string, string>();
   for (const line of lines) {
     const match = /^([^\s:]+):[ \t]*(.*?)[ \t]*$/.exec(line);
-    if (!match) return malformed("a header has no name");
-    const name = String(match[1]).toLowerCase();
-    const value = match[2] ?? "";
-
+    if (!match) malformed("a header has no name");
+    const [, name = "", value = ""] = match;
+    const key = name.toLowerCase();
     // Repeated headers are one list (RFC 9110, 5.3). A list is not a length, and is refused below.
-    const before = headers.get(name);
-    headers.set(name, before === undefined ? value : `${before}, ${value}`);
+    const before = headers.get(key);
+    headers.set(key, before === undefined ? value : `${before}, ${value}`);
   }
   return headers;
 }
@@ -212,11 +204,10 @@ function readBody(
 ): Block | undefined {
   const encoding = headers.get("transfer-encoding");
   const length = headers.get("content-length");
-  if (encoding) {
+  if (encoding !== undefined) {
     if (encoding !== "chunked" || length) malformed("its encoding is not chunked alone");
     return readChunks(bytes, start);
   }
-  if (encoding === "") malformed("its encoding is empty");
   if (!/^\d{1,8}$/.test(length ?? "")) malformed("it has no length");
   return readBlock(bytes, start, Number(length));
 }
@@ -234,18 +225,15 @@ function readChunks(bytes: Buffer, start: number): Block | undefined {
   let totalBytes = 0;
   let position = start;
   for (;;) {
-    const lineEnd = bytes.indexOf(LINE_END, position);
-    if (lineEnd < 0) {
-      if (bytes.length - position > CHUNK_LINE_BYTES_MAX) malformed("a chunk has no size");
-      return undefined;
-    }
+    const lineEnd = bytes.indexOf("\r\n", position);
+    if (lineEnd < 0 && bytes.length - position <= 8) return undefined;
     const size = bytes.toString("latin1", position, lineEnd);
-    if (!/^[\da-f]{1,8}$/i.test(size)) malformed("a chunk has no size");
-    const chunk = readBlock(bytes, lineEnd + LINE_END.length, Number.parseInt(size, 16));
-    if (!chunk || bytes.length < chunk.end + LINE_END.length) return undefined;
+    if (lineEnd < 0 || !CHUNK_SIZE_PATTERN.test(size)) malformed("a chunk has no size");
+    const chunk = readBlock(bytes, lineEnd + 2, Number.parseInt(size, 16));
+    if (!chunk || bytes.length < chunk.end + 2) return undefined;
 
-    position = chunk.end + LINE_END.length;
-    if (bytes.toString("latin1", chunk.end, position) !== LINE_END) {
+    position = chunk.end + 2;
+    if (bytes.toString("latin1", chunk.end, position) !== "\r\n") {
       malformed("a chunk is longer than its size");
     }
     totalBytes += chunk.content.length;

@@ -15,10 +15,9 @@ import type { VaultPlace } from "./public.ts";
 import {
   type FetchedSecrets,
   fetchSecrets,
-  resolveVariable,
+  resolveVariables,
   type SecretRequest,
   secretRequests,
-  UnreadableSecret,
 } from "./secrets.ts";
 import { openSession } from "./token.ts";
 import { jsonOf } from "./values.ts";
@@ -49,31 +48,29 @@ async function main(argv: readonly string[]): Promise<never> {
   const options = readOptions(argv, variables);
   const command = options.command;
   if (!command[0]) usage("no command to run");
-  const plan = planEnvironment(variables, options.keep);
-  const { secretVariables } = plan;
+  const { plain, secretVariables, asksForToken } = planEnvironment(variables, options.keep);
   const program = findProgram(command[0], variables.PATH);
-  if (secretVariables.length === 0) return await becomeProgram(program, command, plan.plain);
+  if (secretVariables.length === 0) return await becomeProgram(program, command, plain);
 
   const requests = secretRequests(secretVariables, options.allowWrite);
-  requireDeliverable(secretVariables, options.files.directory, options.stdin);
+  requireDeliverable(secretVariables, options);
 
   const deadlineMs = nowMs() + options.waitMs;
-  const session = await openSession(options.socket, options.socketOwner, deadlineMs);
+  const session = await openSession(options, deadlineMs);
   const vault = new Vault(session.grant.vault, session.token, deadlineMs);
   const secrets = await fetchSecrets(requests, vault);
 
   // All values come before the first file: where any reference fails, no file is written.
-  const values = secretVariables.map((each) => resolveVariable(each, secrets, session.token));
-  const environment = plan.asksForToken ? vaultVariables(session.grant.vault) : {};
-  Object.assign(environment, plan.plain);
+  const resolved = resolveVariables(secretVariables, secrets, session.token);
+  const environment = asksForToken ? vaultVariables(session.grant.vault) : {};
+  Object.assign(environment, plain);
   if (options.stdin) {
-    const entries = secretVariables.map(({ name }, index) => [name, values[index]]);
+    const entries = resolved.map(({ name, value }) => [name, value]);
     putOnStandardInput(jsonOf(Object.fromEntries(entries)));
   } else {
-    for (const [index, secretVariable] of secretVariables.entries()) {
-      const value = values[index];
-      if (value === undefined) continue;
-      environment[secretVariable.variable] = deliver(secretVariable, value, options.files);
+    for (const each of resolved) {
+      if (each.value === undefined) continue;
+      environment[each.variable] = deliver(each, options.files);
     }
   }
 
@@ -84,10 +81,10 @@ async function main(argv: readonly string[]): Promise<never> {
       program,
       environment,
       options,
-      secretVariables,
       requests,
       session,
       secrets,
+      resolved,
     });
   }
   warnOfLifetimes(requests, secrets);
@@ -112,9 +109,8 @@ function vaultVariables({ address, ca, namespace }: VaultPlace): Record<string, 
 
 function warnOfLifetimes(requests: readonly SecretRequest[], secrets: FetchedSecrets): void {
   for (const { variable, requestKey } of requests) {
-    const secret = secrets.get(requestKey);
-    if (!secret || secret instanceof UnreadableSecret || secret.lifetimeSeconds === 0) continue;
-    const seconds = secret.lifetimeSeconds;
+    const seconds = secrets.get(requestKey)?.lifetimeSeconds;
+    if (!seconds) continue;
     printLine(`warning: ${variable} ends after ${seconds} s; --watch would renew it`);
   }
 }

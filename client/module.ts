@@ -5,7 +5,7 @@
 import { parseVariable, type SecretVariable } from "./environment.ts";
 import { type Options, readOptions } from "./options.ts";
 import type * as Public from "./public.ts";
-import { fetchSecrets, resolveVariable, secretRequests } from "./secrets.ts";
+import { fetchSecrets, resolveVariables, secretRequests } from "./secrets.ts";
 import { openSession, type Session } from "./token.ts";
 import { textOf } from "./values.ts";
 import { Vault } from "./vault.ts";
@@ -14,8 +14,8 @@ import { nowMs } from "./wait.ts";
 let session: Promise<Session> | undefined;
 
 /** A container gets one token a start: it is asked for once, and again only where that failed. */
-function openSessionOnce({ socket, socketOwner, waitMs }: Options): Promise<Session> {
-  session ??= openSession(socket, socketOwner, nowMs() + waitMs).catch((error) => {
+function openSessionOnce(options: Options): Promise<Session> {
+  session ??= openSession(options, nowMs() + options.waitMs).catch((error) => {
     session = undefined;
     throw error;
   });
@@ -37,9 +37,8 @@ export const getSecrets: typeof Public.getSecrets = async (references) => {
   const secrets = await fetchSecrets(requests, vault).finally(() => vault.close());
 
   const values: Record<string, string | undefined> = {};
-  for (const secretVariable of secretVariables) {
-    const value = resolveVariable(secretVariable, secrets, token);
-    values[secretVariable.name] = value === undefined ? undefined : textOf(value);
+  for (const { name, value } of resolveVariables(secretVariables, secrets, token)) {
+    values[name] = value === undefined ? undefined : textOf(value);
   }
   return values as Public.Secrets<typeof references>;
 };

@@ -45,36 +45,30 @@ export type Options = {
   readonly command: readonly string[];
 };
 
-type OptionForm = {
-  readonly pattern: RegExp;
-  /** Completes "--name must be …". */
-  readonly description: string;
-};
+/** What a value must match, and the end of "--name must be …". */
+type OptionForm = readonly [pattern: RegExp, description: string];
 
-const PATH: OptionForm = { pattern: /^\//, description: "an absolute path" };
-const SECONDS: OptionForm = {
-  pattern: /^\d{1,6}(\.\d{1,3})?$/,
-  description: "a number of seconds",
-};
+const PATH: OptionForm = [/^\//, "an absolute path"];
+const SECONDS: OptionForm = [/^\d{1,6}(\.\d{1,3})?$/, "a number of seconds"];
 /** Stands for 1 where it has no value. */
-const FLAG: OptionForm = { pattern: /^[01]$/, description: "1 or 0" };
-const LIST: OptionForm = { pattern: /^/, description: "" };
+const FLAG: OptionForm = [/^[01]$/, "1 or 0"];
+const LIST: OptionForm = [/^/, ""];
 
 const FORMS = {
   socket: PATH,
-  "socket-owner": { pattern: /^\d{1,10}$/, description: "a uid" },
+  "socket-owner": [/^\d{1,10}$/, "a uid"],
   wait: SECONDS,
   files: PATH,
-  "file-mode": { pattern: /^0?[0-7]{3}$/, description: "octal, such as 0440" },
-  "file-owner": { pattern: /^\d{1,10}(:\d{1,10})?$/, description: "UID or UID:GID" },
+  "file-mode": [/^0?[0-7]{3}$/, "octal, such as 0440"],
+  "file-owner": [/^\d{1,10}(:\d{1,10})?$/, "UID or UID:GID"],
   stdin: FLAG,
   "allow-write": LIST,
   keep: LIST,
   watch: FLAG,
-  "on-change": {
-    pattern: /^(none|exit|SIG(HUP|INT|QUIT|TERM|USR1|USR2|WINCH|CONT))$/,
-    description: "none, exit or a signal such as SIGHUP",
-  },
+  "on-change": [
+    /^(none|exit|SIG(HUP|INT|QUIT|TERM|USR1|USR2|WINCH|CONT))$/,
+    "none, exit or a signal such as SIGHUP",
+  ],
   refresh: SECONDS,
 } as const satisfies Record<string, OptionForm>;
 type OptionName = keyof typeof FORMS;
@@ -90,10 +84,10 @@ export function readOptions(argv: readonly string[], environment: Environment): 
   }
 
   function text(name: OptionName, defaultValue: string): string {
-    const form: OptionForm = FORMS[name];
+    const [pattern, description] = FORMS[name];
     const value = values.get(name)?.at(-1) ?? (environment[variableOf(name)] || defaultValue);
-    if (value === defaultValue || form.pattern.test(value)) return value;
-    return usage(`--${name} must be ${form.description}, not ${value}`);
+    if (value === defaultValue || pattern.test(value)) return value;
+    return usage(`--${name} must be ${description}, not ${value}`);
   }
 
   return {
@@ -117,12 +111,8 @@ export function readOptions(argv: readonly string[], environment: Environment): 
 
 /** Throws a Failure (usage) with this message and the list of all options. */
 export function usage(message: string): never {
-  const names = Object.keys(FORMS).map((name) => `--${name}`);
-  return fail(
-    "usage",
-    message,
-    `node authproxy.js [options] [--] command …; options: ${names.join(", ")}`,
-  );
+  const names = `--${Object.keys(FORMS).join(", --")}`;
+  return fail("usage", message, `node authproxy.js [options] [--] command …; options: ${names}`);
 }
 
 type Arguments = {

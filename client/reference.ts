@@ -93,35 +93,57 @@ export function printReference(reference: Reference): string {
   return `vault:${path}#${key}${version}${otherwise}`;
 }
 
-/** `end` is the index after what was parsed. */
-type Parsed<T> = { readonly reference: T; readonly end: number };
+/** `end` is the index after the reference. */
+type Parsed = { readonly reference: Reference; readonly end: number };
 
-function parseReference(value: string, start: number, isInline: boolean): Parsed<Reference> {
+function parseReference(value: string, start: number, isInline: boolean): Parsed {
+  // A path, a key and a version end at the next "#", inline also at the next "}".
+  const endPattern = isInline ? /[#}]|$/ : /#|$/;
+  const findEnd = (from: number) => from + value.slice(from).search(endPattern);
+
   const isWrite = value[start] === ">";
   const pathStart = value.indexOf(":", start) + 1;
-  const pathEnd = findEnd(value, pathStart, isInline);
+  const pathEnd = findEnd(pathStart);
   const path = value.slice(pathStart, pathEnd);
   const hasKey = value[pathEnd] === "#";
   if (path === "login" && !isWrite && !hasKey) {
     return { reference: { kind: "login" }, end: pathEnd };
   }
-
   requirePath(path, pathStart);
   if (!hasKey) malformed(pathEnd, "# and a key must follow the path");
 
   const keyStart = pathEnd + 1;
-  const keyEnd = findEnd(value, keyStart, isInline);
+  const keyEnd = findEnd(keyStart);
   const key = value.slice(keyStart, keyEnd);
   requireKey(key, keyStart);
+  const afterKey = keyEnd + 1;
+  const hasMore = value[keyEnd] === "#";
 
-  return isWrite
-    ? parseWrite(value, path, key, keyEnd, isInline)
-    : parseRead(value, path, key, keyEnd, isInline);
-}
+  if (isWrite) {
+    if (!hasMore) return { reference: { kind: "write", path, key, body: "{}" }, end: keyEnd };
+    const end = isInline ? findObjectEnd(value, afterKey) : value.length;
+    const body = normalizeObject(value.slice(afterKey, end));
+    if (body === undefined) malformed(afterKey, "a JSON object must follow the second #");
+    return { reference: { kind: "write", path, key, body }, end };
+  }
 
-/** Returns the index of the next "#", or inline of the next "}", or of the value's end. */
-function findEnd(value: string, start: number, isInline: boolean): number {
-  return start + value.slice(start).search(isInline ? /[#}]|$/ : /#|$/);
+  let end = keyEnd;
+  let version: number | undefined;
+  if (hasMore && value[afterKey] !== "?") {
+    end = findEnd(afterKey);
+    const digits = value.slice(afterKey, end);
+    if (!/^[1-9]\d{0,14}$/.test(digits)) malformed(afterKey, "a version is a number from 1");
+    version = Number(digits);
+  }
+
+  let otherwise: string | undefined;
+  if (value.startsWith("#?", end)) {
+    const otherwiseStart = end + 2;
+    const brace = isInline ? value.indexOf("}", end) : -1;
+    end = brace < 0 ? value.length : brace;
+    otherwise = value.slice(otherwiseStart, end);
+  }
+  return { reference: { kind: "read", path, key, version, otherwise }, end };
 }
 
 /**
@@ -140,52 +162,6 @@ function requirePath(path: string, pathStart: number): void {
 function requireKey(key: string, keyStart: number): void {
   if (/^(?!\$\{)[^\0-\x1f\x7f-\x9f\ud800-\udfff]+$/u.test(key)) return;
   malformed(keyStart, "a key must not be empty, begin with ${ or have a control character");
-}
-
-function parseRead(
-  value: string,
-  path: string,
-  key: string,
-  keyEnd: number,
-  isInline: boolean,
-): Parsed<ReadReference> {
-  let end = keyEnd;
-
-  let version: number | undefined;
-  if (value[keyEnd] === "#" && value[keyEnd + 1] !== "?") {
-    end = findEnd(value, keyEnd + 1, isInline);
-    const digits = value.slice(keyEnd + 1, end);
-    if (!/^[1-9]\d{0,14}$/.test(digits)) malformed(keyEnd + 1, "a version is a number from 1");
-    version = Number(digits);
-  }
-
-  let otherwise: string | undefined;
-  if (value.startsWith("#?", end)) {
-    const otherwiseStart = end + 2;
-    const closing = isInline ? value.indexOf("}", end) : -1;
-    end = closing < 0 ? value.length : closing;
-    otherwise = value.slice(otherwiseStart, end);
-  }
-
-  return { reference: { kind: "read", path, key, version, otherwise }, end };
-}
-
-function parseWrite(
-  value: string,
-  path: string,
-  key: string,
-  keyEnd: number,
-  isInline: boolean,
-): Parsed<WriteReference> {
-  if (value[keyEnd] !== "#") {
-    return { reference: { kind: "write", path, key, body: "{}" }, end: keyEnd };
-  }
-
-  const bodyStart = keyEnd + 1;
-  const end = isInline ? findObjectEnd(value, bodyStart) : value.length;
-  const body = normalizeObject(value.slice(bodyStart, end));
-  if (body === undefined) malformed(bodyStart, "a JSON object must follow the second #");
-  return { reference: { kind: "write", path, key, body }, end };
 }
 
 /** Returns the JSON object without white space, or undefined where the text is not one. */

@@ -5,14 +5,9 @@
 //           one answer. Different requests are made together, at most 8 of them.
 // Guaranteed: no message shows a value, the body of a write or a default.
 
-import type { SecretVariable } from "./environment.ts";
+import type { ResolvedVariable, SecretVariable } from "./environment.ts";
 import { EXIT, Failure, fail } from "./failure.ts";
-import {
-  printReference,
-  type ReadReference,
-  type VaultReference,
-  type WriteReference,
-} from "./reference.ts";
+import { printReference, type ReadReference, type VaultReference } from "./reference.ts";
 import { type Fields, isFields, textOf, type VaultBody } from "./values.ts";
 import type { Vault, VaultResponse } from "./vault.ts";
 
@@ -40,14 +35,12 @@ export type Secret = {
  * hold the reference: one of them may need a value, and another have a default.
  */
 export class UnreadableSecret extends Failure {
-  /** There is no such secret or key: a default applies. False: it cannot be read. */
-  readonly isAbsent: boolean;
-
-  constructor(exitCode: number, message: string, hint: string | undefined, isAbsent: boolean) {
-    super(exitCode, message, hint);
-    this.isAbsent = isAbsent;
-  }
+  readonly leaseId = undefined;
+  readonly lifetimeSeconds = 0;
 }
+
+/** There is no such secret or key, so that a default applies. */
+class AbsentSecret extends UnreadableSecret {}
 
 /** What each request gave, by its key. */
 export type FetchedSecrets = ReadonlyMap<string, Secret | UnreadableSecret>;
@@ -113,10 +106,21 @@ export async function fetchSecrets(
 }
 
 /**
- * Returns what a variable is to hold: the value of its one reference, or text. Undefined where an
- * optional reference leads nowhere. Throws a Failure that names the variable.
+ * Returns the variables with their values. A value is undefined where an optional reference leads
+ * nowhere. Throws a Failure that names the variable.
  */
-export function resolveVariable(
+export function resolveVariables(
+  secretVariables: readonly SecretVariable[],
+  secrets: FetchedSecrets,
+  token: string,
+): ResolvedVariable[] {
+  return secretVariables.map((secretVariable) => {
+    return { ...secretVariable, value: resolveValue(secretVariable, secrets, token) };
+  });
+}
+
+/** Returns the value of the one reference, or text where there are other segments. */
+function resolveValue(
   { variable, segments }: SecretVariable,
   secrets: FetchedSecrets,
   token: string,
@@ -141,7 +145,7 @@ function resolveReference(
     if (!(error instanceof UnreadableSecret)) throw error;
 
     const otherwise = reference.kind === "read" ? reference.otherwise : undefined;
-    if (error.isAbsent && otherwise !== undefined) return otherwise || undefined;
+    if (error instanceof AbsentSecret && otherwise !== undefined) return otherwise || undefined;
 
     const message = `${variable}: ${printHidden(reference)}: ${error.message}`;
     throw new Failure(error.exitCode, message, error.hint);
@@ -154,11 +158,11 @@ function findField(key: string, secret: Secret | UnreadableSecret | undefined): 
 
   const { fields } = secret;
   const keys = Object.keys(fields);
-  if (keys.length === 0) return absent("the secret is empty");
+  if (keys.length === 0) absent("the secret is empty");
   if (key === "*") return fields;
   if (!keys.includes(key)) {
     const listed = keys.slice(0, KEYS_LISTED_MAX).join(", ");
-    return absent("the secret has no such key", `it has ${listed}`);
+    absent("the secret has no such key", `it has ${listed}`);
   }
   return fields[key] ?? absent("the value is null");
 }
@@ -174,19 +178,14 @@ async function fetchOrExplain(
   vault: Vault,
 ): Promise<Secret | UnreadableSecret> {
   try {
-    return reference.kind === "write"
-      ? await fetchByWrite(reference, vault)
-      : await fetchByRead(reference, vault);
+    if (reference.kind === "read") return await fetchByRead(reference, vault);
+    const response = await vault.request({ path: reference.path, body: reference.body });
+    if (response.status !== 200) explain(reference, response);
+    return secretOf(response.body);
   } catch (error) {
     if (error instanceof UnreadableSecret) return error;
     throw error;
   }
-}
-
-async function fetchByWrite(reference: WriteReference, vault: Vault): Promise<Secret> {
-  const response = await vault.request({ path: reference.path, body: reference.body });
-  if (response.status !== 200) return explain(reference, response);
-  return secretOf(response.body, response.body?.data);
 }
 
 async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secret> {
@@ -199,13 +198,13 @@ async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secr
   const envelope = kvEnvelopeOf(body);
   if (envelope) {
     const { data, metadata } = envelope;
-    if (metadata.destroyed === true) return absent("this version is destroyed");
-    if (status === 404) return absent(`this version was deleted at ${metadata.deletion_time}`);
+    if (metadata.destroyed === true) absent("this version is destroyed");
+    if (status === 404) absent(`this version was deleted at ${metadata.deletion_time}`);
     return status === 200 ? secretOf(body, data) : explain(reference, response);
   }
-  if (status !== 200) return explain(reference, response);
-  if (version !== undefined) return unreadable("only a KV version 2 engine has versions");
-  return secretOf(body, body?.data);
+  if (status !== 200) explain(reference, response);
+  if (version !== undefined) unreadable("only a KV version 2 engine has versions");
+  return secretOf(body);
 }
 
 /**
@@ -223,25 +222,21 @@ function kvEnvelopeOf(
   return { data, metadata };
 }
 
-function secretOf(body: VaultBody | undefined, fields: unknown): Secret {
-  if (!isFields(fields)) return unreadable("Vault's answer holds no secret");
+function secretOf(body: VaultBody | undefined, fields: unknown = body?.data): Secret {
+  if (!isFields(fields)) unreadable("Vault's answer holds no secret");
   const leaseId = body?.lease_id;
-  return {
-    fields: transformFields(fields),
-    leaseId,
-    lifetimeSeconds: lifetimeSecondsOf(fields, leaseId, body?.lease_duration),
-  };
-}
-
-function lifetimeSecondsOf(fields: Fields, leaseId: unknown, duration: unknown): number {
   let seconds = 0;
   if (fields.serial_number) {
     // A certificate has no lease, but an end in seconds since 1970.
     seconds = Number(textOf(fields.expiration)) - Date.now() / 1000;
   } else if (leaseId) {
-    seconds = Number(textOf(duration));
+    seconds = Number(textOf(body.lease_duration));
   }
-  return Math.floor(seconds) || 0;
+  return {
+    fields: transformFields(fields),
+    leaseId,
+    lifetimeSeconds: Math.floor(seconds) || 0,
+  };
 }
 
 /** Vault's own error texts are not shown: some engines quote what they were given. */
@@ -249,26 +244,26 @@ function explain(reference: VaultReference, { status, body }: VaultResponse): ne
   if (status === 403) {
     const capability = reference.kind === "write" ? "update" : "read";
     const hint = `the service's Vault policy must give "${capability}" on exactly this path`;
-    throw new UnreadableSecret(EXIT.refused, "Vault denies this service the path", hint, false);
+    throw new UnreadableSecret(EXIT.refused, "Vault denies this service the path", hint);
   }
   // This is mostly 400, for a name that a PKI role does not admit.
-  if (status !== 404) return unreadable(`Vault answers ${status}`, "does its role allow it?");
+  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
 
   const explanation = JSON.stringify([body?.errors, body?.warnings]);
   if (/no handler for route|route entry not found/.test(explanation)) {
-    return unreadable("no secrets engine is mounted there");
+    unreadable("no secrets engine is mounted there");
   }
   if (/versioned K\/V/i.test(explanation)) {
     const versionedPath = reference.path.replace("/", "/data/");
-    return unreadable("no such secret", `this is KV version 2, so the path is ${versionedPath}`);
+    unreadable("no such secret", `this is KV version 2, so the path is ${versionedPath}`);
   }
-  return absent("no such secret");
+  absent("no such secret");
 }
 
 function unreadable(message: string, hint?: string): never {
-  throw new UnreadableSecret(EXIT.noInput, message, hint, false);
+  throw new UnreadableSecret(EXIT.noInput, message, hint);
 }
 
 function absent(message: string, hint?: string): never {
-  throw new UnreadableSecret(EXIT.noInput, message, hint, true);
+  throw new AbsentSecret(EXIT.noInput, message, hint);
 }

@@ -10,6 +10,7 @@ import { lstatSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 import { errorCode, fail } from "./failure.ts";
 import { requirePrivate } from "./inspector.ts";
+import type { Options } from "./options.ts";
 import type { VaultPlace } from "./public.ts";
 import { isFields } from "./values.ts";
 import { Vault } from "./vault.ts";
@@ -34,16 +35,12 @@ export type ServerAnswer = Grant | "refused" | "unavailable" | "malformed";
 export type Session = { readonly grant: Grant; readonly token: string };
 
 /**
- * Asks the server at this socket for the token, and opens it where it is wrapped. `socketOwner` is the
- * uid that may own the socket besides root.
+ * Asks the server for the token, and opens it where it is wrapped. Throws a Failure: config where the
+ * socket is not to be trusted, refused, tryAgain at the deadline, or unwrapAlarm.
  */
-export async function openSession(
-  socket: string,
-  socketOwner: number,
-  deadlineMs: number,
-): Promise<Session> {
+export async function openSession(options: Options, deadlineMs: number): Promise<Session> {
   requirePrivate();
-  const grant = await askServer(socket, socketOwner, deadlineMs);
+  const grant = await askServer(options.socket, options.socketOwner, deadlineMs);
   const token = grant.wrapped ? await unwrapToken(grant, deadlineMs) : grant.token;
   return { grant, token };
 }
@@ -61,10 +58,16 @@ async function askServer(path: string, owner: number, deadlineMs: number): Promi
       }
     }
 
-    if (answer === "refused") return failRefused();
-    if (answer === "malformed") return failMalformed(path);
+    if (answer === "refused") failRefused();
+    if (answer === "malformed") {
+      fail(
+        "config",
+        `what answers at ${path} does not speak the authproxy protocol`,
+        "another program listens there, or a server of another version",
+      );
+    }
     if (answer !== "unavailable") return answer;
-    if (nowMs() >= deadlineMs) return failUnavailable(path, missing);
+    if (nowMs() >= deadlineMs) failUnavailable(path, missing);
     await waitBeforeRetry(attempt, deadlineMs);
   }
 }
@@ -116,24 +119,21 @@ function requireOwner(path: string, stats: Stats, owner: number): void {
 /** Connects and reads until end of file. Rejects with an error of Node's where it cannot connect. */
 async function readAnswer(path: string, timeoutMs: number): Promise<ServerAnswer> {
   const socket = process.getBuiltinModule("node:net").connect({ path });
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await new Promise((resolve, reject) => {
-      let text = "";
-      socket.setEncoding("utf8");
-      socket.on("connect", loadTls);
-      socket.on("data", (chunk: string) => {
-        text += chunk;
-        if (text.length > ANSWER_CHARACTERS_MAX) resolve("malformed");
-      });
-      socket.on("end", () => resolve(parseAnswer(text)));
-      socket.on("error", reject);
-      timer = setTimeout(resolve, timeoutMs, "unavailable");
-    });
-  } finally {
+  const { promise, resolve, reject } = Promise.withResolvers<ServerAnswer>();
+  let text = "";
+  socket.setEncoding("utf8");
+  socket.on("connect", loadTls);
+  socket.on("data", (chunk: string) => {
+    text += chunk;
+    if (text.length > ANSWER_CHARACTERS_MAX) resolve("malformed");
+  });
+  socket.on("end", () => resolve(parseAnswer(text)));
+  socket.on("error", reject);
+  const timer = setTimeout(resolve, timeoutMs, "unavailable");
+  return await promise.finally(() => {
     clearTimeout(timer);
     socket.destroy();
-  }
+  });
 }
 
 /** Loading TLS takes 5 ms. They are spent while the server and its Vault are at work. */
@@ -189,15 +189,7 @@ function failRefused(): never {
       `; this is process ${process.pid}, and only a container's first process is served: ` +
       "write ENTRYPOINT and CMD as JSON lists, and leave --init away";
   }
-  return fail("refused", "the server refused this container", hint);
-}
-
-function failMalformed(path: string): never {
-  return fail(
-    "config",
-    `what answers at ${path} does not speak the authproxy protocol`,
-    "another program listens there, or a server of another version",
-  );
+  fail("refused", "the server refused this container", hint);
 }
 
 function failUnavailable(path: string, missing: string | undefined): never {
@@ -205,7 +197,7 @@ function failUnavailable(path: string, missing: string | undefined): never {
     const directory = dirname(path);
     fail("tryAgain", `no server: ${missing}`, `mount it: -v ${directory}:${directory}:ro`);
   }
-  return fail(
+  fail(
     "tryAgain",
     `the server at ${path} could not give a token in time`,
     "its Vault or the container engine fails: its audit log says which",

@@ -149,7 +149,7 @@ export class Vault {
 }
 
 function parseAddress(address: string): URL {
-  const url = URL.canParse(address) ? new URL(address) : undefined;
+  const url = URL.parse(address);
   if (url?.protocol === "https:" && !url.username && !url.search && !url.hash) return url;
   return fail(
     "config",

@@ -8,14 +8,14 @@
 
 import type { ChildProcess } from "node:child_process";
 import { deliver } from "./deliver.ts";
-import type { SecretVariable } from "./environment.ts";
+import type { ResolvedVariable } from "./environment.ts";
 import { requireSizes } from "./exec.ts";
 import { EXIT, errorCode, Failure, printLine } from "./failure.ts";
 import type { Options } from "./options.ts";
 import {
   type FetchedSecrets,
   fetchSecrets,
-  resolveVariable,
+  resolveVariables,
   type Secret,
   type SecretRequest,
   UnreadableSecret,
@@ -30,10 +30,10 @@ export type WatchedApplication = {
   readonly program: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly options: Options;
-  readonly secretVariables: readonly SecretVariable[];
   readonly requests: readonly SecretRequest[];
   readonly session: Session;
   readonly secrets: FetchedSecrets;
+  readonly resolved: readonly ResolvedVariable[];
 };
 
 const SIGNALS: readonly NodeJS.Signals[] = [
@@ -58,37 +58,36 @@ const NEVER_MS = 1e12;
 
 /** Starts the application and stays until it ends: then this process ends as the application did. */
 export async function watch(application: WatchedApplication): Promise<never> {
-  const { options, secretVariables, session } = application;
+  const { options, session } = application;
   const child = startChild(application);
-
-  function valuesOf(secrets: FetchedSecrets): unknown[] {
-    return secretVariables.map((each) => resolveVariable(each, secrets, session.token));
-  }
-
-  let values = valuesOf(application.secrets);
+  let current = application.resolved;
   return await refreshForever(application, (secrets) => {
-    const newValues = valuesOf(secrets);
-    const changed = replaceChanged(secretVariables, values, newValues, options);
+    const resolved = resolveVariables(current, secrets, session.token);
+    const changed = replaceChanged(current, resolved, options);
     if (changed.length === 0) return;
 
-    values = newValues;
+    current = resolved;
     printLine(`changed: ${changed.join(" ")}`);
-    signalChange(child, options.onChange);
+    if (options.onChange === "exit") {
+      // To the restart policy this must be a failure, whatever the application makes of SIGTERM.
+      child.prependListener("exit", () => process.exit(EXIT.tryAgain));
+      child.kill();
+    } else if (options.onChange !== "none") {
+      child.kill(options.onChange as NodeJS.Signals);
+    }
   });
 }
 
 /** Delivers the values that differ, and returns the names of their variables. */
 function replaceChanged(
-  secretVariables: readonly SecretVariable[],
-  oldValues: readonly unknown[],
-  newValues: readonly unknown[],
+  current: readonly ResolvedVariable[],
+  resolved: readonly ResolvedVariable[],
   options: Options,
 ): string[] {
   const changed: string[] = [];
-  for (const [index, secretVariable] of secretVariables.entries()) {
-    const { variable, form } = secretVariable;
-    const value = newValues[index];
-    if (jsonOf(value) === jsonOf(oldValues[index])) continue;
+  for (const [index, each] of resolved.entries()) {
+    const { variable, form, value } = each;
+    if (jsonOf(value) === jsonOf(current[index]?.value)) continue;
 
     changed.push(variable);
     // The application is ended, and its next start fetches the value.
@@ -100,21 +99,10 @@ function replaceChanged(
         `warning: the application keeps the old ${variable}: take a file or --on-change exit`,
       );
     } else {
-      deliver(secretVariable, value, options.files);
+      deliver(each, options.files);
     }
   }
   return changed;
-}
-
-function signalChange(child: ChildProcess, onChange: string): void {
-  if (onChange === "none") return;
-  if (onChange === "exit") {
-    // To the restart policy this must be a failure, whatever the application makes of SIGTERM.
-    child.prependListener("exit", () => process.exit(EXIT.tryAgain));
-    child.kill();
-    return;
-  }
-  child.kill(onChange as NodeJS.Signals);
 }
 
 /** Starts the application. When it ends this process ends: with its exit code, or 128+n as a shell. */
@@ -144,127 +132,83 @@ function startChild({ program, environment, options }: WatchedApplication): Chil
   return child;
 }
 
+/** A request, what it gave last, and when it is due again. It stands for all variables that share it. */
+type TrackedRequest = {
+  readonly request: SecretRequest;
+  /** After so long it is due again where nothing ends. */
+  readonly endlessMs: number;
+  secret: Secret | UnreadableSecret;
+  /** On the clock of nowMs(). */
+  dueMs: number;
+  /** What went wrong last, or "". */
+  problem: string;
+};
+
 /**
  * Calls `onFetched` with all secrets whenever some were fetched again. It never ends and never fails:
  * what goes wrong is printed once, and tried again.
- *
- * A lease is renewed after about two thirds of its time, and its secret fetched again where Vault does
- * not renew it; a certificate is fetched again by then. What has no end (KV) is fetched again every
- * `refreshMs`, or a little sooner.
  */
 async function refreshForever(
   { options, requests, session, secrets }: WatchedApplication,
   onFetched: (secrets: FetchedSecrets) => void,
 ): Promise<never> {
-  const schedule = new Schedule(requests, secrets, options.refreshMs);
-  const current = new Map(secrets);
-  const warnings = new Warnings();
+  const tracked = new Map<string, TrackedRequest>();
+  for (const request of requests) {
+    const secret = secrets.get(request.requestKey);
+    if (!secret) continue;
+    const endlessMs = request.reference.kind === "write" ? NEVER_MS : options.refreshMs;
+    const dueMs = dueAfter(secret.lifetimeSeconds, endlessMs);
+    tracked.set(request.requestKey, { request, endlessMs, secret, dueMs, problem: "" });
+  }
+  const all = [...tracked.values()];
 
   for (;;) {
-    await sleep(Math.max(0, schedule.nextMs() - nowMs()));
-    const due = schedule.due();
+    const nextMs = Math.min(...all.map(({ dueMs }) => dueMs));
+    await sleep(Math.max(0, nextMs - nowMs()));
+    const untilMs = nowMs() + TOGETHER_MS;
+    const due = all.filter(({ dueMs }) => dueMs <= untilMs);
+
     const vault = new Vault(session.grant.vault, session.token, nowMs() + options.waitMs);
     let problem = "";
     try {
-      const ended = await renewLeases(due, current, schedule, vault);
-      const fetched = await fetchSecrets(ended, vault);
-      for (const request of ended) {
-        const refusal = keepFetched(request, fetched, current);
-        if (refusal) problem = refusal;
-        schedule.planNext(request, current.get(request.requestKey));
+      const ended = await renewLeases(due, vault);
+      problem = await fetchEnded(ended, vault);
+      if (ended.length > 0) {
+        onFetched(new Map(all.map(({ request, secret }) => [request.requestKey, secret])));
       }
-      if (ended.length > 0) onFetched(current);
     } catch (error) {
       problem = error instanceof Failure ? error.message : `internal error: ${errorCode(error)}`;
     }
     vault.close();
 
-    warnings.print(due, problem);
-    if (problem) schedule.retry(due);
-  }
-}
-
-/** When each request is due. One request stands for all variables that share it. */
-class Schedule {
-  readonly #requests: readonly SecretRequest[];
-  readonly #refreshMs: number;
-  readonly #dueMs = new Map<string, number>();
-
-  constructor(requests: readonly SecretRequest[], secrets: FetchedSecrets, refreshMs: number) {
-    this.#refreshMs = refreshMs;
-    this.#requests = [...new Map(requests.map((each) => [each.requestKey, each])).values()];
-    for (const request of this.#requests) {
-      this.planNext(request, secrets.get(request.requestKey));
-    }
-  }
-
-  /** Returns when the next request is due, on the clock of nowMs(). */
-  nextMs(): number {
-    return Math.min(...this.#dueMs.values());
-  }
-
-  due(): SecretRequest[] {
-    const untilMs = nowMs() + TOGETHER_MS;
-    return this.#requests.filter(({ requestKey }) => (this.#dueMs.get(requestKey) ?? 0) <= untilMs);
-  }
-
-  /** Plans by the lifetime of what the request gave. */
-  planNext(request: SecretRequest, secret: Secret | UnreadableSecret | undefined): void {
-    const hasLifetime = secret && !(secret instanceof UnreadableSecret);
-    this.planWithin(request, hasLifetime ? secret.lifetimeSeconds : 0);
-  }
-
-  /** Plans for two thirds of this time. 0 stands for what has no end. */
-  planWithin(request: SecretRequest, lifetimeSeconds: number): void {
-    const twoThirdsMs = (lifetimeSeconds * 2000) / 3;
-    const endlessMs = request.reference.kind === "write" ? NEVER_MS : this.#refreshMs;
-    this.#planIn(request, twoThirdsMs || endlessMs);
-  }
-
-  retry(requests: readonly SecretRequest[]): void {
-    for (const request of requests) this.#planIn(request, Math.min(this.#refreshMs, RETRY_MS));
-  }
-
-  /** Up to a fifth sooner, at random: containers that start together do not stay together. */
-  #planIn({ requestKey }: SecretRequest, delayMs: number): void {
-    this.#dueMs.set(requestKey, nowMs() + delayMs * (0.8 + Math.random() / 5));
-  }
-}
-
-/** Prints a problem once for as long as it lasts for any of the requests that it concerns. */
-class Warnings {
-  readonly #printed = new Map<string, string>();
-
-  print(requests: readonly SecretRequest[], problem: string): void {
-    if (problem && ![...this.#printed.values()].includes(problem)) {
+    // A problem is printed once for as long as any request has it.
+    if (problem && !all.some((each) => each.problem === problem)) {
       printLine(`warning: the application keeps what it has: ${problem}`);
     }
-    for (const { requestKey } of requests) this.#printed.set(requestKey, problem);
+    for (const each of due) {
+      each.problem = problem;
+      if (problem) each.dueMs = randomlySooner(Math.min(options.refreshMs, RETRY_MS));
+    }
   }
 }
 
 /** Renews what has a lease, and returns the requests whose secrets have to be fetched again. */
 async function renewLeases(
-  requests: readonly SecretRequest[],
-  secrets: FetchedSecrets,
-  schedule: Schedule,
+  due: readonly TrackedRequest[],
   vault: Vault,
-): Promise<SecretRequest[]> {
-  const ended: SecretRequest[] = [];
-  for (const request of requests) {
-    const leaseSeconds = await renewLease(secrets.get(request.requestKey), vault);
-    if (leaseSeconds > 0) schedule.planWithin(request, leaseSeconds);
-    else ended.push(request);
+): Promise<TrackedRequest[]> {
+  const ended: TrackedRequest[] = [];
+  for (const each of due) {
+    const leaseSeconds = await renewLease(each.secret, vault);
+    if (leaseSeconds > 0) each.dueMs = dueAfter(leaseSeconds, each.endlessMs);
+    else ended.push(each);
   }
   return ended;
 }
 
 /** Returns the seconds that the lease has from now on; 0 where the secret must be fetched again. */
-async function renewLease(
-  secret: Secret | UnreadableSecret | undefined,
-  vault: Vault,
-): Promise<number> {
-  if (!secret || secret instanceof UnreadableSecret || !secret.leaseId) return 0;
+async function renewLease(secret: TrackedRequest["secret"], vault: Vault): Promise<number> {
+  if (!secret.leaseId) return 0;
 
   const body = JSON.stringify({ lease_id: secret.leaseId, increment: secret.lifetimeSeconds });
   const response = await vault.request({ path: "sys/leases/renew", body, returnsDenial: true });
@@ -275,19 +219,36 @@ async function renewLease(
 }
 
 /**
- * Puts what was fetched in place of the secret before. Returns a problem in words where Vault gave no
- * secret: then the one before is kept. One that was never there may stay absent.
+ * Fetches these secrets again. Where Vault gives none, the one before is kept, and what went wrong is
+ * returned in words; but one that was never there may stay absent.
  */
-function keepFetched(
-  { requestKey, variable }: SecretRequest,
-  fetched: FetchedSecrets,
-  current: Map<string, Secret | UnreadableSecret>,
-): string | undefined {
-  const secret = fetched.get(requestKey);
-  if (secret && !(secret instanceof UnreadableSecret)) {
-    current.set(requestKey, secret);
-    return undefined;
+async function fetchEnded(ended: readonly TrackedRequest[], vault: Vault): Promise<string> {
+  const requests = ended.map(({ request }) => request);
+  const fetched = await fetchSecrets(requests, vault);
+  let problem = "";
+  for (const each of ended) {
+    const { requestKey, variable } = each.request;
+    const secret = fetched.get(requestKey);
+    if (secret && !(secret instanceof UnreadableSecret)) {
+      each.secret = secret;
+    } else if (!(each.secret instanceof UnreadableSecret)) {
+      problem = `${variable}: ${secret?.message}; if the token is lost, a restart gets another`;
+    }
+    each.dueMs = dueAfter(each.secret.lifetimeSeconds, each.endlessMs);
   }
-  if (current.get(requestKey) instanceof UnreadableSecret) return undefined;
-  return `${variable}: ${secret?.message}; if the token is lost, a restart gets another`;
+  return problem;
+}
+
+/**
+ * Returns when a secret is due again. A lease is renewed, or a certificate fetched again, after about two
+ * thirds of its time. What has no end (0 seconds, such as KV) is fetched again after `endlessMs`.
+ */
+function dueAfter(lifetimeSeconds: number, endlessMs: number): number {
+  const twoThirdsMs = (lifetimeSeconds * 2000) / 3;
+  return randomlySooner(twoThirdsMs || endlessMs);
+}
+
+/** Up to a fifth sooner: containers that start together do not ask together for ever. */
+function randomlySooner(delayMs: number): number {
+  return nowMs() + delayMs * (0.8 + Math.random() / 5);
 }

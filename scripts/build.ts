@@ -27,7 +27,9 @@ export const bundles = {
 export type Bundle = { bytes: Uint8Array; sha256: string };
 
 /** Makes a bundle in memory. */
-export async function bundleClient(output: keyof typeof bundles): Promise<Bundle> {
+export async function bundleClient(
+  output: keyof typeof bundles = "dist/authproxy.js",
+): Promise<Bundle> {
   const entry = bundles[output];
   const result = await build({
     absWorkingDir: root,

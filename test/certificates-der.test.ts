@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import * as der from "../client/keystore/der.ts";
 import { deriveMacKey } from "../client/keystore/pkcs12.ts";
 
-describe("bytes that are known", () => {
+describe("the encoding is that of X.690 for", () => {
   test.each([
     ["X.690, 8.19.5", der.objectIdentifier("2.100.3"), "0603813403"],
     ["PKCS #7 data", der.objectIdentifier("1.2.840.113549.1.7.1"), "06092a864886f70d010701"],
@@ -36,7 +36,7 @@ describe("bytes that are known", () => {
     [256, "04820100"],
     [65_535, "0482ffff"],
     [65_536, "0483010000"],
-  ])("a length of %d takes as few octets as will do", (length, head) => {
+  ])("a length of %d, in as few octets as possible", (length, head) => {
     const content = randomBytes(length);
     const expected = Buffer.concat([Buffer.from(head, "hex"), content]);
     expect(der.octetString(content).equals(expected)).toBe(true);
@@ -118,15 +118,15 @@ const { tree } = fc.letrec<{ tree: Case }>((tie) => ({
   ),
 }));
 
-describe("whatever is written", () => {
-  test("can be read again, to the last byte", () => {
+describe("an encoded value", () => {
+  test("is decoded as the same value, with no byte left", () => {
     fc.assert(
       fc.property(tree, ({ encoded, value }) => {
         expect(decodeAll(encoded)).toEqual([value]);
       }),
     );
   });
-  test("is the number", () => {
+  test("of an INTEGER is the number", () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), (number) => {
         const { value } = decode(der.integer(number));
@@ -137,7 +137,7 @@ describe("whatever is written", () => {
       }),
     );
   });
-  test("is the object identifier", () => {
+  test("of an OBJECT IDENTIFIER is that identifier", () => {
     fc.assert(
       fc.property(identifier, (arcs) => {
         const { value } = decode(der.objectIdentifier(arcs.join(".")));

@@ -61,7 +61,7 @@ describe.each(["ec", "rsa", "ed25519"])("a key of %s", (keyType) => {
     const chain = [issued.certificate, ...issued.ca_chain];
     expect(fingerprintsOf(listed)).toEqual(chain.map(fingerprint));
   });
-  test("is the same when OpenSSL takes it out", async () => {
+  test("is the same when OpenSSL extracts it", async () => {
     const issued = await issue(keyType);
     const { keystore, password } = store(issued);
     const words = ["-in", keystore, "-passin", `pass:${password}`, "-nocerts", "-nodes"];
@@ -101,7 +101,7 @@ describe("a keystore and a truststore", () => {
     ]);
     expect(info(truststore)).toEqual([...head, ...certificates]);
   });
-  test("are opened by their password only, and not after a byte was changed", async () => {
+  test("open only with their password, and not after a byte was changed", async () => {
     const { keystore, password } = store(await issue("ec"));
     expect(() => list(keystore, `${password}x`)).toThrow(/password was incorrect/);
     const bytes = readFileSync(keystore);
@@ -109,7 +109,7 @@ describe("a keystore and a truststore", () => {
     writeFileSync(keystore, bytes);
     expect(() => list(keystore, password)).toThrow(/password was incorrect/);
   });
-  test("of each start have another password, of one start the same", async () => {
+  test("have one password a start, and another in each start", async () => {
     const issued = await issue("ec");
     const { password } = store(issued);
     expect(store(issued).password).toBe(password);
@@ -123,7 +123,7 @@ describe("a keystore and a truststore", () => {
     expect(another.toString().trim()).toMatch(/^[0-9a-f]{64}$/);
     expect(another.toString().trim()).not.toBe(password);
   });
-  test("are made once, and only for who wants them", async () => {
+  test("are made once, and only where they are read", async () => {
     const derive = vi.spyOn(process.getBuiltinModule("node:crypto"), "pbkdf2Sync");
     const fields = withKeystores(await issue("ec"));
     expect([Object.keys(fields), derive.mock.calls]).toEqual([
@@ -147,7 +147,7 @@ describe("a keystore and a truststore", () => {
   });
 });
 
-test("what is no answer of a PKI engine, or in another format, stays as it is", async () => {
+test("an answer that is not of a PKI engine, or is in another format, stays as it is", async () => {
   const { private_key: _, ...signed } = await issue("ec");
   const der = { common_name: nameOf("ec"), format: "der" };
   const binary = (await root.write("pki/issue/ec", der)).data;
@@ -156,7 +156,7 @@ test("what is no answer of a PKI engine, or in another format, stays as it is", 
   }
 });
 
-describe("the second bundle", async () => {
+describe("the bundle for Java", async () => {
   const bundle = join(directory, "authproxy.js");
   const { bytes } = await bundleClient("dist/authproxy-java.js");
   writeFileSync(bundle, bytes);
@@ -182,11 +182,11 @@ describe("the second bundle", async () => {
   }
   const hash = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 
-  test("is the one in dist/", () => {
+  test("in dist/ was built from this source", () => {
     const built = readFileSync(join(import.meta.dirname, "../dist/authproxy-java.js"));
     expect(built.equals(bytes)).toBe(true);
   });
-  test("writes a keystore as bytes, alone and in a directory, and as base64 all else", async () => {
+  test("writes a keystore as bytes to files and directories, and in base64 to variables", async () => {
     const environment = {
       K_FILE: reference("keystore.p12"),
       P_FILE: reference("keystore.password"),
@@ -201,7 +201,7 @@ describe("the second bundle", async () => {
     const listed = list(join(directory, "K"), readFileSync(join(directory, "P"), "utf8"));
     expect(listed).toContain(`CN=${nameOf("java")}`);
   });
-  test("gives it in base64 on standard input", async () => {
+  test("writes a keystore in base64 to standard input", async () => {
     const store = join(newPlace(0o700), "store");
     const read = `
       const { K, P } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
@@ -217,7 +217,7 @@ describe("the second bundle", async () => {
     const listed = list(store, readFileSync(`${store}.password`, "utf8"));
     expect(listed).toContain("PrivateKeyEntry");
   });
-  test("is what makes them: the first knows no such key", async () => {
+  test("alone makes keystores: in the other bundle there is no such key", async () => {
     await using server = await Playground.open(answer(grant({ token })));
     const own = ["--socket", server.socket, "--allow-write", "pki/issue/java"];
     const environment = { K: reference("keystore.p12") };

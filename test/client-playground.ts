@@ -21,7 +21,7 @@ chmodSync(directory, 0o755);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 export const bundle = join(directory, "authproxy.js");
-writeFileSync(bundle, (await bundleClient("dist/authproxy.js")).bytes);
+writeFileSync(bundle, (await bundleClient()).bytes);
 
 /** Bytes that no output of the client may hold; each case adds its own. */
 export const secretBytes = new Set<string>();

@@ -12,8 +12,6 @@
 import { type Fields, textOf } from "../values.ts";
 import { makeKeystore, makeTruststore } from "./pkcs12.ts";
 
-const PASSWORD_BYTES = 32;
-
 let password: string | undefined;
 
 /** Returns the fields with a keystore and a truststore, or as they are where they are not of a PKI. */
@@ -25,7 +23,7 @@ export function withKeystores(fields: Fields): Fields {
   const { createPrivateKey, randomBytes } = process.getBuiltinModule("node:crypto");
   // Hexadecimal, because one in 64 texts in base64url begins with "-", which keytool takes for an
   // option.
-  password ??= randomBytes(PASSWORD_BYTES).toString("hex");
+  password ??= randomBytes(32).toString("hex");
   const storePassword = password;
 
   const issuers = Array.isArray(chain) && chain.length > 0 ? chain : [issuer];

@@ -15,34 +15,28 @@ import {
   tagged,
 } from "./der.ts";
 
-/** The names are those of RFC 7292, RFC 5652, RFC 8018 and RFC 2985. */
-const OID = {
-  data: "1.2.840.113549.1.7.1",
-  encryptedData: "1.2.840.113549.1.7.6",
-  pkcs8ShroudedKeyBag: "1.2.840.113549.1.12.10.1.2",
-  certBag: "1.2.840.113549.1.12.10.1.3",
-  x509Certificate: "1.2.840.113549.1.9.22.1",
-  friendlyName: "1.2.840.113549.1.9.20",
-  localKeyId: "1.2.840.113549.1.9.21",
-  // Oracle's. Without it Java takes a certificate for a link of some chain, and does not trust it.
-  trustedKeyUsage: "2.16.840.1.113894.746875.1.1",
-  anyExtendedKeyUsage: "2.5.29.37.0",
-  sha256: "2.16.840.1.101.3.4.2.1",
-  hmacWithSha256: "1.2.840.113549.2.9",
-  pbkdf2: "1.2.840.113549.1.5.12",
-  pbes2: "1.2.840.113549.1.5.13",
-  aes256Cbc: "2.16.840.1.101.3.4.1.42",
-};
+// The names are those of RFC 7292, RFC 5652, RFC 8018 and RFC 2985.
+const DATA = "1.2.840.113549.1.7.1";
+const ENCRYPTED_DATA = "1.2.840.113549.1.7.6";
+const PKCS8_SHROUDED_KEY_BAG = "1.2.840.113549.1.12.10.1.2";
+const CERT_BAG = "1.2.840.113549.1.12.10.1.3";
+const X509_CERTIFICATE = "1.2.840.113549.1.9.22.1";
+const FRIENDLY_NAME = "1.2.840.113549.1.9.20";
+const LOCAL_KEY_ID = "1.2.840.113549.1.9.21";
+/** Oracle's. Without it Java takes a certificate for a link of some chain, and does not trust it. */
+const TRUSTED_KEY_USAGE = "2.16.840.1.113894.746875.1.1";
+const ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0";
+const SHA256 = "2.16.840.1.101.3.4.2.1";
+const HMAC_WITH_SHA256 = "1.2.840.113549.2.9";
+const PBKDF2 = "1.2.840.113549.1.5.12";
+const PBES2 = "1.2.840.113549.1.5.13";
+const AES256_CBC = "2.16.840.1.101.3.4.1.42";
 
 /** keytool's number. */
 const ROUNDS = 10_000;
 /** SP 800-132, 5.1, asks for 16 bytes at least. */
 const SALT_BYTES = 20;
-const AES_KEY_BYTES = 32;
-const AES_BLOCK_BYTES = 16;
 const SHA256_BLOCK_BYTES = 64;
-/** RFC 7292, B.3: the purpose "key of a MAC". */
-const MAC_PURPOSE = 3;
 
 export type Identity = {
   readonly alias: string;
@@ -56,9 +50,9 @@ export type Identity = {
 
 /** Returns a file with a key, its certificate and the chain. */
 export function makeKeystore(identity: Identity, password: string): Buffer {
-  const name = attribute(OID.friendlyName, bmpString(identity.alias));
+  const name = attribute(FRIENDLY_NAME, bmpString(identity.alias));
   // It is equal for the key and its certificate. There is one of each.
-  const keyId = attribute(OID.localKeyId, octetString(Buffer.of(1)));
+  const keyId = attribute(LOCAL_KEY_ID, octetString(Buffer.of(1)));
 
   const certificates = [
     certificateBag(identity.certificate, name, keyId),
@@ -66,7 +60,7 @@ export function makeKeystore(identity: Identity, password: string): Buffer {
   ];
   const { algorithm, ciphertext } = encrypt(identity.key, password);
   const shroudedKey = sequence(algorithm, octetString(ciphertext));
-  const keys = sequence(bag(OID.pkcs8ShroudedKeyBag, shroudedKey, name, keyId));
+  const keys = sequence(bag(PKCS8_SHROUDED_KEY_BAG, shroudedKey, name, keyId));
   const contents = [encryptedContent(sequence(...certificates), password), plainContent(keys)];
   return withMac(contents, password);
 }
@@ -76,9 +70,9 @@ export function makeTruststore(
   certificates: Readonly<Record<string, Uint8Array>>,
   password: string,
 ): Buffer {
-  const trusted = attribute(OID.trustedKeyUsage, objectIdentifier(OID.anyExtendedKeyUsage));
+  const trusted = attribute(TRUSTED_KEY_USAGE, objectIdentifier(ANY_EXTENDED_KEY_USAGE));
   const bags = Object.entries(certificates).map(([alias, certificate]) =>
-    certificateBag(certificate, attribute(OID.friendlyName, bmpString(alias)), trusted),
+    certificateBag(certificate, attribute(FRIENDLY_NAME, bmpString(alias)), trusted),
   );
   return withMac([encryptedContent(sequence(...bags), password)], password);
 }
@@ -90,8 +84,7 @@ function withMac(contents: readonly Buffer[], password: string): Buffer {
   const salt = randomBytes(SALT_BYTES);
   const key = deriveMacKey(password, salt, ROUNDS);
   const mac = createHmac("sha256", key).update(authenticatedSafe).digest();
-  const digestAlgorithm = sequence(objectIdentifier(OID.sha256), nullValue());
-  const digestInfo = sequence(digestAlgorithm, octetString(mac));
+  const digestInfo = sequence(typed(SHA256, nullValue()), octetString(mac));
   const macData = sequence(digestInfo, octetString(salt), integer(ROUNDS));
   return sequence(integer(3), plainContent(authenticatedSafe), macData);
 }
@@ -104,7 +97,8 @@ export function deriveMacKey(password: string, salt: Uint8Array, rounds: number)
   const { hash } = process.getBuiltinModule("node:crypto");
   // B.1: the password in UTF-16, big-endian, with a NUL at its end.
   const passwordBytes = Buffer.from(`${password}\0`, "utf16le").swap16();
-  const purpose = Buffer.alloc(SHA256_BLOCK_BYTES, MAC_PURPOSE);
+  // B.3: 3 is the purpose "key of a MAC".
+  const purpose = Buffer.alloc(SHA256_BLOCK_BYTES, 3);
   const input = Buffer.concat([purpose, fillBlocks(salt), fillBlocks(passwordBytes)]);
   let key = hash("sha256", input, "buffer");
   for (let round = 1; round < rounds; round++) key = hash("sha256", key, "buffer");
@@ -126,45 +120,45 @@ type Encrypted = {
 function encrypt(plaintext: Uint8Array, password: string): Encrypted {
   const { createCipheriv, pbkdf2Sync, randomBytes } = process.getBuiltinModule("node:crypto");
   const salt = randomBytes(SALT_BYTES);
-  const initialVector = randomBytes(AES_BLOCK_BYTES);
-  const key = pbkdf2Sync(password, salt, ROUNDS, AES_KEY_BYTES, "sha256");
+  // AES-256 has a key of 32 bytes, and a block of 16.
+  const initialVector = randomBytes(16);
+  const key = pbkdf2Sync(password, salt, ROUNDS, 32, "sha256");
   const cipher = createCipheriv("aes-256-cbc", key, initialVector);
   const ciphertext = Buffer.concat([cipher.update(plaintext), cipher.final()]);
 
-  const hmac = sequence(objectIdentifier(OID.hmacWithSha256), nullValue());
-  const derivation = sequence(
-    objectIdentifier(OID.pbkdf2),
-    sequence(octetString(salt), integer(ROUNDS), hmac),
-  );
-  const encryption = sequence(objectIdentifier(OID.aes256Cbc), octetString(initialVector));
-  const algorithm = sequence(objectIdentifier(OID.pbes2), sequence(derivation, encryption));
-  return { algorithm, ciphertext };
+  const hmac = typed(HMAC_WITH_SHA256, nullValue());
+  const derivation = typed(PBKDF2, sequence(octetString(salt), integer(ROUNDS), hmac));
+  const encryption = typed(AES256_CBC, octetString(initialVector));
+  return { algorithm: typed(PBES2, sequence(derivation, encryption)), ciphertext };
 }
 
 function plainContent(content: Buffer): Buffer {
-  return sequence(objectIdentifier(OID.data), explicit(0, octetString(content)));
+  return typed(DATA, explicit(0, octetString(content)));
 }
 
 function encryptedContent(content: Buffer, password: string): Buffer {
   const { algorithm, ciphertext } = encrypt(content, password);
   // [0] IMPLICIT OCTET STRING (RFC 5652, 8).
-  const info = sequence(objectIdentifier(OID.data), algorithm, tagged(0x80, ciphertext));
-  const encryptedData = sequence(integer(0), info);
-  return sequence(objectIdentifier(OID.encryptedData), explicit(0, encryptedData));
+  const info = typed(DATA, algorithm, tagged(0x80, ciphertext));
+  return typed(ENCRYPTED_DATA, explicit(0, sequence(integer(0), info)));
 }
 
 function certificateBag(certificate: Uint8Array, ...attributes: readonly Buffer[]): Buffer {
-  const x509 = objectIdentifier(OID.x509Certificate);
-  const content = sequence(x509, explicit(0, octetString(certificate)));
-  return bag(OID.certBag, content, ...attributes);
+  const content = typed(X509_CERTIFICATE, explicit(0, octetString(certificate)));
+  return bag(CERT_BAG, content, ...attributes);
 }
 
 function bag(kind: string, content: Buffer, ...attributes: readonly Buffer[]): Buffer {
-  const members = [objectIdentifier(kind), explicit(0, content)];
+  const members = [explicit(0, content)];
   if (attributes.length > 0) members.push(set(...attributes));
-  return sequence(...members);
+  return typed(kind, ...members);
 }
 
 function attribute(kind: string, value: Buffer): Buffer {
-  return sequence(objectIdentifier(kind), set(value));
+  return typed(kind, set(value));
+}
+
+/** A SEQUENCE that begins with the identifier of what follows. */
+function typed(kind: string, ...members: readonly Buffer[]): Buffer {
+  return sequence(objectIdentifier(kind), ...members);
 }
