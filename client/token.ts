@@ -187,7 +187,7 @@ function failRefused(): never {
   if (process.pid !== 1) {
     hint +=
       `; this is process ${process.pid}, and only a container's first process is served: ` +
-      "write ENTRYPOINT and CMD as JSON lists, and leave --init away";
+      "write ENTRYPOINT and CMD as JSON lists, and do not use --init";
   }
   fail("refused", "the server refused this container", hint);
 }
