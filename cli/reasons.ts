@@ -1,7 +1,7 @@
 // Question: what does a reason of the audit stream mean for the people of the host, and what can
 // they do? The compiler requires words for each reason of the server; a test compares the list with
 // docs/audit.md.
-import { REASONS, type Reason } from "../server/refusal.ts";
+import type { Reason } from "../server/refusal.ts";
 
 /** `happened` is a clause without a full stop, `advice` is sentences. */
 export type ReasonWords = { happened: string; advice: string };
@@ -155,6 +155,9 @@ const WORDS: Record<Reason, ReasonWords> = {
       "defect: please report it.",
   },
 };
+
+/** All reasons: the compiler checks the keys of `WORDS` against the server's. */
+export const REASONS = Object.keys(WORDS) as Reason[];
 
 /** What a reason means. It may be of an audit line that another version of the server wrote: a
  * reason that is not known is "internal". */

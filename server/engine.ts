@@ -39,15 +39,13 @@ export class Environment extends Array<string> {
 
 /** The engine's HTTP API, in the highest version that both sides know. */
 export class EngineApi {
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 });
-  readonly #socketPath: string;
-  readonly #deadlineMs: number;
+  readonly #options;
   /** Such as "/v1.44". Undefined until it is negotiated. */
   #version: Promise<string> | undefined;
 
   constructor(socketPath: string, deadlineMs = SERVER_DEADLINE_MS) {
-    this.#socketPath = socketPath;
-    this.#deadlineMs = deadlineMs;
+    const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+    this.#options = { socketPath, deadlineMs, agent };
   }
 
   /** GET `path`, which begins with "/". Throws the refusal "engine" where there is no answer. */
@@ -80,10 +78,8 @@ export class EngineApi {
   }
 
   async #exchange(path: string): Promise<HttpAnswer> {
-    const agent = this.#agent;
-    const socketPath = this.#socketPath;
     try {
-      return await exchange(request, { socketPath, agent, path, deadlineMs: this.#deadlineMs });
+      return await exchange(request, { ...this.#options, path });
     } catch (error) {
       this.#version = undefined; // another engine may answer next
       if (error instanceof HttpError) throw unavailable("engine", error.message);

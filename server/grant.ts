@@ -93,7 +93,7 @@ export async function grant(request: Request, server: Server): Promise<void> {
     await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });
 
     const answer = answerOf(serviceName, token, lease, server);
-    const delivery = await peercred.grant(peer.id, answer);
+    const delivery = await peercred.answer("grant", peer.id, answer);
     if (delivery.outcome !== "sent") throw new Refusal(delivery.outcome, null);
     leases.keepUntil(delivery.exited, lease);
   } catch (error) {

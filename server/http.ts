@@ -38,16 +38,11 @@ export async function exchange(
   outgoing.on("error", reject).on("close", () => clearTimeout(timer));
   outgoing.end(body && JSON.stringify(body));
 
-  let text: string;
-  let status: number;
-  try {
-    [status, text] = await promise;
-  } catch (error) {
-    throw new HttpError(`${options.path}: ${(error as Error).message}`);
-  }
+  const fail = (why: string) => new HttpError(`${options.path}: ${why}`);
+  const [status, text] = await promise.catch(({ message }) => Promise.reject(fail(message)));
   try {
     return { status, value: JSON.parse(text || "{}") };
   } catch {
-    throw new HttpError(`${options.path}: status ${status}, the answer is not JSON`);
+    throw fail(`status ${status}, the answer is not JSON`);
   }
 }

@@ -32,21 +32,18 @@ async function logInAgain(api: VaultApi, login: LoginConfig): Promise<Auth> {
     client_cert_file && client_key_file
       ? { cert: readFileSync(client_cert_file), key: readTrustedFile(client_key_file) }
       : {};
-  const { auth } = await api.call(path, body, {
-    headers: { "X-Vault-Token": "" },
-    tls: { ...certificate, agent: false },
-  });
+  const tls = { ...certificate, agent: false } as const;
+  const { auth } = await api.call(path, body, { token: "", tls });
   if (!auth) throw new Error(`${path}: Vault's answer has no token`);
   return auth;
 }
 
 /** This token, renewed where it can be. `lasts`: half of its first life is ahead of it. */
 async function renewSelf(api: VaultApi, token: string): Promise<{ auth: Auth; lasts: boolean }> {
-  const headers = { "X-Vault-Token": token };
-  const { data } = await api.call("auth/token/lookup-self", undefined, { headers });
+  const { data } = await api.call("auth/token/lookup-self", undefined, { token });
   const { ttl, creation_ttl, renewable, policies, orphan } = data;
   const asItIs = { client_token: token, lease_duration: ttl, policies, orphan } as Auth;
-  const renewal = renewable ? await api.call("auth/token/renew-self", {}, { headers }) : undefined;
+  const renewal = renewable ? await api.call("auth/token/renew-self", {}, { token }) : undefined;
   const auth = renewal?.auth ?? asItIs;
   return { auth, lasts: auth.lease_duration * 2 >= creation_ttl };
 }

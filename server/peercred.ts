@@ -30,7 +30,7 @@ export type DropReason = (typeof DROP_REASONS)[number];
 export const OUTCOMES = ["sent", "spoke", "exited", "closed"] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** `exited` resolves when the process that got the line exits; only where the outcome is "sent". */
+/** `exited` resolves when the process that got a token exits, at once where none was sent. */
 export type Delivery = { outcome: Outcome; exited: Promise<void> };
 
 export type Handlers = {
@@ -72,23 +72,15 @@ export class Peercred {
     this.#program.stdout?.on("data", (text: string) => this.#receive(text));
   }
 
-  /** Sends the line with a token, if the peer is alive and has sent nothing. */
-  grant(id: string, line: object): Promise<Delivery> {
+  /** Sends a line, if the peer is alive and has sent nothing. After a "grant" that was sent, peercred
+   * watches the process. */
+  answer(verb: "grant" | "refuse", id: string, line: object): Promise<Delivery> {
     return new Promise((resolve) => {
-      this.#command(`grant ${id} ${JSON.stringify(line)}`, `answered ${id}`, (word) => {
+      this.#command(`${verb} ${id} ${JSON.stringify(line)}`, `answered ${id}`, (word) => {
         const outcome = oneOf(OUTCOMES, word);
+        const isWatched = verb === "grant" && outcome === "sent";
         // Asked for now, because the next line may already say that the process has exited.
-        const exited = outcome === "sent" ? this.#exitOf(id) : Promise.resolve();
-        resolve({ outcome, exited });
-      });
-    });
-  }
-
-  /** Sends the line without a token, on the same conditions. */
-  refuse(id: string, line: object): Promise<Outcome> {
-    return new Promise((resolve) => {
-      this.#command(`refuse ${id} ${JSON.stringify(line)}`, `answered ${id}`, (word) => {
-        resolve(oneOf(OUTCOMES, word));
+        resolve({ outcome, exited: isWatched ? this.#exitOf(id) : Promise.resolve() });
       });
     });
   }

@@ -5,44 +5,41 @@
 import type { Json } from "./json.ts";
 
 /** Each reason that a line of the audit stream can have. docs/audit.md explains them. */
-export const REASONS = [
-  // peercred: from the kernel alone
-  "no-pid",
-  "unreadable",
-  "exited",
-  "spoke",
-  "closed",
-  // facts: /proc and the engine
-  "no-container",
-  "unknown-container",
-  "engine",
-  "starting",
+export type Reason =
+  // peercred, from the kernel alone
+  | "no-pid"
+  | "unreadable"
+  | "exited"
+  | "spoke"
+  | "closed"
+  // facts, from /proc and the engine
+  | "no-container"
+  | "unknown-container"
+  | "engine"
+  | "starting"
   // policy
-  "no-match",
-  "ambiguous",
+  | "no-match"
+  | "ambiguous"
   // checks
-  "credentials",
-  "traced",
-  "user-namespace",
-  "namespace",
-  "clock",
-  "init",
-  "alone",
-  "once",
-  "readonly",
-  "labels",
+  | "credentials"
+  | "traced"
+  | "user-namespace"
+  | "namespace"
+  | "clock"
+  | "init"
+  | "alone"
+  | "once"
+  | "readonly"
+  | "labels"
   // token, second look, audit
-  "vault",
-  "wrong-role",
-  "no-token",
-  "changed",
-  "audit",
+  | "vault"
+  | "wrong-role"
+  | "no-token"
+  | "changed"
+  | "audit"
   // the server itself
-  "busy",
-  "internal",
-] as const;
-
-export type Reason = (typeof REASONS)[number];
+  | "busy"
+  | "internal";
 
 export class Refusal extends Error {
   readonly reason: Reason;

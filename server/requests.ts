@@ -49,21 +49,18 @@ export class Requests {
 
   async #tryUntilAnswered(request: Request): Promise<void> {
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
-      try {
-        await grant(request, this.#server);
+      const refusal = await grant(request, this.#server).catch(toRefusal);
+      if (!refusal) return;
+
+      const place = request.facts.container?.Id ?? `pid ${request.peer.pid}`;
+      if (!this.#mayTryAgain(request, refusal, place, pauseMs)) {
+        await this.#refuse(request, refusal);
         return;
-      } catch (error) {
-        const refusal = toRefusal(error);
-        const place = request.facts.container?.Id ?? `pid ${request.peer.pid}`;
-        if (!this.#mayTryAgain(request, refusal, place, pauseMs)) {
-          await this.#refuse(request, refusal);
-          return;
-        }
-        this.#note("retry", request, refusal);
-        this.#pausing.add(place);
-        await sleep(pauseMs);
-        this.#pausing.delete(place);
       }
+      this.#note("retry", request, refusal);
+      this.#pausing.add(place);
+      await sleep(pauseMs);
+      this.#pausing.delete(place);
     }
   }
 
@@ -74,9 +71,9 @@ export class Requests {
   }
 
   async #refuse(request: Request, refusal: Refusal): Promise<void> {
-    const answer = refusal.canRetry ? "unavailable" : "refused";
-    this.#note(answer, request, refusal);
-    await this.#server.peercred.refuse(request.peer.id, { error: answer });
+    const error = refusal.canRetry ? "unavailable" : "refused";
+    this.#note(error, request, refusal);
+    await this.#server.peercred.answer("refuse", request.peer.id, { error });
   }
 
   #note(event: string, request: Request, { reason, detail }: Refusal): void {

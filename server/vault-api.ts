@@ -27,13 +27,12 @@ export type Auth = {
   token_type: string;
 };
 
-/** A token, as auth/token/lookup-… describes it. Both times are in seconds. */
+/** A token, as auth/token/lookup-… describes it. `ttl` is in seconds. */
 export type TokenDescription = {
   orphan: boolean;
   policies: string[];
   renewable: boolean;
   ttl: number;
-  creation_ttl: number;
   type: string;
 };
 
@@ -41,11 +40,18 @@ export type VaultAnswer = {
   auth?: Auth | null;
   wrap_info?: { token: string; wrapped_accessor: string } | null;
   /** A description of a token, or a secret. */
-  data: TokenDescription & Record<string, string> & { data?: Record<string, string> };
+  data: TokenDescription & { creation_ttl: number } & Record<string, string> & {
+      data?: Record<string, string>;
+    };
 };
 
 export type CallOptions = {
-  headers?: Record<string, string>;
+  /** In place of the server's own. */
+  token?: string;
+  /** In place of the configured one; empty is the root namespace. */
+  namespace?: string | undefined;
+  /** Such as "60s": the token in the answer is wrapped. */
+  wrapTtl?: string | undefined;
   /** For a login by a TLS certificate: its own connection. */
   tls?: Pick<RequestOptions, "agent" | "cert" | "key">;
 };
@@ -76,14 +82,18 @@ export class VaultApi {
     throw new Refusal("vault", { path, status, errors: value.errors ?? null }, !isFinal);
   }
 
-  async #exchange(path: string, body: JsonObject | undefined, { headers, tls }: CallOptions) {
-    const own = { "X-Vault-Token": this.token, "X-Vault-Namespace": this.#namespace };
+  async #exchange(path: string, body: JsonObject | undefined, options: CallOptions) {
+    const { token = this.token, namespace = this.#namespace, wrapTtl, tls } = options;
     const outgoing = {
       ...this.#target,
       ...tls,
       method: body ? "POST" : "GET",
       path: `/v1/${path}`,
-      headers: { ...own, ...headers },
+      headers: {
+        "X-Vault-Token": token,
+        "X-Vault-Namespace": namespace,
+        ...(wrapTtl && { "X-Vault-Wrap-TTL": wrapTtl }),
+      },
       deadlineMs: CALL_DEADLINE_MS,
     };
     try {

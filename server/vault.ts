@@ -80,13 +80,9 @@ export class Vault {
   /** A new token for a service. Throws the refusal "vault". */
   async create(source: TokenSource, meta: Lease["meta"]): Promise<CreatedToken> {
     this.#requireLogin();
-    const { create = "", body, wrap_ttl, namespace = this.#namespace } = source;
-    const headers: Record<string, string> = { "X-Vault-Namespace": namespace };
-    if (wrap_ttl) headers["X-Vault-Wrap-TTL"] = wrap_ttl;
-
-    const display_name = `authproxy-${meta.service}`;
-    const answer = await this.#api.call(create, { ...body, meta, display_name }, { headers });
-    const { auth, wrap_info } = answer;
+    const { create = "", namespace = this.#namespace, wrap_ttl: wrapTtl } = source;
+    const body = { ...source.body, meta, display_name: `authproxy-${meta.service}` };
+    const { auth, wrap_info } = await this.#api.call(create, body, { namespace, wrapTtl });
     return {
       token: auth?.client_token ?? wrap_info?.token ?? "",
       accessor: (auth ? auth.accessor : wrap_info?.wrapped_accessor) || undefined,
@@ -100,7 +96,8 @@ export class Vault {
    * with the server's own token, has the server's rights, or cannot be revoked. */
   async requireOwn(created: CreatedToken, { create = "" }: TokenSource): Promise<TokenDescription> {
     const { token, accessor = "", namespace } = created;
-    const description = created.description ?? (await this.#lookUp(accessor, namespace));
+    const lookUp = () => this.#api.call("auth/token/lookup-accessor", { accessor }, { namespace });
+    const description = created.description ?? (await lookUp()).data;
     const { orphan, policies, type } = description;
     const ours = this.#ownPolicies.filter(
       (policy) => policy !== "default" && policies.includes(policy),
@@ -109,18 +106,12 @@ export class Vault {
     throw new Refusal("wrong-role", { create, orphan, type, ours });
   }
 
-  async #lookUp(accessor: string, namespace: string): Promise<TokenDescription> {
-    const headers = { "X-Vault-Namespace": namespace };
-    return (await this.#api.call("auth/token/lookup-accessor", { accessor }, { headers })).data;
-  }
-
   /** A token that lies in Vault at PATH#KEY, in a KV engine of either version. Throws the refusals
    * "vault" and "no-token". */
-  async readReady(read: string, namespace = this.#namespace): Promise<string> {
+  async readReady(read: string, namespace: string | undefined): Promise<string> {
     this.#requireLogin();
     const [path = "", key = ""] = read.split("#");
-    const headers = { "X-Vault-Namespace": namespace };
-    const { data } = await this.#api.call(path, undefined, { headers });
+    const { data } = await this.#api.call(path, undefined, { namespace });
     const token = data.data?.[key] ?? data[key];
     if (typeof token === "string") return token;
     throw new Refusal("no-token", { read });
@@ -145,11 +136,10 @@ export class Vault {
   }
 
   async #askFor(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
-    const { accessor = "", namespace = this.#namespace, meta } = lease;
+    const { accessor = "", namespace, meta } = lease;
     try {
-      const headers = { "X-Vault-Namespace": namespace };
       const path = `auth/token/${verb}-accessor`;
-      const { auth } = await this.#api.call(path, { accessor }, { headers });
+      const { auth } = await this.#api.call(path, { accessor }, { namespace });
       return auth?.lease_duration ?? 0;
     } catch (error) {
       const { detail, canRetry } = toRefusal(error);
@@ -160,5 +150,5 @@ export class Vault {
 }
 
 function describe(auth: Auth): TokenDescription {
-  return { ...auth, ttl: auth.lease_duration, type: auth.token_type, creation_ttl: 0 };
+  return { ...auth, ttl: auth.lease_duration, type: auth.token_type };
 }

@@ -23,13 +23,13 @@ import { type LocatedFlaw, locateFlaws } from "../cli/flaws.ts";
 import { type Host, imageStore, securityModule } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { observe } from "../cli/observe.ts";
+import { REASONS } from "../cli/reasons.ts";
 import { suggest } from "../cli/suggest.ts";
 import type { Config, Service } from "../server/config.ts";
 import { Environment } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
-import { REASONS } from "../server/refusal.ts";
 import { findFlaw } from "../server/schema.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 

@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Counter } from "../cli/metrics/count.ts";
 import { exposition, type Labels } from "../cli/metrics/exposition.ts";
-import { REASONS } from "../server/refusal.ts";
+import { REASONS } from "../cli/reasons.ts";
 import { authproxy, start } from "./command.ts";
 import { Stage, until } from "./stage.ts";
 

@@ -4,7 +4,7 @@
 // of server/refusal.ts, and any other is "internal"; services are the first hundred, and any other
 // is "other"; nothing that a container chooses becomes a label.
 import type { Json, JsonObject } from "../../server/json.ts";
-import { REASONS } from "../../server/refusal.ts";
+import { REASONS } from "../reasons.ts";
 import type { Family, Labels, Sample } from "./exposition.ts";
 
 const SERVICES_MAX = 100;

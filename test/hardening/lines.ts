@@ -124,7 +124,7 @@ function cut(bytes: Buffer, cuts: number[]): Buffer[] {
 export const everyLineIsHeard = (ear: Ear) =>
   fc.asyncProperty(speech, async ({ said, cuts }) => {
     const expected = said.flatMap(({ answers }) => (answers ? [answers] : []));
-    const deliveries = expected.map(({ id }) => ear.peercred.grant(id, {}));
+    const deliveries = expected.map(({ id }) => ear.peercred.answer("grant", id, {}));
     const lines = said.flatMap(({ line, answers }) =>
       answers?.outcome === "sent" ? [line, `exit ${answers.id}`] : [line],
     );
