@@ -109,13 +109,13 @@ describe("in a clone", () => {
   const shown = [
     block("README.md", "npm run demo"),
     block("CONTRIBUTING.md", "npx vitest"),
-    block("docs/reviewing.md", "npm run lines"),
+    block("docs/reviewing.md", "npm run size"),
     block("docs/attacks.md", "ATTACKS=write"),
   ].join("\n");
   const lines = shown.split(/[;\n]/).map((line) => line.replace(/#.*/, "").trim());
   const path = lines.find((line) => line.startsWith("export PATH=")) ?? "";
   const commands = [...new Set(lines)].filter((line) => line && line !== path);
-  const isQuick = (command: string) => /policy\.test|typecheck|lint|lines/.test(command);
+  const isQuick = (command: string) => /policy\.test|typecheck|lint|size/.test(command);
 
   test.each(commands.filter(isQuick))("%s: ends well", (command) => {
     const env = { HOME: process.env.HOME, PATH: process.env.PATH };
