@@ -9,6 +9,8 @@ import type { Stage } from "./stage.ts";
 
 const SOCKETS = 64;
 const engineSocket = "/var/run/docker.sock";
+/** As in server/engine.ts: the newest minor version of the engine's API that the server uses. */
+const NEWEST_MINOR = 51;
 
 export type Floor = {
   inspect: () => Promise<unknown>;
@@ -49,8 +51,11 @@ export async function connectFloor(stage: Stage, container: string): Promise<Flo
     return read(requestVault, { ...whole, headers: head }, body);
   };
   token = JSON.parse(await call("auth/approle/login", stage.login())).auth.client_token;
-  const path = `/v1.41/containers/${container}/json`;
-  const inspect = () => read(requestEngine, { socketPath: engineSocket, agent: engine, path });
+  const get = (path: string) =>
+    read(requestEngine, { socketPath: engineSocket, agent: engine, path });
+  const { ApiVersion } = JSON.parse(await get("/version"));
+  const minor = Math.min(Number(ApiVersion.split(".")[1]), NEWEST_MINOR);
+  const inspect = () => get(`/v1.${minor}/containers/${container}/json`);
   const body = { meta: { service: "app" }, display_name: "floor" };
   const create: Floor["create"] = (headers) => call("auth/token/create/app", body, headers);
   return { inspect, create, call };

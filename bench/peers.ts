@@ -6,8 +6,8 @@ import { once } from "node:events";
 import { statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
-import { countLines } from "../scripts/lines.ts";
 import { client } from "../scripts/openbao.ts";
+import { modulesLoadedBy } from "../scripts/size.ts";
 import { type Asking, ask } from "./asking.ts";
 import { custodiaConfiguration, custodiaImage } from "./custodia.ts";
 import type { Round } from "./figures.ts";
@@ -116,12 +116,10 @@ function noteMemory(report: Report, id: string, pid: number): void {
 }
 
 async function sizes(report: Report): Promise<void> {
-  const lines = await countLines();
-  const files = [...lines.server.files, ...lines.keeper.files, ...lines.config.files];
-  const sources = new Set(files.map(({ path }) => path));
-  const bytes = [...sources].reduce((sum, path) => sum + statSync(join(root, path)).size, 0);
+  const sources = await modulesLoadedBy(["server/main.ts"]);
+  const bytes = sources.reduce((sum, path) => sum + statSync(join(root, path)).size, 0);
   const size = (path: string) => statSync(path).size / MB;
-  report.note("authproxy, size: server, keeper, configuration", "MB", [bytes / MB]);
+  report.note("authproxy, size: server", "MB", [bytes / MB]);
   report.note("authproxy, size: peercred", "MB", [size(join(root, "dist/peercred"))]);
   report.note("authproxy, size: client", "MB", [size(join(root, "dist/authproxy.js"))]);
   report.note("Node, size", "MB", [size(process.execPath)]);

@@ -1,63 +1,80 @@
 // Question: how do the commands that change Vault speak to it? Input: where Vault is, by the
-// configuration; a token that the person who runs the command has brought, or none.
-// Guaranteed: TLS is verified, whatever the environment says; a token is in no message, and nothing
-// of a request in a debug log.
-import vault from "node-vault";
-import type { VaultConfig } from "../server/config.ts";
+// configuration; a token that the person who runs the command has brought.
+// Guaranteed: TLS is verified, whatever the environment says; no token is in a message, and nothing
+// of a request is in a debug log.
+// Source: Vault's API pages; node-vault's documentation.
+import nodeVault from "node-vault";
+import type { VaultPlace } from "../server/config.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
-import { read } from "./configuration.ts";
+import { readOrFail } from "./configuration.ts";
 import { Failure } from "./terminal.ts";
 
-const DEADLINE_MS = 10_000;
+const CALL_DEADLINE_MS = 10_000;
 
-export type Place = Pick<VaultConfig, "address" | "ca" | "namespace">;
-type Wrapped = { token: string; wrapped_accessor: string; creation_path: string };
-export type Answer = { data?: JsonObject | null; wrap_info?: Wrapped | null };
+type WrapInfo = { token: string; wrapped_accessor: string; creation_path: string };
+export type VaultResponse = { data?: JsonObject | null; wrap_info?: WrapInfo | null };
 export type Vault = ReturnType<typeof connect>;
 
-/** The token of who runs the command, from a file or the environment. */
-export function tokenOf({ "token-file": file }: { "token-file"?: string }): string {
-  const token = file ? read(file, readTrustedFile).trim() : process.env.VAULT_TOKEN;
+/** The Vault token of the person who runs the command: from --token-file or VAULT_TOKEN. Throws the
+ * Failure "usage" where there is none. */
+export function administratorToken({ "token-file": file }: { "token-file"?: string }): string {
+  const token = file ? readOrFail(file, readTrustedFile).trim() : process.env.VAULT_TOKEN;
   if (token) return token;
-  const hint = "log in to Vault, then try: --token-file FILE, or VAULT_TOKEN in the environment";
-  throw new Failure("usage", "there is no token of yours for Vault", hint);
+  throw new Failure(
+    "usage",
+    "no Vault token was given",
+    "log in to Vault, then pass --token-file FILE or set VAULT_TOKEN",
+  );
 }
 
-export function connect({ address, ca, namespace = "" }: Place, token: string) {
-  // Said here it outweighs VAULT_SKIP_VERIFY and NODE_TLS_REJECT_UNAUTHORIZED.
-  const request = { strictSSL: true, timeout: DEADLINE_MS, ...(ca && { ca }) };
-  const client = vault({
+/** A client of Vault for this token. Its functions throw the Failures "refused" (Vault said 403)
+ * and "unavailable" (Vault did not answer, or with another error). */
+export function connect({ address, ca, namespace = "" }: VaultPlace, token: string) {
+  const client = nodeVault({
     endpoint: address,
-    requestOptions: request,
-    debug: () => {}, // node-vault's own prints whole requests
+    // Set here, these outweigh VAULT_SKIP_VERIFY and NODE_TLS_REJECT_UNAUTHORIZED.
+    requestOptions: { strictSSL: true, timeout: CALL_DEADLINE_MS, ...(ca && { ca }) },
+    debug: () => {}, // node-vault's own function prints whole requests
   });
-  // Not the environment's: VAULT_TOKEN, VAULT_NAMESPACE, VAULT_PREFIX.
+  // Set here, these outweigh VAULT_TOKEN, VAULT_NAMESPACE and VAULT_PREFIX.
   Object.assign(client, { token, namespace, pathPrefix: "" });
 
-  /** Undefined: there is no such thing. */
-  async function look(what: string, answer: Promise<Answer>): Promise<Answer | undefined> {
+  /** Undefined where Vault says 404. `call` names the request in messages. */
+  async function unlessMissing(
+    call: string,
+    response: Promise<VaultResponse>,
+  ): Promise<VaultResponse | undefined> {
     try {
-      return await answer;
+      return await response;
     } catch (error) {
-      const { response, message } = error as Partial<vault.ApiResponseError> & Error;
-      const { statusCode: status } = response ?? {};
+      const { response, message } = error as Partial<nodeVault.ApiResponseError> & Error;
+      const status = response?.statusCode;
       if (status === 404) return undefined;
-      const said = `${what}: ${message.replace(/\s+/g, " ").trim()}`;
-      if (status === 403) throw new Failure("refused", said, "may your token do that?");
-      throw new Failure("unavailable", `Vault at ${address}: ${said}`);
+      const problem = `${call}: ${message.replace(/\s+/g, " ").trim()}`;
+      if (status === 403)
+        throw new Failure("refused", problem, "check that your token's policies allow this");
+      throw new Failure("unavailable", `Vault at ${address}: ${problem}`);
     }
   }
 
   return {
-    read: async (path: string): Promise<JsonObject | undefined> =>
-      (await look(`read ${path}`, client.read(path)))?.data ?? undefined,
-    list: async (path: string): Promise<Json[]> =>
-      ((await look(`list ${path}`, client.list(path)))?.data?.keys as Json[]) ?? [],
-    write: async (path: string, json: JsonObject, headers = {}): Promise<Answer> => {
-      const answer = await look(`write ${path}`, client.write(path, json, { headers }));
-      if (answer !== undefined) return answer;
-      throw new Failure("unavailable", `Vault at ${address}: write ${path}: there is no such path`);
+    /** The `data` at a path; undefined where there is nothing. */
+    async read(path: string): Promise<JsonObject | undefined> {
+      const response = await unlessMissing(`read ${path}`, client.read(path));
+      return response?.data ?? undefined;
+    },
+
+    /** The keys below a path; empty where there is nothing. */
+    async list(path: string): Promise<Json[]> {
+      const response = await unlessMissing(`list ${path}`, client.list(path));
+      return (response?.data?.keys as Json[] | undefined) ?? [];
+    },
+
+    async write(path: string, body: JsonObject, headers = {}): Promise<VaultResponse> {
+      const response = await unlessMissing(`write ${path}`, client.write(path, body, { headers }));
+      if (response !== undefined) return response;
+      throw new Failure("unavailable", `Vault at ${address}: write ${path}: no such path`);
     },
   };
 }

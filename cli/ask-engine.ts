@@ -1,36 +1,44 @@
 // Question: what does the engine know that the server never asks: a container by its name, the
 // images, the kind of its image store?
 // Source: Docker Engine API, containers/NAME/json, images/json, info; Podman's too.
-
 import { type Container, EngineApi } from "../server/engine.ts";
 import type { Json } from "../server/json.ts";
 import { toRefusal } from "../server/refusal.ts";
 import { Failure } from "./terminal.ts";
 
-export const ENGINE = "/var/run/docker.sock"; // the server's default
-const DEADLINE_MS = 5000;
+/** The server's default. */
+export const ENGINE_SOCKET = "/var/run/docker.sock";
+const CALL_DEADLINE_MS = 5000;
 
-/** Undefined where the engine has no such thing. */
-export async function askEngine(path: string, socketPath = ENGINE): Promise<Json | undefined> {
-  const { status, value } = await new EngineApi(socketPath, DEADLINE_MS)
-    .get(`/${path}`)
-    .catch((error: unknown) => fail(socketPath, String(toRefusal(error).detail)));
+/** GET `path`, without its leading "/". Undefined where the engine says 404. Throws the Failure
+ * "unavailable". */
+export async function askEngine(
+  path: string,
+  socketPath = ENGINE_SOCKET,
+): Promise<Json | undefined> {
+  const engine = new EngineApi(socketPath, CALL_DEADLINE_MS);
+  const { status, value } = await engine.get(`/${path}`).catch((error: unknown) => {
+    throw engineFailure(socketPath, String(toRefusal(error).detail));
+  });
   if (status === 404) return undefined;
   if (status === 200) return value;
-  return fail(socketPath, `${path}: ${value.message ?? `status ${status}`}`);
+  throw engineFailure(socketPath, `${path}: ${value.message ?? `status ${status}`}`);
 }
 
-function fail(socketPath: string, why: string): never {
-  throw new Failure(
+function engineFailure(socketPath: string, problem: string): Failure {
+  return new Failure(
     "unavailable",
-    `the engine at ${socketPath}: ${why}`,
-    'is it running, and is "engine" in the configuration its socket?',
+    `the engine at ${socketPath}: ${problem}`,
+    'check that it runs, and that "engine" in the configuration is its socket',
   );
 }
 
-/** A container by its name, its id, or the beginning of its id. */
-export async function findContainer(name: string, socket?: string): Promise<Container | undefined> {
-  return (await askEngine(`containers/${encodeURIComponent(name)}/json`, socket)) as
-    | Container
-    | undefined;
+/** A container by its name, its id, or the beginning of its id; undefined where there is none.
+ * Throws as `askEngine`. */
+export async function findContainer(
+  name: string,
+  socketPath?: string,
+): Promise<Container | undefined> {
+  const answer = await askEngine(`containers/${encodeURIComponent(name)}/json`, socketPath);
+  return answer as Container | undefined;
 }

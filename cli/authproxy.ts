@@ -1,153 +1,179 @@
 #!/usr/bin/env node
-// authproxy: the command for the people of a host. The daemon loads none of this. What it prints on
-// standard output is the answer, for machines by --json; standard error says what went wrong, and
-// what to do. Exit codes by sysexits(3), see terminal.ts; explain's are the server's answer.
+// authproxy: the command for the people of a host. The daemon loads none of this. Standard output
+// has the answer, with --json for machines; standard error says what went wrong, and what to do.
+// Exit codes are those of sysexits(3), see terminal.ts; those of explain are the server's answer.
 import { accessSync, constants, createReadStream } from "node:fs";
 import { createInterface } from "node:readline";
 import type { JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
-import { adviceLines, advise } from "./advise.ts";
+import { adviceLines } from "./advice-text.ts";
+import { advise } from "./advise.ts";
 import { askEngine, findContainer } from "./ask-engine.ts";
-import { defaultFile, elsewhere, read, readConfig } from "./configuration.ts";
-import { explain, explanationLines } from "./explain.ts";
-import { type Flaw, flawsIn } from "./flaws.ts";
-import { hostOf } from "./host.ts";
+import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configuration.ts";
+import { explain } from "./explain.ts";
+import { explanationLines } from "./explanation-text.ts";
+import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
+import { describeHost } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { observe } from "./observe.ts";
-import { hint, type Name, type Options, parse } from "./options.ts";
+import { type CommandName, HELP_HINT, type Options, parse } from "./options.ts";
 import { explainReason } from "./reasons.ts";
 import { install, uninstall } from "./runtime.ts";
 import { suggest } from "./suggest.ts";
 import { EXIT, Failure, print, printable, printJson, remark } from "./terminal.ts";
 
-delete process.env.DEBUG; // node-vault's libraries, loaded below, print tokens under it
+// The libraries of node-vault, loaded below, print tokens where DEBUG is set.
+delete process.env.DEBUG;
 
-type Run = (subject: string | undefined, options: Options) => Promise<number>;
-const commands: Record<Name, Run> = {
+/** Returns the exit code. `subject` is the word after the command. */
+type Command = (subject: string | undefined, options: Options) => Promise<number>;
+
+const COMMANDS: Record<CommandName, Command> = {
   check,
-  explain: explainOne,
-  suggest: suggestOne,
-  runtime,
+  explain: explainProcess,
+  suggest: suggestService,
+  runtime: changeRuntime,
   // What few people call is loaded for them only.
-  provision: async (...asked) => (await import("./provision/main.ts")).provision(...asked),
-  unwrap: async (...asked) => (await import("./provision/unwrap.ts")).unwrap(...asked),
-  who: async (...asked) => (await import("./who/main.ts")).who(...asked),
-  metrics: async (...asked) => (await import("./metrics/main.ts")).metrics(...asked),
+  provision: async (...args) => (await import("./provision/main.ts")).provision(...args),
+  unwrap: async (...args) => (await import("./provision/unwrap.ts")).unwrap(...args),
+  who: async (...args) => (await import("./who/main.ts")).who(...args),
+  metrics: async (...args) => (await import("./metrics/main.ts")).metrics(...args),
 };
 
 async function run(words: string[]): Promise<number> {
-  const asked = parse(words);
-  if (!("help" in asked)) return await commands[asked.name](asked.subject, asked.values);
-  print([asked.help]);
+  const request = parse(words);
+  if (!("help" in request)) {
+    const command = COMMANDS[request.name];
+    return await command(request.subject, request.values);
+  }
+  print([request.help]);
   return 0;
 }
 
 async function check(subject: string | undefined, options: Options): Promise<number> {
-  const { config: file = defaultFile, json } = options;
-  if (subject) throw new Failure("usage", `check takes no ${subject}`, "try: --config FILE");
-  const text = read(file, readTrustedFile, elsewhere);
-  const flaws = flawsIn(text);
+  const { config: file = DEFAULT_FILE, json } = options;
+  if (subject)
+    throw new Failure("usage", `check takes no argument: ${subject}`, "try: --config FILE");
+  const text = readOrFail(file, readTrustedFile, { missing: OTHER_FILE_HINT });
+  const flaws = locateFlaws(text);
   if (flaws.length > 0) {
     if (json) printJson({ file, flaws });
-    else for (const flaw of flaws) complain(file, flaw);
+    else for (const flaw of flaws) remarkFlaw(file, flaw);
     return EXIT.config;
   }
   const config = readConfig(file);
-  const services = advise(config, await hostOf(config.engine));
+  const services = advise(config, await describeHost(config.engine));
   if (json) printJson({ file, flaws, services });
   else print([`${printable(file)}: the server takes it`, ...adviceLines(services)]);
   return 0;
 }
 
-function complain(file: string, { line, column, message, instead, first, source }: Flaw): void {
+function remarkFlaw(file: string, flaw: LocatedFlaw): void {
+  const { line, column, message, instead, first, source } = flaw;
   remark("error", `${file}:${line}:${column}: ${message}`);
-  for (const text of source) process.stderr.write(`  ${text}\n`);
-  if (first) remark("hint", `it stood first at ${file}:${first.line}:${first.column}`);
+  for (const excerptLine of source) process.stderr.write(`  ${excerptLine}\n`);
+  if (first) remark("hint", `it is there first at ${file}:${first.line}:${first.column}`);
   if (instead) remark("hint", instead);
 }
 
-async function explainOne(subject: string | undefined, values: Options): Promise<number> {
-  if (values.last) return await explainLast(subject, values);
-  if (!subject) throw new Failure("usage", "explain: a pid or a container is missing", hint);
-  const { engine, services } = readConfig(values.config);
+async function explainProcess(subject: string | undefined, options: Options): Promise<number> {
+  if (options.last) return await explainLastRefusal(subject, options);
+  if (!subject) throw new Failure("usage", "explain needs a pid or a container", HELP_HINT);
+  const { engine, services } = readConfig(options.config);
   const pid = await pidOf(subject, engine);
   const explanation = explain(await observe(pid, engine), services);
-  if (values.json) printJson(explanation);
+  if (options.json) printJson(explanation);
   else print(explanationLines(explanation));
-  const codes = { granted: 0, refused: EXIT.refused, unavailable: EXIT.tryAgain };
-  return codes[explanation.answer];
+  const exitCodes = { granted: 0, refused: EXIT.refused, unavailable: EXIT.tryAgain };
+  return exitCodes[explanation.answer];
 }
 
-async function explainLast(subject: string | undefined, values: Options): Promise<number> {
-  const { json } = values;
-  const audit = values.audit?.at(-1) ?? "-";
-  if (audit === "-" && process.stdin.isTTY)
+async function explainLastRefusal(subject: string | undefined, options: Options): Promise<number> {
+  const auditFile = options.audit?.at(-1) ?? "-";
+  if (auditFile === "-" && process.stdin.isTTY) {
     throw new Failure(
       "usage",
-      "explain --last: the audit stream is missing",
+      "explain --last needs the audit stream",
       "try: journalctl -u authproxy -o cat | authproxy explain --last --audit -",
     );
-  const input = audit === "-" ? process.stdin : createReadStream(read(audit, readable));
-  // Its name may still be known to the engine: the audit stream has the id.
-  const container = subject && (await findContainer(subject).catch(() => undefined));
-  const whom = subject === undefined ? [] : [subject, ...(container ? [container.Id] : [])];
-  const found = await lastRefusal(createInterface({ input }), whom);
-  if (!found)
+  }
+  // Before the stream is opened: lines that come while nobody waits for them are lost.
+  const names = await namesOf(subject);
+  const input =
+    auditFile === "-" ? process.stdin : createReadStream(readOrFail(auditFile, requireReadable));
+  const refusal = await lastRefusal(createInterface({ input }), names);
+  if (!refusal) {
     throw new Failure(
       "noInput",
-      `no refusal${subject ? ` of ${subject}` : ""} in the audit stream`,
-      "a container is named by the first characters of its id; was the stream cut?",
+      `the audit stream has no refusal${subject ? ` of ${subject}` : ""}`,
+      "name a container by the first characters of its id, and check that the stream is whole",
     );
-  if (json) printJson(found);
-  else print(refusalLines(found));
-  return 0;
-}
-
-async function suggestOne(subject: string | undefined, values: Options): Promise<number> {
-  if (!subject) throw new Failure("usage", "suggest: a container is missing", hint);
-  const engine = values.config && readConfig(values.config).engine;
-  const seen = await observe(await pidOf(subject, engine), engine);
-  const { facts } = seen;
-  if (!facts) {
-    const { happened, advice } = explainReason(seen.refusal.reason);
-    throw new Failure("unavailable", `${subject} cannot be looked at: ${happened}`, advice);
   }
-  const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;
-  const { Env } = image.Config as { Env: string[] | null };
-  const suggestion = suggest(facts, Env ?? []);
-  if (values.json) printJson(suggestion);
-  else {
-    printJson(suggestion.services);
-    for (const note of suggestion.notes) remark("note", note);
-  }
+  if (options.json) printJson(refusal);
+  else print(refusalLines(refusal));
   return 0;
 }
 
-async function runtime(what: string | undefined, options: Options): Promise<number> {
-  const { "daemon-json": file, sockets } = options;
-  if (what === "install") print(await install(file, sockets));
-  else if (what === "uninstall") print(await uninstall(file));
-  else throw new Failure("usage", "runtime: install or uninstall", hint);
-  return 0;
+/** What the audit stream may call the subject: also the id of a container whose name the engine
+ * still knows. */
+async function namesOf(subject: string | undefined): Promise<string[]> {
+  if (subject === undefined) return [];
+  const container = await findContainer(subject).catch(() => undefined);
+  return container ? [subject, container.Id] : [subject];
 }
 
-async function pidOf(subject: string, engine?: string): Promise<number> {
-  if (/^\d{1,7}$/.test(subject)) return Number(subject); // pid_max is 4,194,304 at most, proc(5)
-  const container = await findContainer(subject, engine);
-  if (!container)
-    throw new Failure(
-      "noInput",
-      `the engine knows no container ${subject}`,
-      "of one that is gone the audit stream may know: authproxy explain --last",
-    );
-  if (container.State.Pid > 0) return container.State.Pid;
-  const hint = `why was it refused? authproxy explain --last ${container.Id.slice(0, 12)}`;
-  throw new Failure("noInput", `the container ${subject} does not run`, hint);
-}
-
-function readable(file: string): string {
+function requireReadable(file: string): string {
   accessSync(file, constants.R_OK);
   return file;
+}
+
+async function suggestService(subject: string | undefined, options: Options): Promise<number> {
+  if (!subject) throw new Failure("usage", "suggest needs a container", HELP_HINT);
+  const engine = options.config && readConfig(options.config).engine;
+  const observation = await observe(await pidOf(subject, engine), engine);
+  const { facts } = observation;
+  if (!facts) {
+    const { happened, advice } = explainReason(observation.refusal.reason);
+    throw new Failure("unavailable", `${subject} cannot be inspected: ${happened}`, advice);
+  }
+  const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;
+  const { Env: imageEnv } = image.Config as { Env: string[] | null };
+  const { services, notes } = suggest(facts, imageEnv ?? []);
+  if (options.json) {
+    printJson({ services, notes });
+    return 0;
+  }
+  printJson(services);
+  for (const note of notes) remark("note", note);
+  return 0;
+}
+
+async function changeRuntime(action: string | undefined, options: Options): Promise<number> {
+  const { "daemon-json": daemonFile, sockets } = options;
+  if (action === "install") print(await install(daemonFile, sockets));
+  else if (action === "uninstall") print(await uninstall(daemonFile));
+  else throw new Failure("usage", "runtime needs install or uninstall", HELP_HINT);
+  return 0;
+}
+
+/** Of a container, the pid of its first process; `socketPath` is the engine's. */
+async function pidOf(subject: string, socketPath?: string): Promise<number> {
+  const isPid = /^\d{1,7}$/.test(subject); // pid_max is 4,194,304 at most, proc(5)
+  if (isPid) return Number(subject);
+  const container = await findContainer(subject, socketPath);
+  if (!container) {
+    throw new Failure(
+      "noInput",
+      `the engine has no container ${subject}`,
+      "if it is gone, the audit stream may have it: authproxy explain --last",
+    );
+  }
+  if (container.State.Pid > 0) return container.State.Pid;
+  throw new Failure(
+    "noInput",
+    `the container ${subject} is not running`,
+    `to see why it was refused: authproxy explain --last ${container.Id.slice(0, 12)}`,
+  );
 }
 
 try {

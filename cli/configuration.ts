@@ -1,31 +1,32 @@
-// Question: what does this host's configuration say? Guaranteed: what is wrong with a file is one
-// line, with what to do about it.
-
-import type { Config } from "../server/config.ts";
-import { loadConfig } from "../server/config.ts";
+// Question: what does this host's configuration say? Guaranteed: whatever is wrong with a file is
+// said in one line, with what to do about it.
+import { type Config, loadConfig } from "../server/config.ts";
 import { Failure } from "./terminal.ts";
 
-export const defaultFile = "/etc/authproxy/authproxy.json";
+export const DEFAULT_FILE = "/etc/authproxy/authproxy.json";
+export const OTHER_FILE_HINT = "try: --config FILE";
 
-export function readConfig(file = defaultFile): Config {
-  return read(file, loadConfig, elsewhere, `authproxy check --config ${file} says where`);
+/** The configuration as the server would run with it. Throws the Failures "noInput" and
+ * "config". */
+export function readConfig(file = DEFAULT_FILE): Config {
+  return readOrFail(file, loadConfig, {
+    missing: OTHER_FILE_HINT,
+    wrong: `\`authproxy check --config ${file}\` shows where`,
+  });
 }
 
-export const elsewhere = "try: --config FILE";
-
-/** The server's modules, and Node's, say in one line what is wrong with a file. The hints: where there
- * is none, and for all else. */
-export function read<T>(
+/** What `read` returns for a file. Its error, one line in the server's modules and in Node's,
+ * becomes a Failure: "noInput" where there is no such file, else "config", each with its hint. */
+export function readOrFail<T>(
   file: string,
-  how: (file: string) => T,
-  missing?: string,
-  wrong?: string,
+  read: (file: string) => T,
+  hints: { missing?: string; wrong?: string } = {},
 ): T {
   try {
-    return how(file);
+    return read(file);
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") throw new Failure("noInput", message, missing);
-    throw new Failure("config", message, wrong);
+    if (code === "ENOENT") throw new Failure("noInput", message, hints.missing);
+    throw new Failure("config", message, hints.wrong);
   }
 }

@@ -1,50 +1,73 @@
 // Question: what of this host decides how good a policy is? Output: the kernel's security module,
-// the engine's image store and images, and one of its containers, for `advise`. What is not there
-// is left out, and said.
+// the engine's image store and images, and one of its containers, for `advise`. What cannot be
+// learned is left out, and a note says so.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { JsonObject } from "../server/json.ts";
-import type { Host, Image } from "./advise.ts";
 import { askEngine } from "./ask-engine.ts";
 import { type Failure, remark } from "./terminal.ts";
 
-const LABELLING = ["selinux", "apparmor", "smack"];
+/** What the engine says of an image: its digest in this store, and the names it has elsewhere. */
+export type Image = { Id: string; RepoDigests?: string[] | null };
 
-/** The security module that labels processes. /sys/kernel/security/lsm lists the active ones, where
- * securityfs is mounted. */
+/** What could not be learned is left out. */
+export type Host = {
+  /** The security module that labels processes. */
+  mac?: string;
+  /** "classic" or "containerd". */
+  store?: string;
+  images?: Image[];
+  /** The engine's answer about any of its containers. */
+  container?: JsonObject;
+};
+
+/** The security modules that label processes, as the kernel names them. */
+const LABELLING_MODULES = ["selinux", "apparmor", "smack"];
+
+/** The active security module that labels processes, if any. `sys` is where sysfs is mounted.
+ * Source: /sys/kernel/security/lsm lists the active ones where securityfs is mounted; where it is
+ * not, selinuxfs and AppArmor's own parameter say it. */
 export function securityModule(sys = "/sys"): string | undefined {
   const read = (name: string) => {
     const file = join(sys, name);
     return existsSync(file) ? readFileSync(file, "utf8").trim() : "";
   };
-  const active = read("kernel/security/lsm").split(",");
-  const listed = LABELLING.find((name) => active.includes(name));
-  if (listed) return listed;
+  const activeModules = read("kernel/security/lsm").split(",");
+  const labelling = LABELLING_MODULES.find((name) => activeModules.includes(name));
+  if (labelling) return labelling;
   if (existsSync(join(sys, "fs/selinux/enforce"))) return "selinux";
   return read("module/apparmor/parameters/enabled") === "Y" ? "apparmor" : undefined;
 }
 
-export async function hostOf(engine: string | undefined): Promise<Host> {
+/** `socketPath` is the engine's. Where the engine cannot be asked the rest is returned. */
+export async function describeHost(socketPath: string | undefined): Promise<Host> {
+  const host: Host = {};
   const mac = securityModule();
-  const kernel = mac ? { mac } : {};
+  if (mac) host.mac = mac;
   try {
-    const info = (await askEngine("info", engine)) as JsonObject;
-    const images = (await askEngine("images/json?digests=1", engine)) as Image[];
-    const containers = (await askEngine("containers/json?all=1&limit=1", engine)) as Image[];
-    const one = containers[0] && (await askEngine(`containers/${containers[0].Id}/json`, engine));
-    const store = storeOf(info);
-    return { ...kernel, store, images, ...(one ? { container: one as JsonObject } : {}) };
+    const info = (await askEngine("info", socketPath)) as JsonObject;
+    const images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
+    const container = await anyContainer(socketPath);
+    return { ...host, store: imageStore(info), images, ...(container && { container }) };
   } catch (error) {
-    remark(
-      "note",
-      `pins and spelling are not held against the engine: ${(error as Failure).message}`,
-    );
-    return kernel;
+    const { message } = error as Failure;
+    remark("note", `image pins and spelling are not checked against the engine: ${message}`);
+    return host;
   }
 }
 
-/** The containerd store names its snapshotter where the classic one names its graph driver. */
-export function storeOf({ DriverStatus }: JsonObject): string {
+/** Its answer shows which members the engine has, and of which type. */
+async function anyContainer(socketPath: string | undefined): Promise<JsonObject | undefined> {
+  const containers = (await askEngine("containers/json?all=1&limit=1", socketPath)) as Image[];
+  const [container] = containers;
+  if (!container) return undefined;
+  const answer = await askEngine(`containers/${container.Id}/json`, socketPath);
+  return answer as JsonObject | undefined;
+}
+
+/** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter
+ * where the classic one names its graph driver. */
+export function imageStore({ DriverStatus }: JsonObject): string {
   const rows = JSON.stringify(DriverStatus ?? []);
   return rows.includes("io.containerd.snapshotter.v1") ? "containerd" : "classic";
 }

@@ -1,34 +1,39 @@
-// Question: which lines do these files hold, one after the other? Input: names of files, of logs that
-// were rotated and compressed too; - is standard input. Guaranteed: no more than one line is kept in
-// memory; a line that is too long to be one, and a file that ends within its compression, are passed
-// over and told to `skipped`.
+// Question: which lines do these files hold, one after the other? Input: names of files, of logs
+// that were rotated and compressed too; "-" is standard input.
+// Guaranteed: no more than one line is kept in memory. A line that is too long to be an entry, and
+// a file that ends within its compression, are passed over and reported.
 import { closeSync, createReadStream, openSync, readSync } from "node:fs";
 import { pipeline } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { Failure } from "./terminal.ts";
 
-const LINE_BYTES_MAX = 4 * 1024 * 1024; // Vault's requests have at most 32 MiB, its audit hashes them
+/** Vault's requests have at most 32 MiB, and its audit log hashes them. */
+const LINE_BYTES_MAX = 4 * 1024 * 1024;
 const NEWLINE = 10;
 
+/** `reportSkipped` hears why a line was passed over, such as "is too long". Throws the Failure
+ * "noInput" where a file cannot be read. */
 export async function* linesOf(
   files: string[],
-  skipped: (why: string, file: string) => void,
+  reportSkipped: (why: string, file: string) => void,
 ): AsyncGenerator<string> {
   for (const file of files) {
-    const zipped = file !== "-" && isGzip(file);
+    const isCompressed = file !== "-" && isGzip(file);
     const source = file === "-" ? process.stdin : createReadStream(file);
-    const chunks = zipped ? pipeline(source, createGunzip(), () => {}) : source; // told below
+    // The error that pipeline's callback gets is thrown below as well.
+    const chunks = isCompressed ? pipeline(source, createGunzip(), () => {}) : source;
     try {
-      yield* split(chunks, () => skipped("is too long", file));
+      yield* splitLines(chunks, () => reportSkipped("is too long", file));
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (!code?.startsWith("Z_")) throw new Failure("noInput", `${file}: ${message}`);
-      skipped(`cannot be decompressed: ${message}`, file);
+      const isZlibError = code?.startsWith("Z_");
+      if (!isZlibError) throw new Failure("noInput", `${file}: ${message}`);
+      reportSkipped(`cannot be decompressed: ${message}`, file);
     }
   }
 }
 
-/** RFC 1952, 2.3.1 */
+/** RFC 1952, 2.3.1: the two bytes that a gzip file begins with. */
 function isGzip(file: string): boolean {
   try {
     const descriptor = openSync(file, "r");
@@ -41,30 +46,29 @@ function isGzip(file: string): boolean {
   }
 }
 
-export async function* split(
+/** The lines of these chunks, without their newlines. `reportTooLong` is called for each line of
+ * more than `bytesMax`, which is left out. */
+export async function* splitLines(
   chunks: AsyncIterable<Buffer>,
-  tooLong: () => void,
-  max = LINE_BYTES_MAX,
+  reportTooLong: () => void,
+  bytesMax = LINE_BYTES_MAX,
 ): AsyncGenerator<string> {
-  let begun: Buffer[] = [];
-  let size = 0;
-  const line = (rest: Buffer): string | undefined => {
-    const whole = size + rest.length <= max ? Buffer.concat([...begun, rest]) : undefined;
-    begun = [];
-    size = 0;
-    return whole?.toString();
-  };
+  /** The line so far; empty, too, where it is too long already. */
+  let parts: Buffer[] = [];
+  let byteCount = 0;
   for await (const chunk of chunks) {
-    let from = 0;
-    for (let to = chunk.indexOf(NEWLINE); to >= 0; to = chunk.indexOf(NEWLINE, from)) {
-      const text = line(chunk.subarray(from, to));
-      if (text === undefined) tooLong();
-      else yield text;
-      from = to + 1;
+    let begin = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, begin)) {
+      const rest = chunk.subarray(begin, end);
+      if (byteCount + rest.length <= bytesMax) yield Buffer.concat([...parts, rest]).toString();
+      else reportTooLong();
+      parts = [];
+      byteCount = 0;
+      begin = end + 1;
     }
-    size += chunk.length - from;
-    begun = size <= max ? [...begun, chunk.subarray(from)] : [];
+    byteCount += chunk.length - begin;
+    parts = byteCount <= bytesMax ? [...parts, chunk.subarray(begin)] : [];
   }
-  if (size > max) tooLong();
-  else if (size > 0) yield Buffer.concat(begun).toString();
+  if (byteCount > bytesMax) reportTooLong();
+  else if (byteCount > 0) yield Buffer.concat(parts).toString();
 }

@@ -1,44 +1,54 @@
 // Question: what would the server see if this process connected now?
 //
 // The facts are gathered by the server's own function. Two things only the server knows: what the
-// kernel fixes at connect() (here: what /proc says at this moment), and whether this start of the
-// container has had its token.
+// kernel fixes at connect() (here it is what /proc says at this moment), and whether this start of
+// the container has had its token.
 import { readFileSync } from "node:fs";
 import { Engine } from "../server/engine.ts";
 import { type Facts, gatherFacts } from "../server/facts.ts";
 import type { Peer } from "../server/peercred.ts";
-import { type Refusal, toRefusal } from "../server/refusal.ts";
-import { ENGINE } from "./ask-engine.ts";
+import { type Refusal, toRefusal, unavailable } from "../server/refusal.ts";
+import { ENGINE_SOCKET } from "./ask-engine.ts";
 
 /** All facts; or those that could be gathered, and why there are no more. */
 export type Observation =
   | { facts: Facts }
-  | { facts?: never; known: Partial<Facts>; refusal: Refusal };
+  | { facts?: never; partialFacts: Partial<Facts>; refusal: Refusal };
 
-/** `pid`: of the process; `socketPath`: of the engine. */
-export async function observe(pid: number, socketPath = ENGINE): Promise<Observation> {
-  const known: Partial<Facts> = {};
+/** `pid` is the process's, `socketPath` the engine's. Does not throw: what went wrong is the
+ * refusal. */
+export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<Observation> {
+  const partialFacts: Partial<Facts> = {};
   try {
-    return { facts: await gatherFacts(peerOf(pid), new Engine(socketPath), known) };
+    const engine = new Engine(socketPath);
+    return { facts: await gatherFacts(peerByProc(pid), engine, partialFacts) };
   } catch (error) {
-    return { known, refusal: toRefusal(error) };
+    return { partialFacts, refusal: toRefusal(error) };
   }
 }
 
-/** SO_PEERCRED gives the effective ids (unix(7)). */
-function peerOf(pid: number): Peer {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
+/** What SO_PEERCRED would say: the effective ids (unix(7)), the second of four in proc(5). */
+function peerByProc(pid: number): Peer {
+  const status = readStatus(pid);
   const numbers = (field: string) => {
-    const words = new RegExp(`^${field}:\t(.*)$`, "m").exec(status)?.[1] ?? "";
+    const [, words = ""] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
     return words.split(/\s/).filter(Boolean).map(Number);
   };
   const [, uid = -1] = numbers("Uid");
   const [, gid = -1] = numbers("Gid");
-  return { id: "", pid, uid, gid, groups: numbers("Groups"), label: labelOf(pid) };
+  return { id: "", pid, uid, gid, groups: numbers("Groups"), label: securityLabel(pid) };
 }
 
-/** Empty where no security module labels processes: reading it is EINVAL then. */
-function labelOf(pid: number): string {
+function readStatus(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, "utf8");
+  } catch {
+    throw unavailable("exited", { pid }); // everybody may read it, so it is not there
+  }
+}
+
+/** Empty where no security module labels processes: reading the file is EINVAL then. */
+function securityLabel(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/attr/current`, "utf8").replace(/[\n\0]+$/, "");
   } catch {

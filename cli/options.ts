@@ -4,90 +4,146 @@
 import { parseArgs } from "node:util";
 import { Failure } from "./terminal.ts";
 
-const text = { type: "string" } as const;
-const texts = { type: "string", multiple: true } as const;
+const string = { type: "string" } as const;
+const strings = { type: "string", multiple: true } as const;
 const flag = { type: "boolean" } as const;
-const options = {
-  ...{ config: text, json: flag, help: { ...flag, short: "h" }, last: flag, audit: texts },
-  ...{ host: text, address: texts, "any-address": flag, secrets: texts, environment: text },
-  ...{ pki: text, domain: text, "pki-ttl": text, deliver: text, "wrap-ttl": text },
-  ...{ "keep-only": text, "token-file": text, "dry-run": flag, yes: flag },
-  ...{ "vault-audit": texts, service: text, container: text, secret: text, revoke: flag },
-  ...{ out: text, every: text, "daemon-json": text, sockets: text },
+
+const OPTIONS = {
+  help: { ...flag, short: "h" },
+  config: string,
+  json: flag,
+  // explain
+  last: flag,
+  audit: strings,
+  // provision and unwrap
+  host: string,
+  address: strings,
+  "any-address": flag,
+  secrets: strings,
+  environment: string,
+  pki: string,
+  domain: string,
+  "pki-ttl": string,
+  deliver: string,
+  "wrap-ttl": string,
+  "keep-only": string,
+  // whatever changes Vault
+  "token-file": string,
+  "dry-run": flag,
+  yes: flag,
+  // who
+  "vault-audit": strings,
+  service: string,
+  container: string,
+  secret: string,
+  revoke: flag,
+  // metrics
+  out: string,
+  every: string,
+  // runtime
+  "daemon-json": string,
+  sockets: string,
 } as const;
 
-export type Options = ReturnType<typeof parsed>["values"];
-type Option = keyof typeof options;
+/** The options that were given, by name. */
+export type Options = ReturnType<typeof parseWords>["values"];
+type OptionName = keyof typeof OPTIONS;
 
-const administrator: Option[] = ["token-file", "yes"];
-export const takes = {
+/** The options that each command takes. */
+export const OPTIONS_OF = {
   check: ["config", "json"],
   explain: ["config", "json", "last", "audit"],
   suggest: ["config", "json"],
   provision: [
-    ...(["config", "json", "host", "address", "any-address", "secrets", "environment"] as const),
-    ...(["pki", "domain", "pki-ttl", "deliver", "wrap-ttl", "keep-only", "dry-run"] as const),
-    ...administrator,
+    "config",
+    "json",
+    "host",
+    "address",
+    "any-address",
+    "secrets",
+    "environment",
+    "pki",
+    "domain",
+    "pki-ttl",
+    "deliver",
+    "wrap-ttl",
+    "keep-only",
+    "token-file",
+    "dry-run",
+    "yes",
   ],
   unwrap: ["config", "host"],
   who: [
-    ...(["config", "json", "audit", "vault-audit", "service", "container", "secret"] as const),
-    ...(["revoke", "dry-run"] as const),
-    ...administrator,
+    "config",
+    "json",
+    "audit",
+    "vault-audit",
+    "service",
+    "container",
+    "secret",
+    "revoke",
+    "token-file",
+    "dry-run",
+    "yes",
   ],
   metrics: ["out", "every"],
   runtime: ["daemon-json", "sockets"],
-} satisfies Record<string, Option[]>;
-export type Name = keyof typeof takes;
+} satisfies Record<string, OptionName[]>;
+export type CommandName = keyof typeof OPTIONS_OF;
 
-const usage = `usage: authproxy COMMAND [--config FILE] [--json]
+const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
 
-  check                        what is wrong with the configuration, or who could forge each service
-  explain PID|CONTAINER        what the server sees of it, and why it would get a token or not
+  check                        shows what is wrong with the configuration, or who could be each
+                               service
+  explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
   explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
-                               the same of the last refusal, from the audit stream
-  suggest CONTAINER            a service block for a running container
+                               shows why it was last refused, by the audit stream
+  suggest CONTAINER            writes a service block for a running container
   provision --address CIDR     makes in Vault what the policy of a host needs, and nothing more
-  unwrap FILE|-                on that host: the server's secret id, from its wrapping
-  who --vault-audit FILE       which containers and people used which secrets, and when
-  metrics [FILE|-] --out FILE  the audit stream as counters for Prometheus
-  runtime install|uninstall    tells the Docker engine of the runtime \`authproxy\`, or undoes it
+  unwrap FILE|-                opens, on that host, the wrapped secret id of its server
+  who --vault-audit FILE       shows which containers and people used which secrets, and when
+  metrics [FILE|-] --out FILE  counts the audit stream for Prometheus
+  runtime install|uninstall    adds the runtime \`authproxy\` to the Docker engine, or takes it out
 
-  --config FILE  instead of /etc/authproxy/authproxy.json
+  --config FILE  another configuration than /etc/authproxy/authproxy.json
   --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
-  --json         for machines
-  --help         after a command: its other options`;
+  --json         prints for machines
+  --help         after a command, shows its other options`;
 
-const more: Record<string, string> = {
+/** Of the commands that have more options than the general help shows. */
+const COMMAND_HELP: Record<string, string> = {
   provision: `usage: authproxy provision --address CIDR [--host NAME] [--dry-run | --yes]
 
   --address CIDR     from where the host speaks to Vault; may be repeated; or --any-address
-  --host NAME        whose policy it is; this host's name by default
+  --host NAME        the host whose policy it is (this host)
   --secrets PATH     what a service may read, with {service} and {environment}; may be repeated
                      (secret/data/{service} and secret/data/{service}/*)
-  --environment NAME for {environment}; also makes policies for the people who write and who read it
+  --environment NAME the value of {environment}; also makes policies for the people who write its
+                     secrets and for those who read them
   --pki MOUNT --domain NAME [--pki-ttl TIME]
                      a role for each service that issues one name, such as {service}.example.io
-  --deliver FILE|-   a new secret id for the server, wrapped: \`authproxy unwrap\` opens it there
+  --deliver FILE|-   a new secret id for the server, wrapped; \`authproxy unwrap\` opens it there
   --wrap-ttl TIME    how long it can be opened (30m)
   --keep-only ACCESSOR
                      destroys the host's other secret ids
-  --token-file FILE  your own token of Vault, instead of VAULT_TOKEN
-  --dry-run, --yes   show it only; do it without asking
+  --token-file FILE  your own Vault token, instead of VAULT_TOKEN
+  --dry-run          only shows what would be done
+  --yes              does it without asking
   --config FILE, --json`,
   unwrap: `usage: authproxy unwrap FILE|- [--host NAME] [--config FILE]
 
-  opens what \`authproxy provision --deliver\` made for this host, and puts the secret id where
-  "body_files" of the configuration wants it`,
+  opens what \`authproxy provision --deliver\` made for this host, and writes the secret id to the
+  file that "body_files" of the configuration names`,
   who: `usage: authproxy who --vault-audit FILE… [--audit FILE…] [SELECTORS] [--json]
 
-  --vault-audit FILE Vault's audit log (file device); may be repeated; .gz, - for standard input
-  --audit FILE       our servers' output; may be repeated; .gz, - for standard input
+  --vault-audit FILE Vault's audit log (file device); may be repeated; .gz, or - for standard input
+  --audit FILE       our servers' output; may be repeated; .gz, or - for standard input
   --service NAME, --container ID|NAME, --secret PATH[*]
                      only these; all must hold
-  --revoke           ends the living tokens of --service or --container
-  --token-file FILE  your own token of Vault for that, instead of VAULT_TOKEN
-  --dry-run, --yes   show it only; do it without asking
+  --revoke           revokes the living tokens of --service or --container
+  --token-file FILE  your own Vault token for that, instead of VAULT_TOKEN
+  --dry-run          only shows what would be revoked
+  --yes              revokes without asking
   --config FILE      for --revoke: where Vault is`,
   runtime: `usage: authproxy runtime install|uninstall [--daemon-json FILE] [--sockets DIR]
 
@@ -95,35 +151,39 @@ const more: Record<string, string> = {
   --sockets DIR      where the server listens, if not in /run/authproxy`,
   metrics: `usage: authproxy metrics [FILE|-] [--out FILE.prom] [--every SECONDS]
 
-  reads the server's output to its end, for ever from a pipe; writes the file at most once in
+  reads the server's output to its end, which a pipe may never have; writes the file at most once in
   --every seconds (5) and at the end; without --out prints it at the end`,
 };
 
-export const hint = "authproxy --help says how";
+export const HELP_HINT = "authproxy --help shows how to use it";
 
-function parsed(words: string[]) {
-  try {
-    return parseArgs({ args: words, options, allowPositionals: true });
-  } catch (error) {
-    throw new Failure("usage", (error as Error).message, hint);
+export type Request = { name: CommandName; subject: string | undefined; values: Options };
+
+/** What is asked for; or `help`, the text to print instead. Throws the Failure "usage". */
+export function parse(words: string[]): { help: string } | Request {
+  const { values, positionals } = parseWords(words);
+  const [name = "", subject, ...surplus] = positionals;
+  if (values.help) return { help: COMMAND_HELP[name] ?? GENERAL_HELP };
+  if (!isCommand(name)) {
+    const message = name ? `no such command: ${name}` : "no command was given";
+    throw new Failure("usage", message, HELP_HINT);
   }
-}
+  if (surplus.length > 0) throw new Failure("usage", `unexpected word: ${surplus[0]}`, HELP_HINT);
 
-/** Or `help`: what to print instead. */
-export function parse(words: string[]): { help: string } | Asked {
-  const { values, positionals } = parsed(words);
-  const [name = "", subject, ...rest] = positionals;
-  if (values.help) return { help: more[name] ?? usage };
-  if (!isName(name)) throw new Failure("usage", name ? `no command ${name}` : "no command", hint);
-  if (rest.length > 0) throw new Failure("usage", `one too many: ${rest[0]}`, hint);
-  const known: string[] = takes[name];
-  const foreign = Object.keys(values).find((option) => !known.includes(option));
-  if (foreign) throw new Failure("usage", `${name} takes no --${foreign}`, hint);
+  const taken: string[] = OPTIONS_OF[name];
+  const foreign = Object.keys(values).find((option) => !taken.includes(option));
+  if (foreign) throw new Failure("usage", `${name} takes no option --${foreign}`, HELP_HINT);
   return { name, subject, values };
 }
 
-type Asked = { name: Name; subject: string | undefined; values: Options };
+function parseWords(words: string[]) {
+  try {
+    return parseArgs({ args: words, options: OPTIONS, allowPositionals: true });
+  } catch (error) {
+    throw new Failure("usage", (error as Error).message, HELP_HINT);
+  }
+}
 
-function isName(name: string): name is Name {
-  return Object.hasOwn(takes, name);
+function isCommand(name: string): name is CommandName {
+  return Object.hasOwn(OPTIONS_OF, name);
 }

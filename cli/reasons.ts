@@ -1,50 +1,53 @@
 // Question: what does a reason of the audit stream mean for the people of the host, and what can
-// they do? The compiler sees to it that each reason of the server is here; a test compares the list
-// with docs/audit.md.
+// they do? The compiler requires words for each reason of the server; a test compares the list with
+// docs/audit.md.
 import { REASONS, type Reason } from "../server/refusal.ts";
 
-type Words = { happened: string; advice: string };
+/** `happened` is a clause without a full stop, `advice` is sentences. */
+export type ReasonWords = { happened: string; advice: string };
 
-const words: Record<Reason, Words> = {
+const WORDS: Record<Reason, ReasonWords> = {
   "no-pid": {
     happened: "the peer is in a pid namespace that the server cannot see",
     advice: "Run the server in the host's pid namespace (in a container: --pid host).",
   },
   exited: {
-    happened: "the process that connected was gone before it could be answered",
-    advice: "Look at why it ended: the log of the container, and its limit on memory.",
+    happened: "the process that connected had exited before it could be answered",
+    advice: "Find out why it exited: read the container's log, and check its memory limit.",
   },
   unreadable: {
-    happened: "its groups or its security label could not be read",
+    happened: "the peer's groups or security label could not be read",
     advice: "Give the container's user at most 256 groups (--group-add).",
   },
   spoke: {
-    happened: "the peer sent something, and whoever sends gets nothing",
+    happened: "the peer sent something, and whoever sends something gets no token",
     advice: "Connect and only read: HTTP libraries and health probes cannot be clients.",
   },
   closed: {
-    happened: "the peer closed its side before the answer",
-    advice: "Keep the whole connection open until the answer has come, for ten seconds at least.",
+    happened: "the peer closed its side of the connection before the answer",
+    advice: "Keep both sides open until the answer has come, for at least ten seconds.",
   },
   "no-container": {
-    happened: "the peer's cgroup names no container, two, or one of an engine that is not served",
+    happened:
+      "the peer's cgroup names no container, two containers, or one of an engine that is not " +
+      "supported",
     advice:
       "Run it in a container of this host's Docker or rootful Podman; Kubernetes and rootless " +
-      "engines are not served.",
+      "engines are not supported.",
   },
   "unknown-container": {
-    happened: "the engine knows no container of the id that the peer's cgroup names",
+    happened: "the engine has no container with the id that the peer's cgroup names",
     advice:
-      'Look at "engine" in the configuration: it must be the socket of the engine that runs the ' +
-      "container; otherwise somebody made that cgroup up.",
+      'Check "engine" in the configuration: it must be the socket of the engine that runs the ' +
+      "container. If it is, somebody has made up that cgroup.",
   },
   engine: {
-    happened: "the engine did not answer in time, or answered something else than was asked for",
-    advice: 'Look at whether the engine answers (docker ps), and at "engine" in the configuration.',
+    happened: "the engine did not answer in time, or did not answer what it was asked",
+    advice: 'Check that the engine answers (docker ps), and "engine" in the configuration.',
   },
   starting: {
     happened: "the engine had not finished starting the container",
-    advice: "Nothing, if it was served a moment later: the client asks again by itself.",
+    advice: "Do nothing if it got its token a moment later: the client asks again by itself.",
   },
   "no-match": {
     happened: "no service of the policy matches",
@@ -54,15 +57,16 @@ const words: Record<Reason, Words> = {
   },
   ambiguous: {
     happened: "more than one service matches",
-    advice: "Add to one of the services a selector that the other's containers do not have.",
+    advice: "Add a selector to one of the services that containers of the others do not have.",
   },
   credentials: {
-    happened: "the user or group in /proc is not the one that the kernel vouches for",
-    advice: "Start the client as the user it is to be, without a set-user-ID program before it.",
+    happened: "the user or group in /proc is not the one that the kernel recorded at connect()",
+    advice:
+      "Start the client as the user that it is to run as, without a set-user-ID program before it.",
   },
   traced: {
     happened: "a tracer is attached to the process",
-    advice: "Detach the debugger or tracer, and start the container anew.",
+    advice: "Detach the debugger or tracer, and start the container again.",
   },
   "user-namespace": {
     happened: "the process is not in the server's user namespace",
@@ -71,20 +75,20 @@ const words: Record<Reason, Words> = {
   namespace: {
     happened: "the process is not in the cgroup and namespaces of the container's first process",
     advice:
-      "Let the container's first process be the client; a process that moved itself, or that " +
-      "wrote another container's id into its cgroup, is served nothing.",
+      "Let the container's first process be the client. A process that has moved itself, or has " +
+      "written another container's id into its cgroup, gets no token.",
   },
   clock: {
-    happened: "the first process started after the container did, by the engine's clock",
+    happened: "the first process started later than the container, by the engine's clock",
     advice:
-      "Wait until the host's clock is set, then start the container anew; if it stays, the " +
-      "engine reports a process that has ended: restart the container.",
+      "Wait until the host's clock is set, then start the container again. If the reason stays, " +
+      "the engine reports a process that has ended: restart the container.",
   },
   init: {
     happened: "the process is not the container's first process",
     advice:
-      "Put the client at the front of the entrypoint, and start without --init; what `docker " +
-      'exec` runs gets nothing unless the service relaxes "init".',
+      "Put the client at the front of the entrypoint, and start without --init. What `docker " +
+      'exec` runs gets no token unless the service relaxes "init".',
   },
   alone: {
     happened: "other processes were in the container",
@@ -95,8 +99,8 @@ const words: Record<Reason, Words> = {
   once: {
     happened: "this start of the container has had its token",
     advice:
-      "Restart the container if its own program asked again; if nobody meant to ask twice, look " +
-      "at what runs inside.",
+      "Restart the container if its own program asked again. If nothing was meant to ask twice, " +
+      "find out what runs inside it.",
   },
   readonly: {
     happened: "the program can be overwritten from inside the container",
@@ -108,48 +112,53 @@ const words: Record<Reason, Words> = {
     happened: "the image itself declares a label that the policy matches on",
     advice:
       "Match on a label of your own that is given at the container's start (-l, or `labels:` in " +
-      "Compose), or pin the image: Compose writes its own labels into images that it builds.",
+      "Compose), or pin the image. Compose writes its own labels into images that it builds.",
   },
   busy: {
     happened: "too many requests were being answered, or the server was stopping",
-    advice: "Nothing, if it was served a moment later; otherwise look for who floods the socket.",
+    advice:
+      "Do nothing if it got its token a moment later; otherwise find out what floods the socket.",
   },
   vault: {
-    happened: "Vault did not answer in time, or said no",
+    happened: "Vault did not answer in time, or answered with an error",
     advice:
-      "Look at the status: none or 5xx, is Vault up and unsealed; 403, may the server's own " +
-      "policy update that path; 400 or 404, does the token role exist.",
+      "Look at the status. None or 5xx: check that Vault is up and unsealed. 403: check that the " +
+      "server's own policy allows updates of that path. 400 or 404: check that the token role " +
+      "exists.",
   },
   "wrong-role": {
     happened:
-      "the token role makes tokens that are no orphans, are a batch's, or have the server's rights",
+      "the token role makes tokens that are not orphans, are batch tokens, or have the server's " +
+      "rights",
     advice:
-      "Write the role with orphan=true, token_type=service and allowed_policies=<the service's " +
-      "own policies only>.",
+      "Write the role with orphan=true, token_type=service and allowed_policies=<only the " +
+      "service's own policies>.",
   },
   "no-token": {
-    happened: "there is no token where the service's ready one should lie",
+    happened: "no token is where the service's ready one should be",
     advice: 'Write it there, under the key that "read" names after the #.',
   },
   changed: {
     happened: "the process changed while Vault was answering",
-    advice: "Let the client itself connect, and nothing exec or change user until it has answered.",
+    advice:
+      "Let the client itself connect, and let nothing exec or change user until it has its answer.",
   },
   audit: {
     happened: "the audit line of the grant could not be written, so no token was sent",
-    advice: "Look at who reads the server's standard output (journald, a pipe), and at the disk.",
+    advice: "Check what reads the server's standard output (journald, a pipe), and the disk.",
   },
   internal: {
     happened: "the server met an error that it does not foresee",
     advice:
-      "Read the detail. EACCES at a file of /proc: run the server as root, or with CAP_SYS_PTRACE, " +
-      "because /proc hides the programs of other users. Otherwise it is a defect: please report it.",
+      "Read the detail. EACCES at a file in /proc: run the server as root, or with " +
+      "CAP_SYS_PTRACE, because /proc hides the programs of other users. Anything else is a " +
+      "defect: please report it.",
   },
 };
 
-/** What a reason means; also of an audit line that an older server wrote, whose reason may be the
- * message of an error of the system. */
-export function explainReason(reason: string): Words {
+/** What a reason means. It may be of an audit line that another version of the server wrote: a
+ * reason that is not known is "internal". */
+export function explainReason(reason: string): ReasonWords {
   const known = REASONS.find((name) => name === reason);
-  return words[known ?? "internal"];
+  return WORDS[known ?? "internal"];
 }

@@ -2,18 +2,10 @@
 // Guaranteed: what a container chose (names, labels, paths) reaches a terminal without control
 // characters; colours only where util.styleText finds a terminal that wants them (NO_COLOR).
 import { stripVTControlCharacters, styleText } from "node:util";
+import { EXIT, printable } from "../client/failure.ts";
 import type { Json } from "../server/json.ts";
 
-/** sysexits(3). `refused` and `tryAgain` say what the server would answer, as the client does. */
-export const EXIT = {
-  usage: 64,
-  noInput: 66,
-  unavailable: 69,
-  internal: 70,
-  tryAgain: 75,
-  refused: 77,
-  config: 78,
-} as const;
+export { EXIT, printable };
 
 export class Failure extends Error {
   readonly exitCode: number;
@@ -29,13 +21,6 @@ export class Failure extends Error {
 export type Colour = "bold" | "dim" | "red" | "green" | "yellow";
 
 export const paint = (colour: Colour, text: string) => styleText(colour, text);
-
-/** No terminal sequence, no second line, nothing that turns the direction of writing. */
-export function printable(text: string): string {
-  return text.replace(/[\p{C}\u2028\u2029]/gu, (character) => {
-    return `\\u{${character.codePointAt(0)?.toString(16)}}`;
-  });
-}
 
 const valueMax = 160;
 

@@ -1,63 +1,75 @@
-// What does the application's environment hold? Sorts the variables that the client was started
-// with: its own (AUTHPROXY_…) are dropped, references are to be resolved, the rest passes
-// (invariant 12). Pure.
+// Question:   which variables does the application get, and which of them hold secrets?
+// Input:      the environment that the client was started with. The image, and whoever starts the
+//             container, chose it.
+// Guaranteed: the application gets none of the client's variables (invariant 12). This module is pure.
 //
-// AUTHPROXY_SET_X=… becomes the application's X: for what the client must not be started with
-// itself, as NODE_OPTIONS and LD_PRELOAD.
+// AUTHPROXY_… is the client's and is dropped, but AUTHPROXY_SET_X=… becomes the application's X: this
+// is for variables that must not act on the client, such as NODE_OPTIONS and LD_PRELOAD.
 //
-// VAULT_… variables point at Vault: an application that was given its secrets needs none. They are
-// dropped too, unless it asks for a token (`vault:login`), `--keep` names them, or there is no
-// reference at all: then the image runs elsewhere, with plain values, and all are its own.
+// VAULT_… points at Vault. An application that was given its secrets needs none of these variables, so
+// they are dropped too, except where it asks for a token (`vault:login`), where `--keep` names them, or
+// where there is no reference at all: the image then runs elsewhere, with plain values.
 
 import { fail } from "./failure.ts";
-import { MalformedReference, type Part, parseValue } from "./reference.ts";
+import { MalformedReference, parseValue, type ValueSegment } from "./reference.ts";
 
-/** A variable whose value is to be resolved. */
-export type Wanted = {
+/** A variable whose value holds references. */
+export type SecretVariable = {
   readonly variable: string;
-  /** X of X, X_FILE and X_DIR. */
+  /** X, where the variable is X, X_FILE or X_DIR. */
   readonly name: string;
-  /** What the application gets under `name`: its value, a file of it, a directory of files. */
+  /** What the application gets under `name`: the value, a file of it, or a directory of files. */
   readonly form: "value" | "file" | "directory";
-  readonly parts: readonly Part[];
+  readonly segments: readonly ValueSegment[];
 };
 
-export type Plan = {
+/** Its value is undefined where the variable is to be left out. */
+export type ResolvedVariable = SecretVariable & { readonly value: unknown };
+
+export type EnvironmentPlan = {
+  /** Variables that pass as they are. */
   readonly plain: Record<string, string>;
-  readonly wanted: readonly Wanted[];
-  /** The application is to talk to Vault itself. */
-  readonly login: boolean;
+  readonly secretVariables: readonly SecretVariable[];
+  /** The application gets the token itself, to talk to Vault. */
+  readonly asksForToken: boolean;
 };
 
-const SET = "AUTHPROXY_SET_";
+type Environment = Readonly<Record<string, string | undefined>>;
 
-type Variables = Readonly<Record<string, string | undefined>>;
+const SET_PREFIX = "AUTHPROXY_SET_";
 
-export function planEnvironment(environment: Variables, keep: readonly string[]): Plan {
+/**
+ * Sorts the variables. `keep` names those with the prefix VAULT_ that are kept. Throws a Failure
+ * (config) for a malformed reference, and for an X_FILE whose X cannot be the name of a file.
+ */
+export function planEnvironment(
+  environment: Environment,
+  keep: readonly string[],
+): EnvironmentPlan {
   const plain: Record<string, string> = {};
-  const wanted: Wanted[] = [];
-  const all = { ...environment };
-  for (const variable of Object.keys(environment)) {
-    if (variable.startsWith(SET)) all[variable.slice(SET.length)] = environment[variable];
-  }
-  for (const [variable, value = ""] of Object.entries(all)) {
-    if (!variable || variable.startsWith("AUTHPROXY_")) continue;
-    const parts = parse(variable, value);
-    if (parts) wanted.push({ variable, parts, ...formOf(variable, parts) });
+  const secretVariables: SecretVariable[] = [];
+  for (const [variable, value = ""] of Object.entries(withSetVariables(environment))) {
+    if (variable === "" || variable.startsWith("AUTHPROXY_")) continue;
+
+    const segments = parseVariable(variable, value);
+    if (segments) secretVariables.push(describeVariable(variable, segments));
     else plain[variable] = value;
   }
-  const login = wanted.some(({ parts }) =>
-    parts.some((part) => typeof part !== "string" && part.kind === "login"),
-  );
-  if (wanted.length > 0 && !login) {
+
+  const asksForToken = secretVariables.some(({ segments }) => segments.some(isLogin));
+  if (secretVariables.length > 0 && !asksForToken) {
     for (const variable of Object.keys(plain)) {
       if (variable.startsWith("VAULT_") && !keep.includes(variable)) delete plain[variable];
     }
   }
-  return { plain, wanted, login };
+  return { plain, secretVariables, asksForToken };
 }
 
-export function parse(variable: string, value: string): Part[] | undefined {
+/**
+ * Returns the segments of a variable's value, or undefined where it holds no reference. Throws a
+ * Failure (config) that names the variable and the place, and does not quote the value.
+ */
+export function parseVariable(variable: string, value: string): ValueSegment[] | undefined {
   try {
     return parseValue(value);
   } catch (error) {
@@ -65,20 +77,40 @@ export function parse(variable: string, value: string): Part[] | undefined {
     return fail(
       "config",
       `${variable}: malformed reference at character ${error.index + 1}: ${error.message}`,
-      "a reference is vault:PATH#KEY or vault:PATH#KEY#VERSION, as vault:secret/data/app#password",
+      "write vault:PATH#KEY or vault:PATH#KEY#VERSION, such as vault:secret/data/app#password",
     );
   }
 }
 
-/** X_FILE: the convention of the official Docker images. X_DIR=vault:PATH#* is ours. */
-function formOf(variable: string, parts: readonly Part[]): Pick<Wanted, "name" | "form"> {
-  const [only] = parts;
-  const isWhole = typeof only === "object" && only.kind !== "login" && only.key === "*";
-  const [, name = variable, ending] = /^(.*)_(FILE|DIR)$/.exec(variable) ?? [];
-  const form = ending === "FILE" ? "file" : "directory";
-  if (!ending || (form === "directory" && !(isWhole && parts.length === 1))) {
-    return { name: variable, form: "value" };
+function withSetVariables(environment: Environment): Environment {
+  const variables: Record<string, string | undefined> = { ...environment };
+  for (const [variable, value] of Object.entries(variables)) {
+    if (variable.startsWith(SET_PREFIX)) variables[variable.slice(SET_PREFIX.length)] = value;
   }
-  if (/^[A-Za-z_]\w*$/.test(name)) return { name, form };
-  return fail("config", `${variable}: a file's name is of letters, digits and _ only`);
+  return variables;
+}
+
+function isLogin(segment: ValueSegment): boolean {
+  return typeof segment !== "string" && segment.kind === "login";
+}
+
+/** X_FILE is the convention of Docker's official images; X_DIR=vault:PATH#* is ours. */
+function describeVariable(variable: string, segments: readonly ValueSegment[]): SecretVariable {
+  const match = /^(.*)_(FILE|DIR)$/.exec(variable);
+  if (!match || (match[2] === "DIR" && !isOneSecret(segments))) {
+    return { variable, name: variable, form: "value", segments };
+  }
+
+  const name = match[1] ?? "";
+  if (!/^[A-Za-z_]\w*$/.test(name)) {
+    fail("config", `${variable}: before _${match[2]}, use only letters, digits and _ for a file`);
+  }
+  return { variable, name, form: match[2] === "FILE" ? "file" : "directory", segments };
+}
+
+/** Says whether the value is one reference to all fields of a secret. */
+function isOneSecret(segments: readonly ValueSegment[]): boolean {
+  const [first, second] = segments;
+  if (typeof first !== "object" || second !== undefined) return false;
+  return first.kind !== "login" && first.key === "*";
 }

@@ -1,89 +1,116 @@
-// The client, from its arguments to the command that it becomes: read what is wanted, look whether
-// it can be done, ask for the token, fetch, deliver, become.
+// Question: how does the client, as a program, become the command?
+// Input:    arguments and environment, which the image or whoever starts the container chose.
+// Output:   the command, in this process, with its secrets. Or one line of failure and an exit code.
+//
+// main() is a straight line: read what is wanted, check that it can be done, ask for the token, fetch,
+// deliver, become. A container gets one token a start, so all that can fail without a token is tried
+// before there is one.
 
-import type { Grant } from "./answer.ts";
-import { deliver, putOnStandardInput, requireMemory, SHARED_MEMORY } from "./deliver.ts";
-import { planEnvironment, type Wanted } from "./environment.ts";
-import { become } from "./exec.ts";
-import { fail, say } from "./failure.ts";
-import { type Options, readOptions, usage } from "./options.ts";
-import { findProgram } from "./program.ts";
-import { type Asked, fetchSecrets, type Secrets, Unreadable } from "./secrets.ts";
-import { askedBy, openSession, resolveValue } from "./session.ts";
+import { deliver, putOnStandardInput, requireDeliverable } from "./deliver.ts";
+import { planEnvironment } from "./environment.ts";
+import { becomeProgram, findProgram } from "./exec.ts";
+import { fail, printLine, report } from "./failure.ts";
+import { readOptions, usage } from "./options.ts";
+import type { VaultPlace } from "./public.ts";
+import {
+  type FetchedSecrets,
+  fetchSecrets,
+  resolveVariables,
+  type SecretRequest,
+  secretRequests,
+} from "./secrets.ts";
+import { openSession } from "./token.ts";
+import { jsonOf } from "./values.ts";
 import { Vault } from "./vault.ts";
 import { nowMs } from "./wait.ts";
 import { watch } from "./watch.ts";
 
-export async function main(argv: readonly string[]): Promise<never> {
-  if (!process.execve) tooOld();
-  // Node's net looks at process.stderr whenever it closes a socket. That makes the stream, and the
-  // stream sets O_NONBLOCK on a pipe that the application has too (measured on Node 22, 24, 26).
-  delete (process as Partial<NodeJS.Process>).stderr;
-  const options = readOptions(argv, process.env);
-  const { command } = options;
-  if (!command[0]) usage("no command to run");
-  const { plain, wanted, login } = planEnvironment(process.env, options.keep);
-  const program = findProgram(command[0], process.env.PATH);
-  if (wanted.length === 0) return await become(program, command, plain);
+/** Runs the client as a program, until this process is the command or has ended. */
+export function start(): void {
+  // As process 1 of a container, a process ignores a signal for which it has no handler.
+  process.on("SIGTERM", () => process.exit(128 + 15));
+  process.on("SIGINT", () => process.exit(128 + 2));
+  const exitWithReport = (error: unknown) => process.exit(report(error));
+  process.on("uncaughtException", exitWithReport);
+  // Node's warnings, such as that on NODE_TLS_REJECT_UNAUTHORIZED, are for the application to print.
+  process.removeAllListeners("warning");
+  main(process.argv.slice(2)).then(() => process.exit(0), exitWithReport);
+}
 
-  const asked = askedBy(wanted, options.allowWrite);
-  requirePlaces(wanted, options);
+async function main(argv: readonly string[]): Promise<never> {
+  if (!process.execve) requireNewerNode();
+  // Whenever node:net closes a socket it reads process.stderr. That makes the stream, and the stream
+  // sets O_NONBLOCK on a pipe that the application has too (measured on Node 22, 24 and 26).
+  delete (process as Partial<NodeJS.Process>).stderr;
+
+  // A copy, because process.env asks the C library at each access.
+  const variables = { ...process.env };
+  const options = readOptions(argv, variables);
+  const command = options.command;
+  if (!command[0]) usage("no command to run");
+  const { plain, secretVariables, asksForToken } = planEnvironment(variables, options.keep);
+  const program = findProgram(command[0], variables.PATH);
+  if (secretVariables.length === 0) return await becomeProgram(program, command, plain);
+
+  const requests = secretRequests(secretVariables, options.allowWrite);
+  requireDeliverable(secretVariables, options);
+
   const deadlineMs = nowMs() + options.waitMs;
   const session = await openSession(options, deadlineMs);
   const vault = new Vault(session.grant.vault, session.token, deadlineMs);
-  const secrets = await fetchSecrets(asked, vault);
-  // All values before the first file: where any reference fails, none is written.
-  const values = wanted.map((each) => resolveValue(each, secrets, session.token));
-  const environment = { ...(login && vaultVariables(session.grant)), ...plain };
+  const secrets = await fetchSecrets(requests, vault);
+
+  // All values come before the first file: where any reference fails, no file is written.
+  const resolved = resolveVariables(secretVariables, secrets, session.token);
+  const environment = asksForToken ? vaultVariables(session.grant.vault) : {};
+  Object.assign(environment, plain);
   if (options.stdin) {
-    putOnStandardInput(
-      JSON.stringify(Object.fromEntries(wanted.map(({ name }, index) => [name, values[index]]))),
-    );
+    const entries = resolved.map(({ name, value }) => [name, value]);
+    putOnStandardInput(jsonOf(Object.fromEntries(entries)));
   } else {
-    for (const [index, each] of wanted.entries()) {
-      const value = values[index];
-      if (value !== undefined) environment[each.variable] = deliver(each, value, options);
+    for (const each of resolved) {
+      if (each.value === undefined) continue;
+      environment[each.variable] = deliver(each, options.files);
     }
   }
+
   if (options.watch) {
-    vault.close(); // which execve does by itself, and in less time
-    return await watch({ program, environment, options, wanted, asked, session, secrets });
+    // execve closes the connections by itself, and in less time.
+    vault.close();
+    return await watch({
+      program,
+      environment,
+      options,
+      requests,
+      session,
+      secrets,
+      resolved,
+    });
   }
-  warnOfLeases(asked, secrets);
-  return await become(program, command, environment);
+  warnOfLifetimes(requests, secrets);
+  return await becomeProgram(program, command, environment);
 }
 
-/** Nothing on a disk, and nothing twice in one place. */
-function requirePlaces(wanted: readonly Wanted[], { stdin, files }: Options): void {
-  const placed = wanted.filter(({ form }) => stdin || form !== "value");
-  const names = placed.map(({ name }) => name);
-  const twice = placed.find(({ name }, index) => names.indexOf(name) < index);
-  if (twice) fail("config", `${twice.variable}: another variable has the name ${twice.name} too`);
-  if (placed.length > 0) requireMemory(stdin ? SHARED_MEMORY : files);
-}
-
-/** An application that talks to Vault itself has to know where it is, as the image does not. */
-function vaultVariables({ vault }: Grant): Record<string, string> {
-  const { address, ca, namespace } = vault;
-  return {
-    VAULT_ADDR: address,
-    ...(ca !== undefined && { VAULT_CACERT_BYTES: ca }),
-    ...(namespace !== undefined && { VAULT_NAMESPACE: namespace }),
-  };
-}
-
-function warnOfLeases(asked: readonly Asked[], secrets: Secrets): void {
-  for (const { variable, request } of asked) {
-    const secret = secrets.get(request);
-    if (!secret || secret instanceof Unreadable || secret.leaseSeconds === 0) continue;
-    say(`warning: ${variable} ends after ${secret.leaseSeconds} s; --watch would renew it`);
-  }
-}
-
-function tooOld(): never {
+function requireNewerNode(): never {
   fail(
     "config",
     `Node ${process.versions.node} cannot become another program: 22.15 or newer can`,
-    "use a newer Node, or the client directory, which carries its own",
+    "use a newer Node, or the client directory, which has its own",
   );
+}
+
+/** An application that talks to Vault itself has to know where it is: the image does not. */
+function vaultVariables({ address, ca, namespace }: VaultPlace): Record<string, string> {
+  const variables: Record<string, string> = { VAULT_ADDR: address };
+  if (ca !== undefined) variables.VAULT_CACERT_BYTES = ca;
+  if (namespace !== undefined) variables.VAULT_NAMESPACE = namespace;
+  return variables;
+}
+
+function warnOfLifetimes(requests: readonly SecretRequest[], secrets: FetchedSecrets): void {
+  for (const { variable, requestKey } of requests) {
+    const seconds = secrets.get(requestKey)?.lifetimeSeconds;
+    if (!seconds) continue;
+    printLine(`warning: ${variable} ends after ${seconds} s; --watch would renew it`);
+  }
 }

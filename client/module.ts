@@ -1,45 +1,54 @@
-// What does a Node application call that fetches its secrets itself? Settings are the AUTHPROXY_…
-// variables; the types for applications are in authproxy.d.ts beside the bundle.
+// Question: what does a Node application call that fetches its secrets itself?
+// Input:    references that the application names; settings in its variables AUTHPROXY_….
+// Output:   the functions of public.ts, which has their types.
 
-import { parse, type Wanted } from "./environment.ts";
-import { textOf } from "./json.ts";
-import { readOptions } from "./options.ts";
+import { parseVariable, type SecretVariable } from "./environment.ts";
+import { type Options, readOptions } from "./options.ts";
 import type * as Public from "./public.ts";
-import { fetchSecrets } from "./secrets.ts";
-import { askedBy, openSession, resolveValue, type Session } from "./session.ts";
+import { fetchSecrets, resolveVariables, secretRequests } from "./secrets.ts";
+import { openSession, type Session } from "./token.ts";
+import { textOf } from "./values.ts";
 import { Vault } from "./vault.ts";
 import { nowMs } from "./wait.ts";
 
-let opening: Promise<Session> | undefined;
+let session: Promise<Session> | undefined;
 
 /** A container gets one token a start: it is asked for once, and again only where that failed. */
-function openOnce(): Promise<Session> {
-  const options = readOptions([], process.env);
-  opening ??= openSession(options, nowMs() + options.waitMs).catch((error) => {
-    opening = undefined;
+function openSessionOnce(options: Options): Promise<Session> {
+  session ??= openSession(options, nowMs() + options.waitMs).catch((error) => {
+    session = undefined;
     throw error;
   });
-  return opening;
+  return session;
 }
 
 export const getToken: typeof Public.getToken = async () => {
-  const { grant, token } = await openOnce();
+  const { grant, token } = await openSessionOnce(readOptions([], process.env));
   return { service: grant.service, token, vault: grant.vault };
 };
 
 export const getSecrets: typeof Public.getSecrets = async (references) => {
-  const { allowWrite, waitMs } = readOptions([], process.env);
-  const wanted = Object.entries<string>(references).map(([name, value]): Wanted => {
-    return { variable: name, name, form: "value", parts: parse(name, value) ?? [value] };
-  });
-  const asked = askedBy(wanted, allowWrite);
-  const { grant, token } = await openOnce();
-  const vault = new Vault(grant.vault, token, nowMs() + waitMs);
-  const secrets = await fetchSecrets(asked, vault).finally(() => vault.close());
+  const options = readOptions([], process.env);
+  const secretVariables = Object.entries<string>(references).map(secretVariableOf);
+  const requests = secretRequests(secretVariables, options.allowWrite);
+
+  const { grant, token } = await openSessionOnce(options);
+  const vault = new Vault(grant.vault, token, nowMs() + options.waitMs);
+  const secrets = await fetchSecrets(requests, vault).finally(() => vault.close());
+
   const values: Record<string, string | undefined> = {};
-  for (const each of wanted) {
-    const value = resolveValue(each, secrets, token);
-    values[each.name] = value === undefined ? value : textOf(value);
+  for (const { name, value } of resolveVariables(secretVariables, secrets, token)) {
+    values[name] = value === undefined ? undefined : textOf(value);
   }
   return values as Public.Secrets<typeof references>;
 };
+
+/** A value without a reference stands for itself. */
+function secretVariableOf([name, value]: [string, string]): SecretVariable {
+  return {
+    variable: name,
+    name,
+    form: "value",
+    segments: parseVariable(name, value) ?? [value],
+  };
+}

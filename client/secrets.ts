@@ -1,149 +1,269 @@
-// What are the values of these references? Equal requests are made once, so that a certificate and
-// its key come from one answer; different ones at the same time, at most 8.
+// Question: what are the values of these references?
+// Input:    references, which the image or whoever starts the container chose; paths that may be
+//           written to; Vault's answers.
+// Output:   the values. Equal references are one request, so that a certificate and its key come from
+//           one answer. Different requests are made together, at most 8 of them.
+// Guaranteed: no message shows a value, the body of a write or a default.
 
-import { EXIT, Failure } from "./failure.ts";
-import { type Answer, type Fields, isFields, parseJson, textOf } from "./json.ts";
-import { withKeystores } from "./keystore/fields.ts";
-import { printReference, type Stored } from "./reference.ts";
-import type { Vault } from "./vault.ts";
+import type { ResolvedVariable, SecretVariable } from "./environment.ts";
+import { EXIT, Failure, fail } from "./failure.ts";
+import { printReference, type ReadReference, type VaultReference } from "./reference.ts";
+import { type Fields, isFields, textOf, type VaultBody } from "./values.ts";
+import type { Vault, VaultResponse } from "./vault.ts";
 
-const AT_ONCE = 8;
+const REQUESTS_AT_ONCE = 8;
+/** So many keys of a secret are listed where the one that was asked for is not among them. */
+const KEYS_LISTED_MAX = 20;
 
-export type Asked = {
+/** A reference that one variable holds. */
+export type SecretRequest = {
   readonly variable: string;
-  readonly reference: Stored;
-  /** Equal for what one request to Vault answers. */
-  readonly request: string;
+  readonly reference: VaultReference;
+  /** Equal for references that one request to Vault answers. */
+  readonly requestKey: string;
 };
+
 export type Secret = {
   readonly fields: Fields;
   readonly leaseId: unknown;
-  /** Until the lease, or a certificate, ends; 0 where nothing ends. */
-  readonly leaseSeconds: number;
+  /** Seconds until the lease, or the certificate, ends; 0 where nothing ends. */
+  readonly lifetimeSeconds: number;
 };
 
-/** Kept with the request, as several variables may ask for it: one must have it, another need not. */
-export class Unreadable extends Failure {
-  /** There is no such secret, as against one that cannot be read. */
-  absent = false;
+/**
+ * Why a request gave no secret. It is kept with the request and not thrown, as several variables may
+ * hold the reference: one of them may need a value, and another have a default.
+ */
+export class UnreadableSecret extends Failure {
+  readonly leaseId = undefined;
+  readonly lifetimeSeconds = 0;
 }
 
-export type Secrets = ReadonlyMap<string, Secret | Unreadable>;
+/** There is no such secret or key, so that a default applies. */
+class AbsentSecret extends UnreadableSecret {}
 
-/** The secrets by their requests. */
-export async function fetchSecrets(asked: readonly Asked[], vault: Vault): Promise<Secrets> {
-  const queue = [...new Map(asked.map(({ request, reference }) => [request, reference]))];
-  const secrets = new Map<string, Secret | Unreadable>();
-  const worker = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const [request, reference] = next;
-      const secret = fetchSecret(reference, vault).catch((error: unknown) => {
-        if (error instanceof Unreadable) return error;
-        throw error;
-      });
-      secrets.set(request, await secret);
+/** What each request gave, by its key. */
+export type FetchedSecrets = ReadonlyMap<string, Secret | UnreadableSecret>;
+
+let transformFields = (fields: Fields): Fields => fields;
+
+/**
+ * Sets a function that gets the fields of each secret and returns those that the application sees. A
+ * bundle with additions calls it once, before the client starts: see keystore/authproxy-java.ts.
+ */
+export function setFieldTransformer(transformer: (fields: Fields) => Fields): void {
+  transformFields = transformer;
+}
+
+/**
+ * Returns the requests that the variables need. Throws a Failure (config) for a write to a path that
+ * is not in `allowedWrites`, because a write changes Vault.
+ */
+export function secretRequests(
+  secretVariables: readonly SecretVariable[],
+  allowedWrites: readonly string[],
+): SecretRequest[] {
+  const requests: SecretRequest[] = [];
+  for (const { variable, segments } of secretVariables) {
+    for (const segment of segments) {
+      if (typeof segment === "string" || segment.kind === "login") continue;
+      if (segment.kind === "write" && !allowedWrites.includes(segment.path)) {
+        fail(
+          "config",
+          `${variable}: a write to ${segment.path} is not allowed`,
+          `allow it by --allow-write ${segment.path}`,
+        );
+      }
+      requests.push({ variable, reference: segment, requestKey: requestKeyOf(segment) });
     }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  }
+  return requests;
+}
+
+function requestKeyOf(reference: VaultReference): string {
+  const detail = reference.kind === "write" ? reference.body : reference.version;
+  return `${reference.kind} ${reference.path} ${detail}`;
+}
+
+/** Fetches the secrets. Rejects with a Failure where Vault itself cannot be used. */
+export async function fetchSecrets(
+  requests: readonly SecretRequest[],
+  vault: Vault,
+): Promise<FetchedSecrets> {
+  const references = new Map(requests.map(({ requestKey, reference }) => [requestKey, reference]));
+  const queue = [...references];
+  const secrets = new Map<string, Secret | UnreadableSecret>();
+
+  async function fetchFromQueue(): Promise<void> {
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const [requestKey, reference] = next;
+      secrets.set(requestKey, await fetchOrExplain(reference, vault));
+    }
+  }
+
+  await Promise.all(Array.from({ length: REQUESTS_AT_ONCE }, fetchFromQueue));
   return secrets;
 }
 
-export function ask(variable: string, reference: Stored): Asked {
-  const detail = reference.kind === "write" ? reference.body : reference.version;
-  return { variable, reference, request: `${reference.kind} ${reference.path} ${detail}` };
+/**
+ * Returns the variables with their values. A value is undefined where an optional reference leads
+ * nowhere. Throws a Failure that names the variable.
+ */
+export function resolveVariables(
+  secretVariables: readonly SecretVariable[],
+  secrets: FetchedSecrets,
+  token: string,
+): ResolvedVariable[] {
+  return secretVariables.map((secretVariable) => {
+    return { ...secretVariable, value: resolveValue(secretVariable, secrets, token) };
+  });
 }
 
-/** What the reference names: a field's value, or the whole; undefined where it may be left out. */
-export function pick({ variable, reference, request }: Asked, secrets: Secrets): unknown {
+/** Returns the value of the one reference, or text where there are other segments. */
+function resolveValue(
+  { variable, segments }: SecretVariable,
+  secrets: FetchedSecrets,
+  token: string,
+): unknown {
+  const values = segments.map((segment) => {
+    if (typeof segment === "string") return segment;
+    if (segment.kind === "login") return token;
+    return resolveReference(variable, segment, secrets);
+  });
+  if (values.length === 1) return values[0];
+  return values.map((value) => (value === undefined ? "" : textOf(value))).join("");
+}
+
+function resolveReference(
+  variable: string,
+  reference: VaultReference,
+  secrets: FetchedSecrets,
+): unknown {
   try {
-    return fieldOf(reference.key, secrets.get(request));
+    return findField(reference.key, secrets.get(requestKeyOf(reference)));
   } catch (error) {
-    if (!(error instanceof Unreadable)) throw error;
-    const { exitCode, hint, absent, message } = error;
-    if (reference.kind === "read" && reference.otherwise !== undefined && absent) {
-      return reference.otherwise || undefined;
-    }
-    throw new Failure(exitCode, `${variable}: ${shown(reference)}: ${message}`, hint);
+    if (!(error instanceof UnreadableSecret)) throw error;
+
+    const otherwise = reference.kind === "read" ? reference.otherwise : undefined;
+    if (error instanceof AbsentSecret && otherwise !== undefined) return otherwise || undefined;
+
+    const message = `${variable}: ${printHidden(reference)}: ${error.message}`;
+    throw new Failure(error.exitCode, message, error.hint);
   }
 }
 
-function fieldOf(key: string, secret: Secret | Unreadable | undefined): unknown {
-  if (!secret || secret instanceof Unreadable) throw secret ?? new Error();
+function findField(key: string, secret: Secret | UnreadableSecret | undefined): unknown {
+  if (!secret) throw new Error("the secret was not fetched");
+  if (secret instanceof UnreadableSecret) throw secret;
+
   const { fields } = secret;
   const keys = Object.keys(fields);
   if (keys.length === 0) absent("the secret is empty");
   if (key === "*") return fields;
   if (!keys.includes(key)) {
-    absent("the secret has no such key", `it has ${keys.slice(0, 20).join(", ")}`);
+    const listed = keys.slice(0, KEYS_LISTED_MAX).join(", ");
+    absent("the secret has no such key", `it has ${listed}`);
   }
   return fields[key] ?? absent("the value is null");
 }
 
-async function fetchSecret(reference: Stored, vault: Vault): Promise<Secret> {
-  const { path } = reference;
-  if (reference.kind === "write") {
-    const { status, body } = await vault.request({ path, body: reference.body });
-    const answer = parseJson(body);
-    return status === 200 ? secretOf(answer, answer?.data) : rejected(reference, status, answer);
-  }
-  const { version } = reference;
-  // In KV version 2 a secret is read at MOUNT/data/…
-  const quick = path.includes("/data/");
-  const { status, body } = await vault.request({ path, version, quick });
-  const answer = parseJson(body);
-  // KV version 2 answers these two, and no lease. A secret of version 1 may have fields of these names,
-  // but comes with the mount's TTL as its lease_duration, or what a third field, `ttl`, says.
-  const { data, metadata, ...others } = answer?.data ?? {};
-  const isBare = Object.keys(others).length === 0 && textOf(answer?.lease_duration ?? 0) === "0";
-  if (isBare && data !== undefined && isFields(metadata)) {
-    if (metadata.destroyed === true) absent("this version is destroyed");
-    if (status === 404) absent(`this version was deleted at ${metadata.deletion_time}`);
-    return status === 200 ? secretOf(answer, data) : rejected(reference, status, answer);
-  }
-  if (status !== 200) return rejected(reference, status, answer);
-  if (version !== undefined) unreadable("only a KV version 2 engine has versions");
-  return secretOf(answer, answer?.data);
-}
-
-function secretOf(answer: Answer | undefined, fields: unknown): Secret {
-  if (!isFields(fields)) return unreadable("Vault's answer holds no secret");
-  const { lease_id: leaseId, lease_duration: duration } = answer ?? {};
-  // A certificate has no lease, but an end, in seconds since 1970.
-  const seconds = fields.serial_number
-    ? Number(textOf(fields.expiration)) - Date.now() / 1000
-    : Number(leaseId && textOf(duration));
-  const all = import.meta.keystores ? withKeystores(fields) : fields;
-  return { fields: all, leaseId, leaseSeconds: Math.floor(seconds) || 0 };
-}
-
-/** Of Vault's own error texts none is shown, as some engines quote what they were given. */
-function rejected({ kind, path }: Stored, status: number, answer: Answer | undefined): never {
-  if (status === 403) {
-    const capability = kind === "write" ? "update" : "read";
-    const hint = `the service's Vault policy must give "${capability}" on exactly this path`;
-    throw new Unreadable(EXIT.refused, "Vault denies this service the path", hint);
-  }
-  // 400 above all: a name that a PKI role does not admit.
-  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
-  const said = JSON.stringify([answer?.errors, answer?.warnings]);
-  if (/no handler for route|route entry not found/.test(said)) {
-    unreadable("no secrets engine is mounted there");
-  }
-  const versioned = `this is KV version 2, so the path is ${path.replace("/", "/data/")}`;
-  if (/versioned K\/V/i.test(said)) unreadable("no such secret", versioned);
-  return absent("no such secret");
-}
-
-function unreadable(what: string, hint?: string): never {
-  throw new Unreadable(EXIT.noSuchSecret, what, hint);
-}
-
-function absent(what: string, hint?: string): never {
-  throw Object.assign(new Unreadable(EXIT.noSuchSecret, what, hint), { absent: true });
-}
-
-/** The body of a write is left out: it may hold what is to be encrypted. A default: a secret. */
-function shown(reference: Stored): string {
+/** The body of a write may hold what is to be encrypted, and a default may be a secret. */
+function printHidden(reference: VaultReference): string {
   if (reference.kind === "write") return printReference({ ...reference, body: "{…}" });
   return printReference({ ...reference, otherwise: undefined });
+}
+
+async function fetchOrExplain(
+  reference: VaultReference,
+  vault: Vault,
+): Promise<Secret | UnreadableSecret> {
+  try {
+    if (reference.kind === "read") return await fetchByRead(reference, vault);
+    const response = await vault.request({ path: reference.path, body: reference.body });
+    if (response.status !== 200) explain(reference, response);
+    return secretOf(response.body);
+  } catch (error) {
+    if (error instanceof UnreadableSecret) return error;
+    throw error;
+  }
+}
+
+async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secret> {
+  const { path, version } = reference;
+  // KV version 2 reads a secret at MOUNT/data/…
+  const isQuick = path.includes("/data/");
+  const response = await vault.request({ path, version, isQuick });
+  const { status, body } = response;
+
+  const envelope = kvEnvelopeOf(body);
+  if (envelope) {
+    const { data, metadata } = envelope;
+    if (metadata.destroyed === true) absent("this version is destroyed");
+    if (status === 404) absent(`this version was deleted at ${metadata.deletion_time}`);
+    return status === 200 ? secretOf(body, data) : explain(reference, response);
+  }
+  if (status !== 200) explain(reference, response);
+  if (version !== undefined) unreadable("only a KV version 2 engine has versions");
+  return secretOf(body);
+}
+
+/**
+ * Returns what KV version 2 puts around a secret: `data` and `metadata`, alone and without a lease. A
+ * secret of version 1 may have fields of these names, but comes with the mount's TTL as its
+ * lease_duration, or with a third field, `ttl`, that says another one.
+ */
+function kvEnvelopeOf(
+  body: VaultBody | undefined,
+): { data: unknown; metadata: Fields } | undefined {
+  const { data, metadata, ...others } = body?.data ?? {};
+  const hasOthers = Object.keys(others).length > 0;
+  const hasLease = textOf(body?.lease_duration ?? 0) !== "0";
+  if (hasOthers || hasLease || data === undefined || !isFields(metadata)) return undefined;
+  return { data, metadata };
+}
+
+function secretOf(body: VaultBody | undefined, fields: unknown = body?.data): Secret {
+  if (!isFields(fields)) unreadable("Vault's answer holds no secret");
+  const leaseId = body?.lease_id;
+  let seconds = 0;
+  if (fields.serial_number) {
+    // A certificate has no lease, but an end in seconds since 1970.
+    seconds = Number(textOf(fields.expiration)) - Date.now() / 1000;
+  } else if (leaseId) {
+    seconds = Number(textOf(body.lease_duration));
+  }
+  return {
+    fields: transformFields(fields),
+    leaseId,
+    lifetimeSeconds: Math.floor(seconds) || 0,
+  };
+}
+
+/** Vault's own error texts are not shown: some engines quote what they were given. */
+function explain(reference: VaultReference, { status, body }: VaultResponse): never {
+  if (status === 403) {
+    const capability = reference.kind === "write" ? "update" : "read";
+    const hint = `the service's Vault policy must give "${capability}" on exactly this path`;
+    throw new UnreadableSecret(EXIT.refused, "Vault denies this service the path", hint);
+  }
+  // This is mostly 400, for a name that a PKI role does not admit.
+  if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
+
+  const explanation = JSON.stringify([body?.errors, body?.warnings]);
+  if (/no handler for route|route entry not found/.test(explanation)) {
+    unreadable("no secrets engine is mounted there");
+  }
+  if (/versioned K\/V/i.test(explanation)) {
+    const versionedPath = reference.path.replace("/", "/data/");
+    unreadable("no such secret", `this is KV version 2, so the path is ${versionedPath}`);
+  }
+  absent("no such secret");
+}
+
+function unreadable(message: string, hint?: string): never {
+  throw new UnreadableSecret(EXIT.noInput, message, hint);
+}
+
+function absent(message: string, hint?: string): never {
+  throw new AbsentSecret(EXIT.noInput, message, hint);
 }

@@ -1,125 +1,155 @@
-// What does Vault say to this request? Sends it with the token, and tries again what passes by
-// itself: no connection, 429 and 5xx (sealed, standby, overload) until the deadline; 403 and 412 for
-// 2 s, in which a standby may not know a fresh token yet. Redirects are not followed: they would
-// carry the token to a place that nobody configured.
+// Question:   what does Vault answer to this request?
+// Input:      a request, the token, and where Vault is, which the server said.
+// Output:     Vault's answer. What can pass by itself is tried again until the deadline: no connection,
+//             429 and 5xx (sealed, standby, overload). So are 403 and 412 for 2 s, in which a standby may
+//             not have the new token yet.
+// Guaranteed: the token goes to the configured address only. Redirects are not followed, because they
+//             would carry it to another place. A write whose answer is lost is not sent again.
 
-import type { VaultPlace } from "./answer.ts";
-import { Connection, ConnectionLost } from "./connection.ts";
 import { fail } from "./failure.ts";
-import type { Response } from "./http.ts";
-import { nowMs, triesMs, waitForTry } from "./wait.ts";
+import { Connection, ConnectionLost, type HttpResponse } from "./https.ts";
+import type { VaultPlace } from "./public.ts";
+import { parseVaultBody, type VaultBody } from "./values.ts";
+import { attemptMs, nowMs, waitBeforeRetry } from "./wait.ts";
 
-const EXCHANGE_MS = 10_000;
-const FRESH_TOKEN_MS = 2000;
+const EXCHANGE_MS_MAX = 10_000;
+const NEW_TOKEN_MS = 2000;
 
-export type Request = {
+export type VaultRequest = {
   readonly path: string;
-  /** JSON; with it the request is a POST. */
+  /** JSON. With a body the request is a POST, without one a GET. */
   readonly body?: string;
+  /** Of a secret in KV version 2. */
   readonly version?: number | undefined;
-  /** Answered from storage in a fraction of a handshake's time: shares one connection. */
-  readonly quick?: boolean;
-  /** A 403 or 412 is taken for an answer at once. */
-  readonly impatient?: boolean;
+  /** Vault answers from its storage, in a fraction of a handshake's time: one connection is shared. */
+  readonly isQuick?: boolean;
+  /** The token is not new: a 403 or 412 is returned at once. */
+  readonly returnsDenial?: boolean;
 };
+
+export type VaultResponse = {
+  readonly status: number;
+  /** Undefined where the answer is not a JSON object. */
+  readonly body: VaultBody | undefined;
+};
+
+type Attempt =
+  | { readonly response: HttpResponse }
+  /** What went wrong, and may pass. */
+  | { readonly problem: string };
 
 export class Vault {
   readonly #url: URL;
-  readonly #place: VaultPlace;
+  readonly #vault: VaultPlace;
   readonly #token: string | undefined;
   readonly #deadlineMs: number;
+  /** Quick requests share this connection. */
   #shared: Connection | undefined;
-  #own: Connection[] = [];
+  /** Each other request has one of these to itself. */
+  #separate: Connection[] = [];
 
-  constructor(place: VaultPlace, token: string | undefined, deadlineMs: number) {
-    this.#url = parseAddress(place.address);
-    this.#place = place;
+  /** Throws a Failure (config) where the address is not https://. Nothing is connected yet. */
+  constructor(vault: VaultPlace, token: string | undefined, deadlineMs: number) {
+    this.#url = parseAddress(vault.address);
+    this.#vault = vault;
     this.#token = token;
     this.#deadlineMs = deadlineMs;
   }
 
-  /** Every status but 3xx, 429 and 5xx. */
-  async request(request: Request): Promise<Response> {
-    const freshMs = request.impatient ? 0 : nowMs() + FRESH_TOKEN_MS;
+  /**
+   * Returns Vault's answer, with any status but 3xx, 429 and 5xx. Throws a Failure (unavailable) at the
+   * deadline, for a redirect, and for a write whose answer is lost.
+   */
+  async request(request: VaultRequest): Promise<VaultResponse> {
+    const newTokenEndMs = request.returnsDenial ? 0 : nowMs() + NEW_TOKEN_MS;
+    const denialEndMs = Math.min(newTokenEndMs, this.#deadlineMs);
     for (let attempt = 0; ; attempt++) {
-      const outcome = await this.#try(request);
-      const triedMs = nowMs();
-      if (typeof outcome === "object") {
-        const isLate = triedMs >= Math.min(freshMs, this.#deadlineMs);
-        if (isLate || ![403, 412].includes(outcome.status)) return outcome;
-      } else if (triedMs >= this.#deadlineMs) {
+      const result = await this.#attempt(request);
+      const endedMs = nowMs();
+      if ("response" in result) {
+        const { status, body } = result.response;
+        const isDenial = status === 403 || status === 412;
+        if (!isDenial || endedMs >= denialEndMs) return { status, body: parseVaultBody(body) };
+      } else if (endedMs >= this.#deadlineMs) {
         fail(
-          "vault",
-          `Vault at ${this.#url.origin} is unavailable: ${outcome}`,
-          "is it sealed, or not to be reached from here? for_clients.address is for containers",
+          "unavailable",
+          `Vault at ${this.#url.origin} is unavailable: ${result.problem}`,
+          "is it sealed, or can it not be reached from here? for_clients.address is for containers",
         );
       }
-      await waitForTry(attempt, this.#deadlineMs);
+      await waitBeforeRetry(attempt, this.#deadlineMs);
     }
   }
 
   close(): void {
-    for (const connection of [this.#shared, ...this.#own]) connection?.close();
+    this.#shared?.close();
+    for (const connection of this.#separate) connection.close();
   }
 
-  /** An answer, or in words what may pass. */
-  async #try(request: Request): Promise<Response | string> {
+  async #attempt(request: VaultRequest): Promise<Attempt> {
     const connection = this.#connectionFor(request);
+    const timeoutMs = Math.min(EXCHANGE_MS_MAX, attemptMs(this.#deadlineMs));
+    let response: HttpResponse;
     try {
-      const timeoutMs = Math.min(EXCHANGE_MS, triesMs(this.#deadlineMs));
-      const response = await connection.exchange(this.#format(request), timeoutMs);
-      const { status } = response;
-      if (status >= 300 && status < 400) {
-        fail(
-          "vault",
-          `Vault at ${this.#url.origin} redirects (${status}), which is not followed`,
-          "the address must be of a Vault that answers itself, or forwards",
-        );
-      }
-      return status === 429 || status >= 500 ? `status ${status}` : response;
+      response = await connection.exchange(this.#format(request), timeoutMs);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
-      if (!error.sent || request.body === undefined) return error.message;
+      const isWrite = request.body !== undefined;
+      if (!isWrite || !error.mayBeReceived) return { problem: error.message };
       return fail(
-        "vault",
+        "unavailable",
         `no answer from Vault to a write at ${request.path}: ${error.message}`,
-        "it may have been done, so it is not sent again",
+        "Vault may have done it, so it is not sent again",
       );
     }
+
+    const { status } = response;
+    if (status >= 300 && status < 400) {
+      fail(
+        "unavailable",
+        `Vault at ${this.#url.origin} redirects (${status}), which is not followed`,
+        "configure the address of a Vault that answers itself, or forwards requests",
+      );
+    }
+    return status === 429 || status >= 500 ? { problem: `status ${status}` } : { response };
   }
 
-  #connectionFor({ quick }: Request): Connection {
-    if (quick && this.#shared?.open) return this.#shared;
-    this.#own = this.#own.filter((connection) => connection.open);
-    const idle = quick ? undefined : this.#own.find((connection) => connection.idle);
+  #connectionFor(request: VaultRequest): Connection {
+    if (request.isQuick) {
+      if (!this.#shared?.isOpen) this.#shared = new Connection(this.#url, this.#vault.ca);
+      return this.#shared;
+    }
+
+    this.#separate = this.#separate.filter((connection) => connection.isOpen);
+    const idle = this.#separate.find((connection) => connection.isIdle);
     if (idle) return idle;
-    const connection = new Connection(this.#url, this.#place.ca);
-    if (quick) this.#shared = connection;
-    else this.#own.push(connection);
+    const connection = new Connection(this.#url, this.#vault.ca);
+    this.#separate.push(connection);
     return connection;
   }
 
-  #format({ path, body, version }: Request): string {
+  /** Returns the request as HTTP/1.1. The token and the namespace were checked before: see token.ts. */
+  #format({ path, body, version }: VaultRequest): string {
+    const method = body === undefined ? "GET" : "POST";
     const base = this.#url.pathname.replace(/\/+$/, "");
-    const encoded = path.split("/").map(encodeURIComponent).join("/");
+    const encodedPath = path.split("/").map(encodeURIComponent).join("/");
     const query = version === undefined ? "" : `?version=${version}`;
-    const headers = {
-      Host: this.#url.host,
-      "X-Vault-Request": "true",
-      "X-Vault-Token": this.#token,
-      "X-Vault-Namespace": this.#place.namespace,
-      "Content-Length": body === undefined ? undefined : Buffer.byteLength(body),
-    };
-    let text = `${body === undefined ? "GET" : "POST"} ${base}/v1/${encoded}${query} HTTP/1.1\r\n`;
-    for (const [name, value] of Object.entries(headers)) {
-      if (value !== undefined) text += `${name}: ${value}\r\n`;
+    const lines = [
+      `${method} ${base}/v1/${encodedPath}${query} HTTP/1.1`,
+      `Host: ${this.#url.host}`,
+      "X-Vault-Request: true",
+    ];
+    if (this.#token !== undefined) lines.push(`X-Vault-Token: ${this.#token}`);
+    if (this.#vault.namespace !== undefined) {
+      lines.push(`X-Vault-Namespace: ${this.#vault.namespace}`);
     }
-    return `${text}\r\n${body ?? ""}`;
+    if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
+    return `${lines.join("\r\n")}\r\n\r\n${body ?? ""}`;
   }
 }
 
 function parseAddress(address: string): URL {
-  const url = URL.canParse(address) ? new URL(address) : undefined;
+  const url = URL.parse(address);
   if (url?.protocol === "https:" && !url.username && !url.search && !url.hash) return url;
   return fail(
     "config",

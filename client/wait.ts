@@ -1,24 +1,36 @@
-// How long until the next try? Doubling from 50 ms to 2 s, each shortened at random by up to half,
-// so that a host's containers, all started at once, do not ask at once.
+// Question: how long until the next attempt?
+// Output:   waits that double from 50 ms to 2 s. Each is shortened at random by up to half, so that
+//           the containers of a host that all start together do not all ask together.
 
-/** Monotonic. In place of `performance`, which is loaded at its first use: 0.7 ms. */
+const FIRST_DELAY_MS = 50;
+const DELAY_MS_MAX = 2000;
+/** The last attempt gets a second, even where the deadline is nearer. */
+const ATTEMPT_MS_MIN = 1000;
+/** setTimeout() takes 31 bits. */
+const TIMER_MS_MAX = 2 ** 31 - 1;
+
+/**
+ * Returns milliseconds on a monotonic clock. `performance` would do the same, but Node loads it at
+ * its first use, which takes 0.7 ms.
+ */
 export function nowMs(): number {
   return process.uptime() * 1000;
 }
 
-/** What a try may take: what is left, and a second for the last. */
-export function triesMs(deadlineMs: number): number {
-  return Math.max(1000, deadlineMs - nowMs());
+/** Returns how long one attempt may take, in milliseconds. */
+export function attemptMs(deadlineMs: number): number {
+  return Math.max(ATTEMPT_MS_MIN, deadlineMs - nowMs());
 }
 
-export async function waitForTry(attempt: number, deadlineMs: number): Promise<void> {
-  const longestMs = Math.min(2000, 50 * 2 ** Math.min(attempt, 10));
+/** Waits after the attempt of this number, counted from 0, but not beyond the deadline. */
+export async function waitBeforeRetry(attempt: number, deadlineMs: number): Promise<void> {
+  const longestMs = Math.min(DELAY_MS_MAX, FIRST_DELAY_MS * 2 ** Math.min(attempt, 10));
   const delayMs = longestMs * (0.5 + Math.random() / 2);
-  const leftMs = Math.max(0, deadlineMs - nowMs());
-  await pause(Math.min(delayMs, leftMs));
+  const remainingMs = Math.max(0, deadlineMs - nowMs());
+  await sleep(Math.min(delayMs, remainingMs));
 }
 
-export async function pause(delayMs: number): Promise<void> {
-  // setTimeout takes 31 bits; what is due later is looked at too early.
-  await new Promise((resolve) => setTimeout(resolve, Math.min(delayMs, 2 ** 31 - 1)));
+/** Waits this many milliseconds, or 24 days where it is more than that. */
+export async function sleep(delayMs: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, Math.min(delayMs, TIMER_MS_MAX)));
 }

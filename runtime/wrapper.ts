@@ -1,17 +1,21 @@
-// Question: what has to change in a container's configuration, so that the client runs before its
-// command?
-// Usage:    node wrapper.mjs BUNDLE CLIENT SOCKETS, by authproxy-runc: the bundle that the engine
-//           made, and on this host the client directory and the directory of the server's socket.
-// Input:    BUNDLE/config.json (OCI runtime specification 1.0). The image and who started the
-//           container chose its environment, command and mounts; the engine wrote the file.
-// Promise:  without a reference in the environment the file is not touched. Else `process.args`,
-//           `process.env` and `mounts` get what is below, and all else means what it did: user,
-//           capabilities, limits, seccomp, a read-only root. It is replaced whole, or an error is
-//           one line on standard error, exit 1, and the container does not start.
+// Question: what has to change in a container's configuration so that the client runs before the
+// container's command?
+// Usage:    node wrapper.mjs BUNDLE CLIENT SOCKETS, as authproxy-runc calls it. BUNDLE is the
+//           directory that the engine made; CLIENT and SOCKETS are the client directory and the
+//           directory of the server's socket, both on this host.
+// Input:    BUNDLE/config.json (OCI runtime specification 1.0). The image, and whoever started the
+//           container, chose the environment, the command and the mounts in it; the engine wrote it.
+// Promise:  if no variable is a reference, the file is not touched. Otherwise `process.args`,
+//           `process.env` and `mounts` are changed as below, and everything else keeps its meaning:
+//           user, capabilities, limits, seccomp, a read-only root. The file is replaced as a whole.
+//           On an error the reason is written to standard error, the exit status is 1, and the
+//           container does not start.
 import { release } from "node:os";
 import { join, resolve } from "node:path";
+import { actsOnClient } from "../client/dangerous-variables.ts";
 
-// An import would ask it for each of its exports, `promises` too: 3 ms of a container's start.
+// `import "node:fs"` evaluates every lazy export (`promises` too), which adds 3 ms to the start of a
+// container.
 const {
   closeSync,
   constants,
@@ -26,6 +30,8 @@ const {
 } = process.getBuiltinModule("node:fs");
 
 type Mount = { destination: string; type?: string; source?: string; options?: string[] };
+
+/** The members of config.json that are read here. */
 export type Spec = {
   root?: { path: string };
   process: { args?: string[]; env?: string[]; user?: { uid?: number; gid?: number } };
@@ -33,120 +39,180 @@ export type Spec = {
   linux?: { namespaces?: { type: string; path?: string }[] };
 };
 
-/** In the container. A name of its own in the root: no file of an image is covered, and who writes
- * to a volume cannot move it away. */
+/**
+ * Where the client directory is mounted in the container. It has a name of its own in the root
+ * directory: it hides nothing of an honest image, and whoever writes to a volume cannot move it away.
+ */
 const CLIENT = "/.authproxy";
 const SOCKETS = "/run/authproxy";
 const SECRETS = "/run/authproxy-secrets";
 
-/** As the client's parser has it: the whole value, or within a text. */
+/** A variable that the client would resolve: its whole value is a reference, or its text holds one. */
 const REFERENCE = /^[^=]*=(>>)?vault:|\$\{(>>)?vault:/;
 
-/** What would act on the client's loader, Node or resolver. */
-const SET_ASIDE =
-  /^(LD|NODE|GLIBC|MALLOC|OPENSSL|SSL|UV)_|^(GCONV_PATH|LOCPATH|HOSTALIASES|LOCALDOMAIN|RES_\w+)=/;
-
-const NODE = [
-  ...[`${CLIENT}/ld.so`, "--inhibit-cache", "--library-path", CLIENT, `${CLIENT}/node`],
-  // Not --disable-sigusr1, which leaves the signal blocked: nobody has asked this application.
-  ...["--inspect-port=255.255.255.255:1024", `${CLIENT}/authproxy.js`, "--"],
+const CLIENT_COMMAND = [
+  `${CLIENT}/ld.so`,
+  "--inhibit-cache",
+  "--library-path",
+  CLIENT,
+  `${CLIENT}/node`,
+  // On SIGUSR1 Node opens its inspector: at this address nobody can reach it (client/inspector.ts).
+  // --disable-sigusr1 would leave the signal blocked in an application that may need it.
+  "--inspect-port=255.255.255.255:1024",
+  `${CLIENT}/authproxy.js`,
+  "--",
 ];
 
-export function asks({ process }: Spec): boolean {
-  return process.env?.some((text) => REFERENCE.test(text)) ?? false;
+/** Says whether any variable of the container is a reference to a secret. */
+export function asksForSecrets(spec: Spec): boolean {
+  const environment = spec.process.env ?? [];
+  return environment.some((entry) => REFERENCE.test(entry));
 }
 
-export function wrap(spec: Spec, client: string, sockets: string): Spec {
-  const { args = [], env = [], user = {} } = spec.process;
-  if (args.length === 0) throw new Error("the container has no command");
+/**
+ * Returns the configuration with the client in front of the command. `clientDirectory` and
+ * `socketDirectory` are paths on this host. Throws if the client could not run in this container.
+ */
+export function wrap(spec: Spec, clientDirectory: string, socketDirectory: string): Spec {
+  const command = spec.process.args ?? [];
+  if (command.length === 0) throw new Error("the container has no command");
   const mounts = spec.mounts ?? [];
-  const places = [CLIENT, SOCKETS, SECRETS];
-  for (const { destination, type } of mounts) {
-    // By a link that nearly every image has, /var/run is /run.
-    const path = join("/", destination, "/").replace(/^\/var\/run\//, "/run/");
-    // Over a parent a memory of the container's own will do; what others write to will not: who
-    // removes a directory there takes away what is mounted on it (unlink(2) since Linux 3.18).
-    const isOver = (place: string) => type !== "tmpfs" && place.startsWith(path);
-    const place = places.find((each) => path.startsWith(`${each}/`) || isOver(each));
-    if (place)
-      throw new Error(`the container's own mount at ${destination} is in the way of ${place}`);
-  }
-  const readOnly = ["bind", "rprivate", "ro", "nosuid", "nodev"];
-  const tmpfs = ["nosuid", "nodev", "noexec", "size=4m", "mode=0711", ...neverSwapped(spec)];
-  tmpfs.push(`uid=${user.uid ?? 0}`, `gid=${user.gid ?? 0}`);
+  for (const mount of mounts) refuseMountInTheWay(mount);
   return {
     ...spec,
     process: {
       ...spec.process,
-      args: [...NODE, ...args],
-      env: [
-        ...env.filter((text) => !SET_ASIDE.test(text)),
-        // After one that was given so: the first of a name is the one that counts.
-        ...env.filter((text) => SET_ASIDE.test(text)).map((text) => `AUTHPROXY_SET_${text}`),
-      ],
+      args: [...CLIENT_COMMAND, ...command],
+      env: environmentForClient(spec.process.env ?? []),
     },
-    // The last of all: what the container brings lies under them.
-    mounts: [
-      ...mounts,
-      { destination: SECRETS, type: "tmpfs", source: "tmpfs", options: tmpfs },
-      { destination: SOCKETS, type: "bind", source: sockets, options: [...readOnly, "noexec"] },
-      { destination: CLIENT, type: "bind", source: client, options: readOnly },
-    ],
+    // Ours come last, so that they cover whatever the container mounts.
+    mounts: [...mounts, ...clientMounts(spec, clientDirectory, socketDirectory)],
   };
 }
 
-/** tmpfs(5): since Linux 6.4, and not in a user namespace. */
-function neverSwapped({ linux }: Spec): string[] {
-  const mapsUsers = linux?.namespaces?.some(({ type }) => type === "user");
-  const [major = 0, minor = 0] = release().split(".").map(Number.parseFloat);
-  return !mapsUsers && (major > 6 || (major === 6 && minor >= 4)) ? ["noswap"] : [];
+/** Renames each variable that would act on the client; the client gives it back to the application. */
+function environmentForClient(environment: string[]): string[] {
+  const kept: string[] = [];
+  const setAside: string[] = [];
+  for (const entry of environment) {
+    const [name = ""] = entry.split("=", 1);
+    if (actsOnClient(name)) setAside.push(`AUTHPROXY_SET_${entry}`);
+    else kept.push(entry);
+  }
+  // The first entry of a name counts: an AUTHPROXY_SET_ variable of the container's own goes first.
+  return [...kept, ...setAside];
 }
 
-function main([bundle = "", client = "", sockets = ""]: string[]): void {
-  const path = join(bundle, "config.json");
-  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  const { mode } = fstatSync(file);
-  const spec: Spec = JSON.parse(readFileSync(file, "utf8"), exactly);
-  closeSync(file);
-  if (!asks(spec)) return;
-  refuseRootless();
-  const wrapped = wrap(spec, realpathSync(client), directory(sockets));
-  refuseLinks(resolve(bundle, spec.root?.path ?? "rootfs"));
-  // Over what a start that was cut off has left: Podman keeps the directory, which is root's alone.
-  writeFileSync(`${path}.authproxy`, JSON.stringify(wrapped), { mode });
-  renameSync(`${path}.authproxy`, path);
+function clientMounts(spec: Spec, clientDirectory: string, socketDirectory: string): Mount[] {
+  const { uid = 0, gid = 0 } = spec.process.user ?? {};
+  const readOnly = ["bind", "rprivate", "ro", "nosuid", "nodev"];
+  const inMemory = [
+    "nosuid",
+    "nodev",
+    "noexec",
+    "size=4m",
+    "mode=0711",
+    `uid=${uid}`,
+    `gid=${gid}`,
+  ];
+  if (canForbidSwap(spec)) inMemory.push("noswap");
+  return [
+    { destination: SECRETS, type: "tmpfs", source: "tmpfs", options: inMemory },
+    {
+      destination: SOCKETS,
+      type: "bind",
+      source: socketDirectory,
+      options: [...readOnly, "noexec"],
+    },
+    { destination: CLIENT, type: "bind", source: clientDirectory, options: readOnly },
+  ];
 }
 
-/** Limits are up to 2^64 - 1, which is no number of JavaScript's: such stay the text they are. */
-function exactly(_: string, value: unknown, { source }: { source?: string } = {}): unknown {
-  const { rawJSON } = JSON as unknown as { rawJSON: (text: string) => unknown };
-  return typeof value === "number" && !Number.isSafeInteger(value) ? rawJSON(source ?? "") : value;
-}
-
-/** In the first user namespace all ids are what they are (user_namespaces(7)). */
-function refuseRootless(): void {
-  const map = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
-  if (map.join() !== "0,0,4294967295")
-    throw new Error("a rootless engine: its containers cannot be told apart, and get no secrets");
-}
-
-/** runc looks for a mount's place within the container, but follows the image's links, and puts a
- * tmpfs even into /proc. Nothing runs in there yet that could change them. */
-function refuseLinks(root: string): void {
-  for (const place of ["/run", CLIENT, SOCKETS, SECRETS]) {
-    const found = lstatSync(join(root, place), { throwIfNoEntry: false });
-    if (found && !found.isDirectory()) throw new Error(`the image's ${place} is no directory`);
+/**
+ * Throws if one of the container's own mounts is at, below or above one of ours. A tmpfs above is
+ * fine, because only this container writes to it. Anything else above is not: others may write to
+ * it, and whoever removes a directory there also removes what is mounted on it (unlink(2), since
+ * Linux 3.18).
+ */
+function refuseMountInTheWay({ destination, type }: Mount): void {
+  // In nearly every image /var/run is a link to /run.
+  const path = join("/", destination, "/").replace(/^\/var\/run\//, "/run/");
+  for (const ours of [CLIENT, SOCKETS, SECRETS]) {
+    const isAtOrBelow = path.startsWith(`${ours}/`);
+    const isAbove = ours.startsWith(path);
+    if (isAtOrBelow || (isAbove && type !== "tmpfs")) {
+      throw new Error(`the container's own mount at ${destination} is in the way of ${ours}`);
+    }
   }
 }
 
-function directory(path: string): string {
+/** The option `noswap` of tmpfs(5) exists since Linux 6.4, and not in a user namespace. */
+function canForbidSwap({ linux }: Spec): boolean {
+  const namespaces = linux?.namespaces ?? [];
+  if (namespaces.some(({ type }) => type === "user")) return false;
+  const [major = 0, minor = 0] = release().split(".").map(Number.parseFloat);
+  return major > 6 || (major === 6 && minor >= 4);
+}
+
+function rewriteConfiguration(bundle: string, clientPath: string, socketPath: string): void {
+  const path = join(bundle, "config.json");
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const { mode } = fstatSync(file);
+  const spec: Spec = JSON.parse(readFileSync(file, "utf8"), keepNumberAsWritten);
+  closeSync(file);
+  if (!asksForSecrets(spec)) return;
+  refuseRootlessEngine();
+  const wrapped = wrap(spec, realpathSync(clientPath), requireDirectory(socketPath));
+  refuseLinksInImage(resolve(bundle, spec.root?.path ?? "rootfs"));
+  // Overwrite what an interrupted start has left: Podman keeps the bundle, which only root can write.
+  const unfinished = `${path}.authproxy`;
+  writeFileSync(unfinished, JSON.stringify(wrapped), { mode });
+  renameSync(unfinished, path);
+}
+
+/**
+ * A reviver for JSON.parse. Limits go up to 2^64 - 1, which a number of JavaScript cannot hold: such
+ * a number keeps its text.
+ */
+function keepNumberAsWritten(_key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+  // The type of JSON in TypeScript's es2024 lacks this function.
+  const { rawJSON } = JSON as unknown as { rawJSON: (text: string) => unknown };
+  return rawJSON(context?.source ?? "");
+}
+
+/** Only in the initial user namespace does each id map to itself (user_namespaces(7)). */
+function refuseRootlessEngine(): void {
+  const map = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
+  if (map.join() !== "0,0,4294967295") {
+    throw new Error(
+      "the engine is rootless: its containers cannot be told apart, and get no secrets",
+    );
+  }
+}
+
+/**
+ * Throws if the image has anything but a directory where a mount of ours will be. runc looks for the
+ * place inside the container but follows the image's links, and mounts a tmpfs even into /proc. No
+ * process of the container runs yet, so nothing can change after this check.
+ */
+function refuseLinksInImage(root: string): void {
+  for (const place of ["/run", CLIENT, SOCKETS, SECRETS]) {
+    const found = lstatSync(join(root, place), { throwIfNoEntry: false });
+    if (found && !found.isDirectory()) throw new Error(`the image's ${place} is not a directory`);
+  }
+}
+
+/** Returns the real path of a directory on this host. */
+function requireDirectory(path: string): string {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return realpathSync(path);
-  throw new Error(`no directory ${path} on this host: does the authproxy server run?`);
+  throw new Error(`on this host there is no directory ${path}: is the authproxy server running?`);
 }
 
 if (import.meta.main) {
+  const [bundle = "", clientDirectory = "", socketDirectory = ""] = process.argv.slice(2);
   try {
-    main(process.argv.slice(2));
+    rewriteConfiguration(bundle, clientDirectory, socketDirectory);
   } catch (error) {
     process.stderr.write((error as Error).message);
     process.exitCode = 1;

@@ -24,8 +24,8 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { stripTypeScriptTypes } from "node:module";
 import { basename, dirname, join } from "node:path";
+import { buildSync } from "esbuild";
 import { packagesOf, termsOf } from "./licences.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -46,12 +46,31 @@ function main(): void {
   put(join(client, "package.json"), '{ "type": "commonjs" }\n', 0o644);
   putLicences(node, [loader, ...libraries]);
   putCopy(join(runtime, "authproxy-runc"), join(root, "runtime/authproxy-runc"), 0o755);
-  // Node strips types itself, but to load what does it takes 100 ms: here it is done once. What is
-  // left stands where it stood in the source, line by line.
-  const wrapper = readFileSync(join(root, "runtime/wrapper.ts"), "utf8");
-  put(join(runtime, "wrapper.mjs"), stripTypeScriptTypes(wrapper), 0o644);
+  put(join(runtime, "wrapper.mjs"), bundleWrapper(), 0o644);
   const bytes = filesIn(client).reduce((sum, file) => sum + statSync(file).size, 0);
   process.stdout.write(`dist/authproxy ${(bytes / 1e6).toFixed(1)} MB, dist/runtime\n`);
+}
+
+/**
+ * The runtime wrapper and its imports as one module of JavaScript. Node could erase the types itself,
+ * but loading what does that takes 100 ms of each container's start, and each file takes more.
+ */
+function bundleWrapper(): string {
+  const { outputFiles } = buildSync({
+    absWorkingDir: root,
+    entryPoints: ["./runtime/wrapper.ts"],
+    bundle: true,
+    write: false,
+    platform: "node",
+    target: "node24",
+    format: "esm",
+    charset: "utf8",
+    tsconfigRaw: {},
+    logLevel: "silent",
+  });
+  const [wrapper] = outputFiles;
+  if (!wrapper) throw new Error("runtime/wrapper.ts: esbuild gave no output");
+  return wrapper.text;
 }
 
 function nodeBinary(): string {

@@ -66,7 +66,7 @@ const CERTIFICATE_LENGTH_MAX = 65_536;
 export function loadConfig(file: string): Config {
   const text = readTrustedFile(file);
   const flaw = findFlaw(text);
-  if (flaw) throw new Error(`${file}: ${flaw}`);
+  if (flaw) throw new Error(`${file}: ${flaw.message}`);
 
   const written: WrittenConfig = JSON.parse(text);
   const { address, ca_file, namespace, login, for_clients } = written.vault;

@@ -11,7 +11,7 @@ import type { VaultPlace } from "./config.ts";
 import type { Engine } from "./engine.ts";
 import { type Facts, gatherFacts } from "./facts.ts";
 import type { Lease } from "./lease-files.ts";
-import type { Leases, Minted } from "./leases.ts";
+import type { Leases } from "./leases.ts";
 import type { Peer, Peercred } from "./peercred.ts";
 import { choose, type NamedService } from "./policy.ts";
 import { type Process, readProcess } from "./process.ts";
@@ -82,19 +82,19 @@ export async function grant(request: Request, server: Server): Promise<void> {
   const lease = leases.open(start, holder, metaOf(facts, serviceName));
 
   try {
-    const minted = await leases.mint(lease, service.token);
+    const token = await leases.mint(lease, service.token);
 
     // Invariant 3: what was judged is what gets the token.
     const processNow = readProcess(peer.pid);
     judge({ ...facts, process: processNow }, startHadToken, service);
     requireUnchanged(facts.process, processNow);
 
-    const { accessor } = minted;
+    const { accessor } = lease;
     await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });
 
-    const delivery = await peercred.grant(peer.id, answerOf(serviceName, minted, server));
-    if (delivery.outcome !== "sent")
-      throw new Refusal(delivery.outcome, { outcome: delivery.outcome });
+    const answer = answerOf(serviceName, token, lease, server);
+    const delivery = await peercred.grant(peer.id, answer);
+    if (delivery.outcome !== "sent") throw new Refusal(delivery.outcome, null);
     leases.keepUntil(delivery.exited, lease);
   } catch (error) {
     leases.abandon(lease);
@@ -124,14 +124,8 @@ function requireUnchanged(before: Process, now: Process): void {
 }
 
 /** The line that the peer gets (docs/protocol.md). */
-function answerOf(service: string, minted: Minted, { vaultForClients }: Server) {
-  const { token, wrapped, ttlSeconds, renewable, namespace } = minted;
-  return {
-    service,
-    token,
-    wrapped,
-    ttl: ttlSeconds,
-    renewable,
-    vault: namespace ? { ...vaultForClients, namespace } : vaultForClients,
-  };
+function answerOf(service: string, token: string, lease: Lease, { vaultForClients }: Server) {
+  const { wrapped = false, ttl = 0, renewable = false, namespace } = lease;
+  const vault = namespace ? { ...vaultForClients, namespace } : vaultForClients;
+  return { service, token, wrapped, ttl, renewable, vault };
 }

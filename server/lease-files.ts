@@ -13,46 +13,37 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
-import type { JsonObject } from "./json.ts";
 import { readTrustedFile } from "./trusted-file.ts";
 
-/** One start of a container, by kernel facts; a wall clock is not one. `ticks`: when its first
- * process started, in clock ticks after boot. */
-export type Start = { container: string; pid: number; ticks: number };
+/** A process, by kernel facts: `ticks` is when it started, in clock ticks after boot. */
+export type ProcessStart = { pid: number; ticks: number };
+/** One start of a container: its first process. */
+export type Start = ProcessStart & { container: string };
 
-/** The token of one process: as it is on file. */
-export type Lease = {
+/** The token of one process, as it is on file. */
+export type Lease = ProcessStart & {
   /** Of the file: that of the start, and ".UUID" for every token of this start but its first. */
   name: string;
   start: Start;
-  /** The process that gets the token. */
-  holder: { pid: number; ticks: number };
-  /** The holder has its token. */
+  /** The process has its token. */
   sent: boolean;
   /** What Vault says in its audit log at each use of the token. */
   meta: { container: string; service?: string; image?: string; uid?: string; host?: string };
-  /** What has to be renewed and revoked: absent before it is minted, and for a token that all
-   * containers of the service share. */
-  token?: LeasedToken;
+  /** Absent before the token is minted, and for one that all containers of the service share. */
+  accessor?: string | undefined;
+  /** In seconds. */
+  ttl?: number;
+  renewable?: boolean;
+  wrapped?: boolean;
+  namespace?: string;
 };
 
-export type LeasedToken = {
-  accessor: string;
-  ttlSeconds: number;
-  renewable: boolean;
-  wrapped: boolean;
-  namespace: string;
-};
-
-/** A file that cannot be believed: all that is known is its name. */
-export type SetAside = { name: string; start: Start; trouble: string };
-
-const VERSION = 2;
+const VERSION = 1;
 const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?$/;
+const UNFINISHED = ".new";
 /** No process has started then. */
 const NEVER = -1;
-const UNFINISHED = ".new";
+const MEMBERS = { pid: "number", ticks: "number", sent: "boolean", meta: "object" };
 const bootId = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
 /** The name of the first lease of a start. */
@@ -73,9 +64,8 @@ export class LeaseFiles {
   }
 
   write(lease: Lease): void {
-    const { name, holder, sent, meta, token } = lease;
-    const file = this.#path(name);
-    const text = JSON.stringify({ version: VERSION, boot: bootId, holder, sent, meta, token });
+    const file = this.#path(lease.name);
+    const text = JSON.stringify({ version: VERSION, boot: bootId, ...lease });
     writeFileSync(file + UNFINISHED, `${text}\n`, { mode: 0o600 });
     renameSync(file + UNFINISHED, file);
   }
@@ -88,87 +78,40 @@ export class LeaseFiles {
     rmSync(this.#path(name), { force: true });
   }
 
-  /** What an earlier run has left. */
-  readAll(): { leases: Lease[]; setAside: SetAside[] } {
-    const leases: Lease[] = [];
-    const setAside: SetAside[] = [];
-    for (const name of readdirSync(this.#directory)) {
-      const start = startOf(name);
-      if (!start) {
-        if (name.endsWith(UNFINISHED)) this.remove(name);
-        continue; // not ours
-      }
+  /** What an earlier run has left. `trouble` says why a file cannot be believed: then all that is
+   * known is that its start had a token. */
+  readAll(): (Lease & { trouble?: string })[] {
+    const names = readdirSync(this.#directory);
+    for (const name of names) if (name.endsWith(UNFINISHED)) this.remove(name);
+    return names.flatMap((name) => {
+      const [, container, pid, ticks] = NAME.exec(name) ?? [];
+      if (!container) return []; // not ours
+      const start = { container, pid: Number(pid), ticks: Number(ticks) };
       try {
-        const lease = parseLease(name, start, readTrustedFile(this.#path(name)));
-        if (lease) leases.push(lease);
-        else this.remove(name);
+        return { ...parseLease(readTrustedFile(this.#path(name)), start), name };
       } catch (error) {
-        setAside.push({ name, start, trouble: (error as Error).message });
+        const { message: trouble } = error as Error;
+        return { ...start, name, start, sent: true, meta: { container }, trouble };
       }
-    }
-    return { leases, setAside };
+    });
   }
 
   #path(name: string): string {
-    return join(this.#directory, name);
+    return `${this.#directory}/${name}`;
   }
 }
 
-function startOf(name: string): Start | undefined {
-  const [, container, pid, ticks] = NAME.exec(name) ?? [];
-  return container ? { container, pid: Number(pid), ticks: Number(ticks) } : undefined;
-}
+/** Throws an Error that says what is wrong. */
+function parseLease(text: string, start: Start): Omit<Lease, "name"> {
+  // Older servers wrote this before they asked for a token.
+  if (text === "pending") return { ...start, start, sent: false, meta: start };
 
-/** Undefined: it was written before a token was asked for. If one was made all the same, nobody holds
- * it or knows how to revoke it, and it ends with its TTL. Throws an Error that says what is wrong. */
-function parseLease(name: string, start: Start, text: string): Lease | undefined {
-  if (text === "pending") return undefined; // of version 1
-  let fields: JsonObject;
-  try {
-    fields = JSON.parse(text);
-  } catch {
-    throw new Error("it is not JSON");
+  const { version, boot, ...lease } = JSON.parse(text);
+  if (version !== VERSION) throw new Error(`its version is ${version}, expected ${VERSION}`);
+  for (const [member, type] of Object.entries(MEMBERS)) {
+    if (typeof lease[member] !== type) throw new Error(`its ${member} is not a ${type}`);
   }
-  const lease = fields.version === 1 ? upgrade(fields) : fields;
-  if (lease.version !== VERSION)
-    throw new Error(`its version is ${lease.version}, expected ${VERSION}`);
-  requireTypes(lease);
-  const { holder, sent, meta, token } = lease as unknown as Omit<Lease, "name" | "start">;
-  if (!sent && !token) return undefined;
-
-  const common = { name, sent, meta, ...(token && { token }) };
-  if (fields.boot === bootId) return { ...common, start, holder };
+  if (boot === bootId) return { ...lease, start };
   // Of another boot: its processes have ended, whatever has their numbers now.
-  return {
-    ...common,
-    start: { ...start, ticks: NEVER },
-    holder: { ...holder, ticks: NEVER },
-  };
-}
-
-/** Version 1 had the same facts in other places. */
-function upgrade(former: JsonObject): JsonObject {
-  const { boot = null, pid = null, ticks = null, sent = null, meta = null, accessor } = former;
-  const { ttl = 0, renewable = false, wrapped = false, namespace = "" } = former;
-  return {
-    version: VERSION,
-    boot,
-    holder: { pid, ticks },
-    sent,
-    meta,
-    ...(accessor && { token: { accessor, ttlSeconds: ttl, renewable, wrapped, namespace } }),
-  };
-}
-
-function requireTypes({ holder, sent, meta }: JsonObject): void {
-  const { pid, ticks } = (holder ?? {}) as JsonObject;
-  const wanted = [
-    { member: "holder.pid", value: pid, type: "number" },
-    { member: "holder.ticks", value: ticks, type: "number" },
-    { member: "sent", value: sent, type: "boolean" },
-    { member: "meta", value: meta, type: "object" },
-  ];
-  for (const { member, value, type } of wanted) {
-    if (typeof value !== type) throw new Error(`its ${member} is not a ${type}`);
-  }
+  return { ...lease, ticks: NEVER, start: { ...start, ticks: NEVER } };
 }

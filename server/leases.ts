@@ -8,7 +8,13 @@
 import { randomUUID } from "node:crypto";
 import { note } from "./audit.ts";
 import type { TokenSource } from "./config.ts";
-import { type Lease, type LeaseFiles, nameOf, type Start } from "./lease-files.ts";
+import {
+  type Lease,
+  type LeaseFiles,
+  nameOf,
+  type ProcessStart,
+  type Start,
+} from "./lease-files.ts";
 import type { Peercred } from "./peercred.ts";
 import { isRunning } from "./process.ts";
 import { renewalDelayMs, type Vault } from "./vault.ts";
@@ -19,27 +25,22 @@ const RENEWALS_AT_ONCE_MAX = 32;
 /** After a start of the server a hundred tokens a second are renewed. */
 const RENEWAL_SPREAD_MS = 10;
 
-/** A lease, and when its token is to be renewed next, by performance.now(). */
-export type LiveLease = Lease & { renewAtMs: number; renewal?: Promise<void>; hasEnded?: boolean };
-
-/** What the answer to a container says of its token. */
-export type Minted = {
-  token: string;
-  wrapped: boolean;
-  ttlSeconds: number;
-  renewable: boolean;
-  /** Empty for Vault's root namespace. */
-  namespace: string;
-  /** Undefined for a token that all containers of the service share. */
-  accessor: string | undefined;
+/** What is known of a lease in memory only. */
+type LeaseState = {
+  lease: Lease;
+  /** By performance.now(). */
+  renewAtMs: number;
+  renewal?: Promise<void>;
 };
 
 export class Leases {
   readonly #files: LeaseFiles;
   readonly #vault: Vault;
   readonly #peercred: Peercred;
-  /** By name: each lease that has a file. */
-  readonly #leases = new Map<string, LiveLease>();
+  /** The names of all leases that have a file. */
+  readonly #names = new Set<string>();
+  /** Leases whose process waits for its token or has it. */
+  readonly #living = new Map<Lease, LeaseState>();
   #renewalsUnderWay = 0;
 
   /** Takes up what an earlier run has left on file. */
@@ -47,156 +48,129 @@ export class Leases {
     this.#files = files;
     this.#vault = vault;
     this.#peercred = peercred;
-    this.#takeUpAll();
+    const left = files.readAll();
+    for (const { trouble, ...lease } of left) {
+      if (trouble) note("set-aside", { file: lease.name, detail: trouble });
+      void this.#takeUp(lease, left.length);
+    }
     // One look at all leases: a timer for each would be half of the memory of a lease.
     setInterval(() => this.#renewDue(), RENEWAL_LOOK_MS);
   }
 
   /** This start of a container has had a token, or is about to get one. */
   hadToken(start: Start): boolean {
-    return this.#leases.has(nameOf(start));
+    return this.#names.has(nameOf(start));
   }
 
   /** A lease without a token, on file: from now on its start has had its token. */
-  open(start: Start, holder: Lease["holder"], meta: Lease["meta"]): LiveLease {
+  open(start: Start, holder: ProcessStart, meta: Lease["meta"]): Lease {
     const name = this.hadToken(start) ? furtherNameOf(start) : nameOf(start);
-    const lease = { name, start, holder, sent: false, meta, renewAtMs: Infinity };
+    const lease: Lease = { ...holder, name, start, sent: false, meta };
     this.#files.write(lease);
-    this.#leases.set(name, lease);
+    this.#add(lease, Infinity);
     return lease;
   }
 
   /** The lease's token, on file before this resolves, so that a crash does not lose it. Throws the
    * refusals of vault.ts; what was minted by then is revoked by `abandon`. */
-  async mint(lease: LiveLease, source: TokenSource): Promise<Minted> {
-    if (source.read) {
-      const token = await this.#vault.readReady(source.read, source.namespace);
-      return { token, ...SHARED };
-    }
+  async mint(lease: Lease, source: TokenSource): Promise<string> {
+    if (source.read) return await this.#vault.readReady(source.read, source.namespace);
+
     const created = await this.#vault.create(source, lease.meta);
-    const { token = "", accessor = "", auth, namespace } = created;
-    const ttlSeconds = auth?.lease_duration ?? 0;
-    const unknown = { ttlSeconds, renewable: false, wrapped: !auth, namespace };
-    if (accessor) lease.token = { accessor, ...unknown };
-    lease.token = await this.#vault.approve(created, source.create ?? "");
+    lease.accessor = created.accessor;
+    lease.namespace = created.namespace;
+    const { renewable, ttl } = await this.#vault.requireOwn(created, source);
+    Object.assign(lease, { renewable, ttl, wrapped: created.wrapped });
     this.#files.write(lease);
-    this.#planRenewal(lease, lease.token.ttlSeconds);
-    return { token, ...lease.token };
+    this.#planRenewal(lease, ttl);
+    return created.token;
   }
 
   /** The token was sent. It lives until its process exits. */
-  keepUntil(exited: Promise<void>, lease: LiveLease): void {
+  keepUntil(exited: Promise<void>, lease: Lease): void {
     lease.sent = true;
     void exited.then(() => this.#end(lease));
     this.#files.write(lease);
   }
 
   /** The token was not sent: the start may ask again from now on. */
-  abandon(lease: LiveLease): void {
+  abandon(lease: Lease): void {
     this.#freeStart(lease);
     void this.#end(lease);
   }
 
+  #add(lease: Lease, renewAtMs: number): void {
+    this.#names.add(lease.name);
+    this.#living.set(lease, { lease, renewAtMs });
+  }
+
   /** `once` asks for the first lease of a start; this one becomes a further one. */
-  #freeStart(lease: LiveLease): void {
+  #freeStart(lease: Lease): void {
     if (!isFirst(lease)) return;
     const name = furtherNameOf(lease.start);
     this.#files.rename(lease.name, name);
-    this.#leases.delete(lease.name);
+    this.#names.delete(lease.name);
+    this.#names.add(name);
     lease.name = name;
-    this.#leases.set(name, lease);
   }
 
-  async #end(lease: LiveLease): Promise<void> {
-    lease.hasEnded = true;
-    await lease.renewal; // a renewal after the revocation would fail
-    if (lease.token) await this.#vault.revoke(lease, lease.token);
+  async #end(lease: Lease): Promise<void> {
+    const state = this.#living.get(lease);
+    this.#living.delete(lease);
+    await state?.renewal; // a renewal after the revocation would fail
+    if (lease.accessor) await this.#vault.revoke(lease);
     // `once` holds as long as the container's first process lives.
-    if (isFirst(lease) && lease.holder.pid !== lease.start.pid) await this.#exitOf(lease.start);
-    this.#forget(lease.name);
-  }
-
-  #forget(name: string): void {
-    this.#leases.delete(name);
-    this.#files.remove(name);
+    if (isFirst(lease) && lease.pid !== lease.start.pid) await this.#exitOf(lease.start);
+    this.#files.remove(lease.name);
+    this.#names.delete(lease.name);
   }
 
   /** Resolves when no process has this pid and start any more. */
-  async #exitOf({ pid, ticks }: { pid: number; ticks: number }): Promise<void> {
+  async #exitOf({ pid, ticks }: ProcessStart): Promise<void> {
     const { exited } = await this.#peercred.watch(pid);
-    // peercred holds the process that has this number now: is it the one that is meant?
+    // peercred watches the process that has this number now: is it the one that is meant?
     if (isRunning(pid, ticks)) await exited;
   }
 
-  #takeUpAll(): void {
-    const { leases, setAside } = this.#files.readAll();
-    for (const { name, start, trouble } of setAside) {
-      note("set-aside", { file: name, detail: trouble });
-      void this.#takeUpSetAside(name, start);
-    }
-    for (const lease of leases) void this.#takeUp(lease, leases.length);
-  }
-
-  async #takeUp(former: Lease, count: number): Promise<void> {
-    const lease: LiveLease = { ...former, renewAtMs: Infinity };
-    this.#leases.set(lease.name, lease);
-    // Perhaps nobody has its token. It is revoked, and the start may ask again.
+  async #takeUp(lease: Lease, count: number): Promise<void> {
+    // Renewed soon, so that a token outlives quick restarts of the server.
+    const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, count * RENEWAL_SPREAD_MS);
+    const renewAtMs = performance.now() + soonMs * Math.random();
+    this.#add(lease, lease.renewable ? renewAtMs : Infinity);
+    // Perhaps nobody has its token: it is revoked, and the start may ask again.
     if (!lease.sent) this.#freeStart(lease);
 
     await this.#vault.whenLoggedIn;
-    if (lease.sent) {
-      // Renewed soon, so that a token outlives quick restarts of the server.
-      const delayMs = renewalDelayMs(lease.token?.ttlSeconds ?? 0) / 10;
-      const soonMs = Math.min(delayMs, count * RENEWAL_SPREAD_MS);
-      if (lease.token?.renewable) lease.renewAtMs = performance.now() + soonMs * Math.random();
-      await this.#exitOf(lease.holder);
-    }
+    if (lease.sent) await this.#exitOf(lease);
     await this.#end(lease);
   }
 
-  /** All that is known is that the start had a token. */
-  async #takeUpSetAside(name: string, start: Start): Promise<void> {
-    const unknown = { holder: start, sent: true, meta: { container: start.container } };
-    this.#leases.set(name, { name, start, ...unknown, renewAtMs: Infinity });
-    await this.#exitOf(start);
-    this.#forget(name);
-  }
-
-  #planRenewal(lease: LiveLease, ttlSeconds: number): void {
-    const { renewable } = lease.token ?? {};
-    lease.renewAtMs = renewable ? performance.now() + renewalDelayMs(ttlSeconds) : Infinity;
+  #planRenewal(lease: Lease, ttlSeconds: number | undefined): void {
+    const state = this.#living.get(lease);
+    if (state && lease.renewable) state.renewAtMs = performance.now() + renewalDelayMs(ttlSeconds);
   }
 
   #renewDue(): void {
     const nowMs = performance.now();
-    for (const lease of this.#leases.values()) {
+    for (const state of this.#living.values()) {
       if (this.#renewalsUnderWay >= RENEWALS_AT_ONCE_MAX) return;
-      if (lease.renewAtMs < nowMs && !lease.hasEnded) lease.renewal = this.#renew(lease);
+      if (state.renewAtMs < nowMs) state.renewal = this.#renew(state);
     }
   }
 
-  async #renew(lease: LiveLease): Promise<void> {
-    const { token } = lease;
-    if (!token) return;
-    lease.renewAtMs = Infinity; // until this renewal has its answer
+  async #renew(state: LeaseState): Promise<void> {
+    const { lease } = state;
+    state.renewAtMs = Infinity; // until this renewal has its answer
     this.#renewalsUnderWay++;
-    const ttlSeconds = await this.#vault.renew(lease, token);
+    const ttlSeconds = await this.#vault.renew(lease);
     this.#renewalsUnderWay--;
-    // Where Vault did not answer, it is tried again ten times in what may be left of the life.
-    this.#planRenewal(lease, ttlSeconds ?? token.ttlSeconds / 10);
+    // Where Vault did not answer, it is asked again in a tenth of the time.
+    this.#planRenewal(lease, ttlSeconds ?? (lease.ttl ?? 0) / 10);
   }
 }
 
-const SHARED = {
-  wrapped: false,
-  ttlSeconds: 0,
-  renewable: false,
-  namespace: "",
-  accessor: undefined,
-};
-
-function isFirst(lease: Lease): boolean {
-  return lease.name === nameOf(lease.start);
+function isFirst({ name, start }: Lease): boolean {
+  return name === nameOf(start);
 }
 
 function furtherNameOf(start: Start): string {

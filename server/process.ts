@@ -43,7 +43,7 @@ const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified
 /** What /proc says now. Throws the refusal "exited" where the process is gone. `cgroup`: its lines
  * where they were read before. */
 export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
-  try {
+  return whileItLives(pid, () => {
     const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
     const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
 
@@ -68,18 +68,13 @@ export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
       tracer: numbers("TracerPid")[0] ?? -1,
       namespaces: { user: readLink("ns/user"), pid: readLink("ns/pid"), mnt: readLink("ns/mnt") },
     };
-  } catch (error) {
-    throw hasVanished(error) ? exited(pid) : error;
-  }
+  });
 }
 
 /** The lines of /proc/PID/cgroup; the name of a cgroup holds no newline. Throws as `readProcess`. */
 export function readCgroup(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
-  } catch (error) {
-    throw hasVanished(error) ? exited(pid) : error;
-  }
+  const read = () => readFileSync(`/proc/${pid}/cgroup`, "utf8");
+  return whileItLives(pid, read).trimEnd().split("\n");
 }
 
 /** The process with this pid is the one that started then, and has not ended. */
@@ -150,11 +145,15 @@ function statusNumbers(status: string, field: string): number[] {
   return value.split(/\s/).map(Number);
 }
 
+function whileItLives<Reading>(pid: number, read: () => Reading): Reading {
+  try {
+    return read();
+  } catch (error) {
+    throw hasVanished(error) ? unavailable("exited", { pid }) : error;
+  }
+}
+
 /** ENODEV: the cgroup was removed while its list was read. */
 function hasVanished(error: unknown): boolean {
   return ["ENOENT", "ESRCH", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "");
-}
-
-function exited(pid: number): Refusal {
-  return unavailable("exited", { pid });
 }

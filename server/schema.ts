@@ -1,13 +1,27 @@
 // Question: is this text a configuration that the server should run with?
 //
-// Input: the text, and config.schema.json beside this module, which is all of its shape (JSON Schema
-// 2020-12; editors use the same file).
+// Input: the text, and config.schema.json beside this module, which is all of its shape (JSON
+// Schema 2020-12; editors use the same file).
 // Pure, and without a dependency. A test compares it with a complete implementation of JSON Schema.
 import { readFileSync } from "node:fs";
 import type { Json } from "./json.ts";
 
+/** What is wrong with a configuration. `message` says it in one line, with the place, and without
+ * any value: the body of a login may be a secret. */
+export type Flaw = TextFlaw | ContentFlaw;
+type TextFlaw = { kind: "not-json" | "spelling"; message: string };
+export type ContentFlaw = {
+  /** "shape": the value does not fit its schema. */
+  kind: "shape" | "missing-key" | "unknown-key";
+  message: string;
+  /** The keys (and places in lists) that lead to the value, or to the key that is missing. */
+  path: string[];
+  /** Of the value; of a key, that of its object. */
+  schema: Schema;
+};
+
 /** As much of JSON Schema as config.schema.json uses. */
-type Schema = {
+export type Schema = {
   $ref?: string;
   $defs?: Record<string, Schema>;
   type?: string;
@@ -22,45 +36,59 @@ type Schema = {
   minItems?: number;
 };
 
-const root: Schema = JSON.parse(readFileSync(`${import.meta.dirname}/config.schema.json`, "utf8"));
+export const configSchema: Schema = JSON.parse(
+  readFileSync(`${import.meta.dirname}/config.schema.json`, "utf8"),
+);
 
-/** What is wrong with the text of a configuration, and where, in one line; undefined where nothing
- * is. Values are not shown: the body of a login may hold a secret. */
-export function findFlaw(text: string): string | undefined {
+/** The first flaw of a configuration's text, or undefined where it has none. */
+export function findFlaw(text: string): Flaw | undefined {
   let config: Json;
   try {
     config = JSON.parse(text);
   } catch (error) {
-    // Node's message quotes the text; only the position may be told.
-    const position = /\(line \d+ column \d+\)/.exec((error as Error).message)?.[0] ?? "";
-    return `is not JSON ${position}`.trimEnd();
+    // Node's message quotes the text, so only the position in it is passed on.
+    const position = / \(line \d+ column \d+\)/.exec((error as Error).message)?.[0] ?? "";
+    return { kind: "not-json", message: `is not JSON${position}` };
   }
-  // JSON.parse keeps the last of two equal keys. What it drops shows when white space is taken out.
+  // JSON.parse keeps the last of two equal keys, and puts keys that are numbers first. Either shows
+  // when the result is written out and compared with the text without its white space.
   const withoutSpace = text.replace(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
-  if (JSON.stringify(config) !== withoutSpace)
-    return "a key stands twice or is a number, or an escape or a number is written unusually";
-  return flawIn(config, root, "");
+  if (JSON.stringify(config) !== withoutSpace) {
+    const message =
+      "has a duplicate key, a key that is a number, or an unusual spelling of a value";
+    return { kind: "spelling", message };
+  }
+  return flawIn(config, configSchema, []);
 }
 
-/** The first thing that is wrong with the value at this path. */
-function flawIn(value: Json, schema: Schema, path: string): string | undefined {
+function flawAt(
+  path: string[],
+  kind: ContentFlaw["kind"],
+  problem: string,
+  schema: Schema,
+): ContentFlaw {
+  return { kind, message: `${path.join(".") || "the configuration"} ${problem}`, path, schema };
+}
+
+/** The first flaw in the value at this path. */
+function flawIn(value: Json, schema: Schema, path: string[]): ContentFlaw | undefined {
   const members = typeof value === "object" && value !== null ? Object.entries(value) : [];
   if (!hasShape(value, members.length, schema, path))
-    return `${path || "the configuration"} must be ${schema.description ?? schema.type}`;
+    return flawAt(path, "shape", `must be ${schema.description ?? schema.type}`, schema);
 
   for (const key of schema.required ?? []) {
     if (!members.some(([present]) => present === key))
-      return `${path || "the configuration"} needs "${key}"`;
+      return flawAt([...path, key], "missing-key", "is missing", schema);
   }
   for (const [key, member] of members) {
-    const flaw = flawInMember(key, member, schema, path ? `${path}.${key}` : key);
+    const flaw = flawInMember(key, member, schema, [...path, key]);
     if (flaw) return flaw;
   }
-  const referred = schema.$ref && root.$defs?.[schema.$ref.replace("#/$defs/", "")];
+  const referred = schema.$ref && configSchema.$defs?.[schema.$ref.replace("#/$defs/", "")];
   return referred ? flawIn(value, referred, path) : undefined;
 }
 
-function hasShape(value: Json, memberCount: number, schema: Schema, path: string): boolean {
+function hasShape(value: Json, memberCount: number, schema: Schema, path: string[]): boolean {
   const { type, pattern, anyOf, minItems, minProperties } = schema;
   if (type && type !== typeOf(value)) return false;
   if (pattern && !new RegExp(pattern).test(String(value))) return false;
@@ -73,10 +101,16 @@ function typeOf(value: Json): string {
   return Array.isArray(value) ? "array" : typeof value;
 }
 
-function flawInMember(key: string, member: Json, schema: Schema, path: string): string | undefined {
+function flawInMember(
+  key: string,
+  member: Json,
+  schema: Schema,
+  path: string[],
+): ContentFlaw | undefined {
   const { properties = {}, items, additionalProperties } = schema;
   const named = Object.hasOwn(properties, key) ? properties[key] : undefined;
   const memberSchema = named ?? items ?? additionalProperties ?? {};
   if (memberSchema) return flawIn(member, memberSchema, path);
-  return `${path} is not a known key; known are: ${Object.keys(properties).join(", ")}`;
+  const knownKeys = Object.keys(properties).join(", ");
+  return flawAt(path, "unknown-key", `is not a known key (known keys: ${knownKeys})`, schema);
 }

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { note } from "./audit.ts";
 import type { LoginConfig, TokenSource, VaultConfig } from "./config.ts";
-import type { Lease, LeasedToken } from "./lease-files.ts";
+import type { Lease } from "./lease-files.ts";
 import { logIn } from "./login.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
 import { type Auth, type TokenDescription, VaultApi } from "./vault-api.ts";
@@ -18,15 +18,16 @@ const UNKNOWN_TTL_SECONDS = 3600;
 
 /** What Vault has made. Of a wrapped token the accessor is known, but not what it may do. */
 export type CreatedToken = {
-  token: string | undefined;
+  token: string;
   accessor: string | undefined;
-  auth: Auth | undefined;
+  wrapped: boolean;
+  description: TokenDescription | undefined;
   namespace: string;
 };
 
 /** A third of a life and a little more, in milliseconds, of a day at most. Tokens that were made
  * together must not be renewed together, and Vault may then be away for half of a life. */
-export function renewalDelayMs(ttlSeconds: number): number {
+export function renewalDelayMs(ttlSeconds: number | undefined): number {
   const lifeSeconds = Math.min(ttlSeconds || UNKNOWN_TTL_SECONDS, DAY_SECONDS);
   return lifeSeconds * 1000 * (0.3 + 0.1 * Math.random());
 }
@@ -36,8 +37,8 @@ export class Vault {
   readonly #login: LoginConfig;
   readonly #namespace: string;
   readonly #firstLogin = Promise.withResolvers<void>();
-  /** The policies of the server's own token; undefined before its first login. */
-  #ownPolicies: string[] | undefined;
+  /** The policies of the server's own token. */
+  #ownPolicies: string[] = [];
 
   constructor(config: VaultConfig) {
     this.#api = new VaultApi(config);
@@ -78,39 +79,37 @@ export class Vault {
 
   /** A new token for a service. Throws the refusal "vault". */
   async create(source: TokenSource, meta: Lease["meta"]): Promise<CreatedToken> {
-    if (!this.#ownPolicies) throw unavailable("vault", "not logged in yet");
-    const namespace = source.namespace ?? this.#namespace;
+    this.#requireLogin();
+    const { create = "", body, wrap_ttl, namespace = this.#namespace } = source;
     const headers: Record<string, string> = { "X-Vault-Namespace": namespace };
-    if (source.wrap_ttl) headers["X-Vault-Wrap-TTL"] = source.wrap_ttl;
-    const display_name = `authproxy-${meta.service}`;
+    if (wrap_ttl) headers["X-Vault-Wrap-TTL"] = wrap_ttl;
 
-    const body = { ...source.body, meta, display_name };
-    const { auth, wrap_info } = await this.#api.call(source.create ?? "", body, { headers });
+    const display_name = `authproxy-${meta.service}`;
+    const answer = await this.#api.call(create, { ...body, meta, display_name }, { headers });
+    const { auth, wrap_info } = answer;
     return {
-      token: auth?.client_token ?? wrap_info?.token,
+      token: auth?.client_token ?? wrap_info?.token ?? "",
       accessor: (auth ? auth.accessor : wrap_info?.wrapped_accessor) || undefined,
-      auth: auth ?? undefined,
+      wrapped: !auth,
+      description: auth ? describe(auth) : undefined,
       namespace,
     };
   }
 
-  /** What has to be known to keep a token that was created. Throws the refusal "wrong-role" where it
-   * must not be sent: it would end with the server's own token, has the server's rights, or cannot
-   * be revoked. */
-  async approve(created: CreatedToken, create: string): Promise<LeasedToken> {
-    const { token, accessor, auth, namespace } = created;
-    const { orphan, policies, renewable, ttl, type } = auth
-      ? { ...auth, ttl: auth.lease_duration, type: auth.token_type }
-      : await this.#describe(accessor, namespace);
-    const ours = (this.#ownPolicies ?? []).filter(
+  /** The description of a token that may be sent. Throws the refusal "wrong-role" where it would end
+   * with the server's own token, has the server's rights, or cannot be revoked. */
+  async requireOwn(created: CreatedToken, { create = "" }: TokenSource): Promise<TokenDescription> {
+    const { token, accessor = "", namespace } = created;
+    const description = created.description ?? (await this.#lookUp(accessor, namespace));
+    const { orphan, policies, type } = description;
+    const ours = this.#ownPolicies.filter(
       (policy) => policy !== "default" && policies.includes(policy),
     );
-    if (token && accessor && orphan && ours.length === 0)
-      return { accessor, ttlSeconds: ttl, renewable, wrapped: !auth, namespace };
+    if (token && accessor && orphan && ours.length === 0) return description;
     throw new Refusal("wrong-role", { create, orphan, type, ours });
   }
 
-  async #describe(accessor = "", namespace: string): Promise<TokenDescription> {
+  async #lookUp(accessor: string, namespace: string): Promise<TokenDescription> {
     const headers = { "X-Vault-Namespace": namespace };
     return (await this.#api.call("auth/token/lookup-accessor", { accessor }, { headers })).data;
   }
@@ -118,7 +117,7 @@ export class Vault {
   /** A token that lies in Vault at PATH#KEY, in a KV engine of either version. Throws the refusals
    * "vault" and "no-token". */
   async readReady(read: string, namespace = this.#namespace): Promise<string> {
-    if (!this.#ownPolicies) throw unavailable("vault", "not logged in yet");
+    this.#requireLogin();
     const [path = "", key = ""] = read.split("#");
     const headers = { "X-Vault-Namespace": namespace };
     const { data } = await this.#api.call(path, undefined, { headers });
@@ -127,35 +126,30 @@ export class Vault {
     throw new Refusal("no-token", { read });
   }
 
-  /** The new life in seconds, 0 where Vault knows no such token; undefined where Vault did not
-   * answer, which is noted. */
-  async renew({ meta }: Lease, token: LeasedToken): Promise<number | undefined> {
-    return await this.#tell("renew", meta, token);
+  #requireLogin(): void {
+    if (!this.#api.token) throw unavailable("vault", "not logged in yet");
+  }
+
+  /** The new life in seconds, 0 where Vault says no; undefined where it did not answer. Both are
+   * noted. */
+  renew(lease: Lease): Promise<number | undefined> {
+    return this.#askFor("renew", lease);
   }
 
   /** Resolves when Vault has answered, or the token has died by itself. */
-  async revoke({ meta }: Lease, token: LeasedToken): Promise<void> {
-    const { accessor, ttlSeconds } = token;
-    const diesAtMs = performance.now() + ttlSeconds * 1000;
-    while ((await this.#tell("revoke", meta, token)) === undefined) {
-      if (performance.now() >= diesAtMs) break;
+  async revoke(lease: Lease): Promise<void> {
+    const diesAtMs = performance.now() + (lease.ttl ?? 0) * 1000;
+    while ((await this.#askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)
       await sleep(RETRY_MS * (1 + Math.random()));
-    }
-    note("revoked", { ...meta, accessor });
+    note("revoked", { ...lease.meta, accessor: lease.accessor });
   }
 
-  async #tell(
-    verb: "renew" | "revoke",
-    meta: Lease["meta"],
-    { accessor, namespace }: LeasedToken,
-  ): Promise<number | undefined> {
+  async #askFor(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
+    const { accessor = "", namespace = this.#namespace, meta } = lease;
     try {
       const headers = { "X-Vault-Namespace": namespace };
-      const { auth } = await this.#api.call(
-        `auth/token/${verb}-accessor`,
-        { accessor },
-        { headers },
-      );
+      const path = `auth/token/${verb}-accessor`;
+      const { auth } = await this.#api.call(path, { accessor }, { headers });
       return auth?.lease_duration ?? 0;
     } catch (error) {
       const { detail, canRetry } = toRefusal(error);
@@ -163,4 +157,8 @@ export class Vault {
       return canRetry ? undefined : 0;
     }
   }
+}
+
+function describe(auth: Auth): TokenDescription {
+  return { ...auth, ttl: auth.lease_duration, type: auth.token_type, creation_ttl: 0 };
 }

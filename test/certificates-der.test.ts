@@ -4,25 +4,25 @@ import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import * as der from "../client/keystore/der.ts";
-import { macKey } from "../client/keystore/pkcs12.ts";
+import { deriveMacKey } from "../client/keystore/pkcs12.ts";
 
-describe("bytes that are known", () => {
+describe("the encoding is that of X.690 for", () => {
   test.each([
-    ["X.690, 8.19.5", der.oid("2.100.3"), "0603813403"],
-    ["PKCS #7 data", der.oid("1.2.840.113549.1.7.1"), "06092a864886f70d010701"],
-    ["an arc of five octets", der.oid("1.3.4294967295"), "06062b8fffffff7f"],
+    ["X.690, 8.19.5", der.objectIdentifier("2.100.3"), "0603813403"],
+    ["PKCS #7 data", der.objectIdentifier("1.2.840.113549.1.7.1"), "06092a864886f70d010701"],
+    ["an arc of five octets", der.objectIdentifier("1.3.4294967295"), "06062b8fffffff7f"],
     ["zero", der.integer(0), "020100"],
     ["127", der.integer(127), "02017f"],
     ["128, not -128", der.integer(128), "02020080"],
     ["255", der.integer(255), "020200ff"],
     ["256", der.integer(256), "02020100"],
     ["10,000", der.integer(10_000), "02022710"],
-    ["null", der.nothing(), "0500"],
-    ["text beyond 16 bits", der.bmp("é😀"), "1e0600e9d83dde00"],
-    ["[1] EXPLICIT", der.explicit(1, der.nothing()), "a1020500"],
+    ["null", der.nullValue(), "0500"],
+    ["text beyond 16 bits", der.bmpString("é😀"), "1e0600e9d83dde00"],
+    ["[1] EXPLICIT", der.explicit(1, der.nullValue()), "a1020500"],
     [
       "a set, in order",
-      der.set(der.integer(2), der.nothing(), der.integer(1)),
+      der.set(der.integer(2), der.nullValue(), der.integer(1)),
       "31080201010201020500",
     ],
   ])("%s", (_, encoded, hex) => {
@@ -36,10 +36,10 @@ describe("bytes that are known", () => {
     [256, "04820100"],
     [65_535, "0482ffff"],
     [65_536, "0483010000"],
-  ])("a length of %d takes as few octets as will do", (length, head) => {
+  ])("a length of %d, in as few octets as possible", (length, head) => {
     const content = randomBytes(length);
     const expected = Buffer.concat([Buffer.from(head, "hex"), content]);
-    expect(der.octets(content).equals(expected)).toBe(true);
+    expect(der.octetString(content).equals(expected)).toBe(true);
   });
 });
 
@@ -99,9 +99,9 @@ type Case = { encoded: Buffer; value: Value };
 const leaf = fc.oneof(
   fc.uint8Array({ maxLength: 300 }).map((bytes): Case => {
     const content = Buffer.from(bytes);
-    return { encoded: der.octets(content), value: { tag: 4, content } };
+    return { encoded: der.octetString(content), value: { tag: 4, content } };
   }),
-  fc.constant<Case>({ encoded: der.nothing(), value: { tag: 5, content: Buffer.alloc(0) } }),
+  fc.constant<Case>({ encoded: der.nullValue(), value: { tag: 5, content: Buffer.alloc(0) } }),
 );
 const { tree } = fc.letrec<{ tree: Case }>((tie) => ({
   tree: fc.oneof(
@@ -118,15 +118,15 @@ const { tree } = fc.letrec<{ tree: Case }>((tie) => ({
   ),
 }));
 
-describe("whatever is written", () => {
-  test("can be read again, to the last byte", () => {
+describe("an encoded value", () => {
+  test("is decoded as the same value, with no byte left", () => {
     fc.assert(
       fc.property(tree, ({ encoded, value }) => {
         expect(decodeAll(encoded)).toEqual([value]);
       }),
     );
   });
-  test("is the number", () => {
+  test("of an INTEGER is the number", () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), (number) => {
         const { value } = decode(der.integer(number));
@@ -137,10 +137,10 @@ describe("whatever is written", () => {
       }),
     );
   });
-  test("is the object identifier", () => {
+  test("of an OBJECT IDENTIFIER is that identifier", () => {
     fc.assert(
       fc.property(identifier, (arcs) => {
-        const { value } = decode(der.oid(arcs.join(".")));
+        const { value } = decode(der.objectIdentifier(arcs.join(".")));
         expect(dotted(value.content as Buffer)).toBe(arcs.join("."));
       }),
     );
@@ -161,6 +161,6 @@ test("the key of a MAC is the one that OpenSSL derives", () => {
     const options = [...settings, `iter:${rounds}`, "id:3"].flatMap((each) => ["-kdfopt", each]);
     const derived = execFileSync("openssl", ["kdf", "-keylen", "32", ...options, "PKCS12KDF"]);
     const expected = derived.toString().replaceAll(":", "").trim().toLowerCase();
-    expect(macKey(password, salt, rounds).toString("hex")).toBe(expected);
+    expect(deriveMacKey(password, salt, rounds).toString("hex")).toBe(expected);
   }
 });

@@ -1,5 +1,5 @@
-// Question: does the command `authproxy` say what is so, and no secret? Pure parts as tables; the
-// rest beside a real engine, real containers and the real server.
+// Question: does the command `authproxy` say what is true, and no secret? Pure parts are tested as
+// tables; the rest runs beside a real engine, real containers and the real server.
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import {
@@ -17,19 +17,20 @@ import { text } from "node:stream/consumers";
 import fc from "fast-check";
 import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, describe, expect, test } from "vitest";
-import { type Advice, advise, type Host } from "../cli/advise.ts";
+import { type Advice, advise } from "../cli/advise.ts";
 import { explain } from "../cli/explain.ts";
-import { type Flaw, flawsIn } from "../cli/flaws.ts";
-import { securityModule, storeOf } from "../cli/host.ts";
+import { type LocatedFlaw, locateFlaws } from "../cli/flaws.ts";
+import { type Host, imageStore, securityModule } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { observe } from "../cli/observe.ts";
 import { suggest } from "../cli/suggest.ts";
 import type { Config, Service } from "../server/config.ts";
+import { Environment } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { REASONS } from "../server/refusal.ts";
-import { check } from "../server/schema.ts";
+import { findFlaw } from "../server/schema.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -39,12 +40,12 @@ const STARTED = `started with a password of ${password.length} characters`;
 
 type Ran = { status: number; stdout: string; stderr: string };
 
-/** The command, as somebody would run it. */
+/** Runs the command as a person would. */
 async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {}): Promise<Ran> {
   const argv = [join(root, "cli/authproxy.ts"), ...words];
   const child = spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
-  child.stdin.on("error", () => {}).end(input); // it need not read
+  child.stdin.on("error", () => {}).end(input); // EPIPE where it does not read
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   return { status: await ended, stdout, stderr };
 }
@@ -58,30 +59,30 @@ function fileOf(content: string): string {
   return file;
 }
 
-describe("a flaw of a configuration", () => {
+describe("the flaws of a configuration", () => {
   const texts = (folder: string) =>
     readdirSync(join(cases, folder))
       .filter((name) => name.endsWith(".json"))
       .map((name) => ({ name, content: readFileSync(join(cases, folder, name), "utf8") }));
 
-  test.each(texts("valid"))("is in none that the server takes: $name", ({ content }) => {
-    expect(flawsIn(content)).toEqual([]);
+  test.each(texts("valid"))("there is none where the server accepts it: $name", ({ content }) => {
+    expect(locateFlaws(content)).toEqual([]);
   });
 
-  test.each(texts("invalid"))("has a place in each that it refuses: $name", ({ content }) => {
-    const [first] = flawsIn(content);
+  test.each(texts("invalid"))("the first has a place in the text: $name", ({ content }) => {
+    const [first] = locateFlaws(content);
     const line = content.split("\n")[(first?.line ?? 0) - 1] ?? "no such line";
     expect(first?.column).toBeLessThanOrEqual(line.length + 1);
-    const verdict = check(content) ?? "";
-    const own = /^is not JSON|^a key stands twice/.test(verdict);
-    if (!own) expect(first?.message).toBe(verdict);
+    const flaw = findFlaw(content);
+    const isAboutContent = flaw?.kind !== "not-json" && flaw?.kind !== "spelling";
+    if (isAboutContent) expect(first?.message).toBe(flaw?.message);
   });
 
   const swap = (from: string, to: string) => usual.replace(from, to);
   const below = (key: string) => swap('"peer": {', `"${key}": 1, "peer": {`);
-  test.each<[string, string, string, Partial<Flaw>]>([
+  test.each<[string, string, string, Partial<LocatedFlaw>]>([
     [
-      "an unknown key, by its nearest",
+      "an unknown key, with the nearest known one",
       swap('"socket"', '"sokcet"'),
       '"sokcet"',
       { instead: 'did you mean "socket"?' },
@@ -100,22 +101,52 @@ describe("a flaw of a configuration", () => {
       { message: expect.stringContaining("is not a known key") },
     ],
     [
-      "a number as a text",
+      "a number in quotes",
       swap("1001", '"1001"'),
       '"1001"',
       { instead: "write 1001, without quotes" },
     ],
     [
-      "a key that stands twice, with its first place",
+      "a flag in quotes",
+      usual.replace('"socket"', '"allow_no_pidfd": "true", "socket"'),
+      '"true"',
+      { instead: "write true, without quotes" },
+    ],
+    [
+      "a number where a string belongs",
+      swap('"app": "app"', '"app": 7'),
+      "7",
+      { instead: 'write "7", in quotes' },
+    ],
+    [
+      "a single check where a list belongs",
+      usual.replace(/"token": \{/, '"relax": "once", "token": {'),
+      '"once"',
+      { instead: 'write ["once"]' },
+    ],
+    [
+      "a relaxation that does not exist",
+      usual.replace(/"token": \{/, '"relax": ["onec"], "token": {'),
+      '"onec"',
+      { instead: 'did you mean "once"?' },
+    ],
+    [
+      "a missing key, at the key of its object",
+      swap('"address"', '"adress"').replace(/"adress": "[^"]*",/, ""),
+      '"vault"',
+      { instead: 'add "address": "https://vault.example:8200"' },
+    ],
+    [
+      "a duplicate key, with its first place",
       swap('"socket"', '"engine": "/a",\n  "socket"').replace(/}\s*$/, ',"engine": "/b" }'),
       '"engine": "/b"',
-      { message: 'the key "engine" stands twice', first: { line: 2, column: 3 } },
+      { message: 'the key "engine" is there twice', first: { line: 2, column: 3 } },
     ],
     [
       "an escape that is not needed",
       swap('"socket"', '"s\\u006fcket"'),
       '"s\\u006fcket"',
-      { message: "a string is written unusually", instead: 'write "socket"' },
+      { message: "unusual spelling of a string", instead: 'write "socket"' },
     ],
     [
       "a comma after the last member",
@@ -123,7 +154,7 @@ describe("a flaw of a configuration", () => {
       "}",
       {
         message: "is not JSON",
-        instead: "a key in double quotes; after the last member stands no comma",
+        instead: "write a key in double quotes; no comma may follow the last member",
       },
     ],
     [
@@ -132,32 +163,32 @@ describe("a flaw of a configuration", () => {
       "// here",
       { message: "is not JSON", instead: "JSON has no comments: take it out" },
     ],
-  ])("%s: is found, and said what to write", (_, content, token, wanted) => {
-    const found = flawsIn(content).find(({ line, column }) => {
+  ])("%s: has its place, and a hint what to write", (_, content, token, wanted) => {
+    const found = locateFlaws(content).find(({ line, column }) => {
       const lines = content.split("\n");
       return lines[line - 1]?.slice(column - 1).startsWith(token);
     });
     expect(found).toMatchObject(wanted);
   });
 
-  test("points at its place with a caret, also in a line of a thousand characters", () => {
+  test("carets point at the place, also in a line of a thousand characters", () => {
     const long = JSON.stringify({ ...JSON.parse(usual), sokcet: "/x" });
     for (const content of [swap('"socket"', '"sokcet"'), long]) {
-      const [line = "", carets = ""] = flawsIn(content)[0]?.source ?? [];
+      const [line = "", carets = ""] = locateFlaws(content)[0]?.source ?? [];
       expect(line.length).toBeLessThan(110);
       expect(line.slice(carets.indexOf("^"), carets.lastIndexOf("^") + 1)).toBe('"sokcet"');
     }
   });
 
-  test("hides no other: all unknown keys are told at once, in the file's words", () => {
+  test("all unknown keys are reported at once", () => {
     const content = swap('"socket"', '"sokcet"').replace('"login"', '"logni": 1, "login"');
-    expect(flawsIn(content).map(({ message }) => message.split(" ")[0])).toEqual([
+    expect(locateFlaws(content).map(({ message }) => message.split(" ")[0])).toEqual([
       "sokcet",
       "vault.logni",
     ]);
   });
 
-  test("shows no value but the wrong one, and of a text that is not JSON none", () => {
+  test("only the wrong value is shown, and none of a text that is not JSON", () => {
     const secret = "hunter2-hunter2";
     const inside = [
       swap('"login": {', `"login": { "secret_id": "${secret}",`),
@@ -174,19 +205,19 @@ describe("a flaw of a configuration", () => {
       swap('"vault"', `"${secret}, "vault"`),
     ];
     for (const content of inside) {
-      const found = flawsIn(content);
+      const found = locateFlaws(content);
       expect(content).toContain(secret);
       expect(found.length, content).toBeGreaterThan(0);
       expect(JSON.stringify(found)).not.toContain(secret);
     }
   });
 
-  test("is found in whatever the server refuses, and nowhere else", () => {
+  test("there is one exactly where the server refuses the text", () => {
     fc.assert(
       fc.property(fc.string(), fc.nat(), fc.nat(20), (word, at, gone) => {
         const place = at % usual.length;
         const content = usual.slice(0, place) + word + usual.slice(place + gone);
-        expect(flawsIn(content).length > 0).toBe(check(content) !== undefined);
+        expect(locateFlaws(content).length > 0).toBe(findFlaw(content) !== undefined);
       }),
     );
   });
@@ -241,7 +272,7 @@ describe("what `check` says of a service", () => {
         "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck",
     ],
     [
-      "a label and an image's name, which is no digest",
+      "a label and an image's name without a digest",
       { container: { Config: { Image: "app:1.2", Labels: { app: "a" } } } },
       "Config.Image and labels only: whoever may start containers here can be this service",
     ],
@@ -249,8 +280,8 @@ describe("what `check` says of a service", () => {
       "a name with a digest, and a script's interpreter",
       { container: { Path: "/usr/bin/python3.12", Config: { Image: `app@${digest}` } } },
       "whoever may start containers here can be this service by this image with other Args, " +
-        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck; a script, run by " +
-        '"/usr/bin/python3.12", is authenticated only by ' +
+        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck; a script that " +
+        '"/usr/bin/python3.12" runs is authenticated only by ' +
         "Image, Path, Args, Env, Mounts, WorkingDir and Healthcheck together",
     ],
     [
@@ -262,9 +293,9 @@ describe("what `check` says of a service", () => {
     expect(adviceOn({ a: service(match) }).who).toBe(who);
   });
 
-  test("says that relaxations let others in beside an image that is pinned whole", () => {
+  test("says that relaxations let others in, even where everything is pinned", () => {
     expect(adviceOn({ a: service(pinned(whole), ["readonly"]) }).who).toMatch(
-      /^only this image .* can be this service, and what its relaxations let in$/,
+      /^only this image .* can be this service, and whatever its relaxations let in$/,
     );
   });
 
@@ -275,7 +306,7 @@ describe("what `check` says of a service", () => {
     expect(forgedBy(`app@${digest}`)).toMatch(/^nobody/);
   });
 
-  test("says of each relaxation what it opens", () => {
+  test("says what each relaxation opens", () => {
     const names = ["init", "alone", "once", "readonly", "labels"];
     const { relaxed } = adviceOn({ a: service(pinned(), names) });
     expect(relaxed.map(({ check }) => check)).toEqual(names);
@@ -294,7 +325,7 @@ describe("what `check` says of a service", () => {
   };
   const ofImage = (Image: string) => ({ container: { Image } });
   const withConfig = (Config: JsonObject) => pinned({ Config });
-  // What is warned of, with and without the reason to.
+  // The warning, a service that has it, and one that does not.
   test.each<
     [
       string,
@@ -335,13 +366,13 @@ describe("what `check` says of a service", () => {
       { match: { ...pinned(), process: { alone: true } } },
     ],
     [
-      `is the manifest's digest, and this engine's classic store goes by the configuration's: write ${digest}`,
+      `is the digest of a manifest, and this engine's classic store uses that of the configuration: write ${digest}`,
       { match: ofImage(`sha256:${"1".repeat(64)}`) },
       { match: ofImage(digest) },
       { images, store },
     ],
     [
-      "this engine has no image of that digest",
+      "this engine has no image with that digest",
       { match: ofImage(`sha256:${"2".repeat(64)}`) },
       { match: ofImage(digest) },
       { images, store },
@@ -365,7 +396,7 @@ describe("what `check` says of a service", () => {
       { container },
     ],
     [
-      "container.HostConfig.ReadOnlyRootfs is not what the engine says: did you mean ReadonlyRootfs?",
+      "container.HostConfig.ReadOnlyRootfs is not a name that the engine uses: did you mean ReadonlyRootfs?",
       { match: pinned({ HostConfig: { ReadOnlyRootfs: true } }) },
       { match: pinned({ HostConfig: { ReadonlyRootfs: true, Sysctls: { a: "b" } } }) },
       { container },
@@ -376,7 +407,7 @@ describe("what `check` says of a service", () => {
       { match: pinned({ Name: ["a", "/b"] }) },
       { container },
     ],
-  ])("warns: %s; and not without the reason", (warning, warned, silent, host = {}) => {
+  ])("warns: %s, and not where there is no reason", (warning, warned, silent, host = {}) => {
     const warnings = ({ match, relax }: { match: JsonObject; relax?: string[] }) =>
       adviceOn({ a: service(match, relax) }, host).warnings.filter((text) =>
         text.includes(warning),
@@ -402,7 +433,7 @@ describe("what `check` says of a service", () => {
     );
   });
 
-  test("warns of a client that others of its uid can rob, and of root's, which cannot be told", () => {
+  test("warns of a client whose token others of its uid can take, and of uid 0", () => {
     const warned = (uid: number, process?: JsonObject) =>
       adviceOn({
         a: service(labelled({ app: "a" }, { peer: { uid }, ...(process && { process }) })),
@@ -412,11 +443,11 @@ describe("what `check` says of a service", () => {
     expect(warned(0)).toEqual(["uid"]);
   });
 
-  test("names those with whom it shares a uid, and nobody else", () => {
+  test("names the services that have the same uid, and no others", () => {
     const process = { dumpable: false };
     const of = (uid: number, app: string) => service(labelled({ app }, { peer: { uid }, process }));
     const { warnings } = adviceOn({ a: of(1, "a"), b: of(1, "b"), c: of(2, "c"), d: of(1, "d") });
-    expect(warnings).toEqual([expect.stringContaining("its uid is that of b and d too")]);
+    expect(warnings).toEqual([expect.stringContaining("its uid is also that of b and d")]);
   });
 });
 
@@ -446,7 +477,7 @@ describe("of the host", () => {
     [[["driver-type", "io.containerd.snapshotter.v1"]], "containerd"],
     [null, "classic"],
   ])("the kind of its image store is known: %j", (DriverStatus, kind) => {
-    expect(storeOf({ DriverStatus })).toBe(kind);
+    expect(imageStore({ DriverStatus })).toBe(kind);
   });
 });
 
@@ -473,13 +504,13 @@ describe("the last refusal in an audit stream", () => {
     '{"time":5,"event":"refused","service":"db"}',
   ];
   test.each<[string, string[], string | undefined]>([
-    ["of all", [], "vault"],
+    ["of anything", [], "vault"],
     ["of a service that was chosen", ["db"], "readonly"],
     ["of the service that was nearest", ["app"], "no-match"],
     ["of one of two services that match", ["two"], "ambiguous"],
     ["of a container, by the beginning of its id", ["012345"], "readonly"],
     ["of a container, by another part of its id", ["123456"], undefined],
-    ["of a container, by too little", ["0"], undefined],
+    ["of a container, by fewer than four characters", ["0"], undefined],
     ["of a pid", ["8"], "no-match"],
     ["of a name that the engine has resolved", ["timeline", id], "readonly"],
     ["of a stranger", ["stranger"], undefined],
@@ -490,26 +521,26 @@ describe("the last refusal in an audit stream", () => {
 
 describe("the command", () => {
   test.each<[string, string[], number, string]>([
-    ["that there is none", [], 64, "no command"],
-    ["one that it does not know", ["chekc"], 64, "no command chekc"],
-    ["one that every object has", ["constructor"], 64, "no command constructor"],
-    ["an option that it does not know", ["check", "--cofig", "x"], 64, "--cofig"],
-    ["too much", ["explain", "1", "2"], 64, "one too many: 2"],
-    ["a subject where none belongs", ["check", "x"], 64, "check takes no x"],
-    ["a subject that is missing", ["explain"], 64, "a pid or a container is missing"],
-    ["a container that is missing", ["suggest"], 64, "a container is missing"],
-    ["a file that is not there", ["check", "--config", "/nowhere"], 66, "ENOENT"],
-    ["a container that is not there", ["suggest", "no-such-container"], 66, "knows no container"],
-    ["a stream that is not there", ["explain", "--last", "--audit", "/nowhere"], 66, "ENOENT"],
+    ["no command", [], 64, "no command was given"],
+    ["an unknown command", ["chekc"], 64, "no such command: chekc"],
+    ["a name that every object has", ["constructor"], 64, "no such command: constructor"],
+    ["an unknown option", ["check", "--cofig", "x"], 64, "--cofig"],
+    ["a second subject", ["explain", "1", "2"], 64, "unexpected word: 2"],
+    ["a subject where none belongs", ["check", "x"], 64, "check takes no argument: x"],
+    ["a missing pid or container", ["explain"], 64, "explain needs a pid or a container"],
+    ["a missing container", ["suggest"], 64, "suggest needs a container"],
+    ["a file that does not exist", ["check", "--config", "/nowhere"], 66, "ENOENT"],
+    ["a container that does not exist", ["suggest", "no-such-container"], 66, "has no container"],
+    ["a stream that does not exist", ["explain", "--last", "--audit", "/nowhere"], 66, "ENOENT"],
     ["a stream without a refusal", ["explain", "--last", "x"], 66, "no refusal of x"],
-  ])("says %s, in one line with its exit code", async (_, words, status, message) => {
+  ])("reports %s in one line, with its exit code", async (_, words, status, message) => {
     const ran = await authproxy(words);
     expect(ran).toMatchObject({ status, stdout: "" });
     expect(ran.stderr).toMatch(/^authproxy: error: .*\n(authproxy: hint: .*\n)?$/);
     expect(ran.stderr).toContain(message);
   });
 
-  test("says how it is used, and exits 0", async () => {
+  test("prints its usage, and exits 0", async () => {
     const { status, stdout } = await authproxy(["--help"]);
     expect(status).toBe(0);
     for (const name of ["check", "explain", "suggest"]) expect(stdout).toContain(`\n  ${name} `);
@@ -528,7 +559,7 @@ describe("the command", () => {
     ]);
   });
 
-  test("says the same for machines", async () => {
+  test("prints the same flaws as JSON", async () => {
     const file = fileOf(usual.replace('"socket"', '"sokcet"'));
     const { status, stdout, stderr } = await authproxy(["check", "--json", "--config", file]);
     expect({ status, stderr }).toEqual({ status: 78, stderr: "" });
@@ -543,7 +574,7 @@ describe("the command", () => {
     expect(stderr).toContain("others can write it (try: chmod go-w");
   });
 
-  test("says who can be a service, in colour where that is wanted, and shows no Env", async () => {
+  test("says who can be a service, in colour where that is wanted, without values of Env", async () => {
     const config = JSON.parse(usual.replace("/etc/authproxy/ca.pem", bao.caFile));
     config.services.app.match.container.Config.Env = ["PASSWORD=hunter2"];
     const words = ["check", "--config", fileOf(JSON.stringify(config))];
@@ -555,7 +586,7 @@ describe("the command", () => {
     expect((await authproxy(words, "", { FORCE_COLOR: "1" })).stdout).toContain("\x1b[1mapp\x1b[");
   });
 
-  test("goes on without an engine, and says what it leaves out", async () => {
+  test("checks without an engine too, and says what it leaves out", async () => {
     const usable = JSON.parse(usual.replace("/etc/authproxy/ca.pem", bao.caFile));
     const config = { ...usable, engine: "/nowhere.sock" };
     const { status, stdout, stderr } = await authproxy([
@@ -563,7 +594,7 @@ describe("the command", () => {
     ]);
     expect(status).toBe(0);
     expect(stdout).toContain("can be this service");
-    expect(stderr).toContain("are not held against the engine");
+    expect(stderr).toContain("are not checked against the engine");
   });
 });
 
@@ -571,12 +602,12 @@ describe("a running container", () => {
   const secret = randomUUID();
   async function factsOf(container: Container): Promise<Facts> {
     const { facts } = await observe((await container.inspect()).State.Pid);
-    if (!facts) throw new Error("it cannot be looked at");
+    if (!facts) throw new Error("it cannot be inspected");
     return facts;
   }
   const idle = { entrypoint: ["sleep", "600"], command: [] };
 
-  test("is suggested a service that is its own: it, and it alone, gets the token", async () => {
+  test("is suggested a service by which it gets a token, and another container does not", async () => {
     await using stage = new Stage();
     stage.configure(); // makes the directory that containers mount
     const container = await stage.container(); // its client waits for the socket
@@ -608,7 +639,7 @@ describe("a running container", () => {
     const config = join(stage.directory, "authproxy.json");
     const last = await authproxy(["explain", "--last", other.id], server.stdout);
     expect(last.status).toBe(0);
-    expect(last.stdout).toContain("container.Config.Env differs (values are shown to nobody)");
+    expect(last.stdout).toContain("container.Config.Env differs (values are not shown)");
     expect(last.stdout).toContain("`authproxy suggest` writes one");
     const checked = await authproxy(["check", "--config", config]);
     expect(checked.status).toBe(0);
@@ -616,7 +647,7 @@ describe("a running container", () => {
     expect(checked.stdout).not.toContain("never hold");
   });
 
-  test("is suggested no value that was given at its start, and told so", async () => {
+  test("is suggested no value of its environment that was given at its start, and a note says so", async () => {
     await using stage = new Stage();
     stage.configure();
     const container = await stage.container({ ...idle, environment: { PASSWORD: secret } });
@@ -665,7 +696,7 @@ describe("a running container", () => {
     expect(anonymous.notes.join("\n")).toContain("the volume at /data has no name");
   });
 
-  test("is explained: what is known of it, each check, each service, and what would come of it", async () => {
+  test("is explained with its identity, each check, each service and the answer", async () => {
     await using stage = new Stage();
     const other = { match: { container: { Config: { Labels: { app: "b" }, User: "0" } } } };
     const services = { other: { ...other, token: app.token }, app };
@@ -712,7 +743,7 @@ describe("a running container", () => {
     expect(dead.stderr).toContain(`explain --last ${stranger.id.slice(0, 12)}`);
   });
 
-  test("is explained by a process that is not its first, and one of the host by none", async () => {
+  test("is explained for a process that is not its first, and a process of the host without one", async () => {
     await using stage = new Stage();
     const container = await stage.container(idle);
     const { container: engine } = await getContainerRuntimeClient();
@@ -730,12 +761,12 @@ describe("a running container", () => {
     expect(explain(await observe(4_194_305), { app })).toMatchObject({ reason: "exited" });
   });
 
-  test("is explained without the value of a search path that lies in a volume", async () => {
+  test("is explained without the value of a search path that is in a volume", async () => {
     await using stage = new Stage();
     stage.configure();
     const facts = await factsOf(await stage.container(idle));
     const { container } = facts;
-    const Env = ["JAVA_OPTIONS=-cp /data -Dpassword=hunter2"];
+    const Env = Environment.from(["JAVA_OPTIONS=-cp /data -Dpassword=hunter2"]);
     const mount = { Destination: "/data", RW: true };
     const changed = { Config: { ...container.Config, Env }, Mounts: [mount] };
     const seen = {
@@ -744,13 +775,13 @@ describe("a running container", () => {
     const explanation = explain(seen, { app });
     expect(explanation.checks.find(({ name }) => name === "readonly")).toMatchObject({
       holds: false,
-      seen: "JAVA_OPTIONS",
+      detail: "JAVA_OPTIONS",
     });
     expect(JSON.stringify(explanation)).not.toContain("hunter2");
   });
 });
 
-test("a refusal is explained from the audit stream when its container is gone", async () => {
+test("a refusal is explained from the audit stream after its container is gone", async () => {
   const stage = new Stage();
   const server = await stage.server({ vault: vaultAt(bao.address) });
   const container = await stage.container({ image, labels: { app: "stranger" } });

@@ -39,17 +39,17 @@ describe("a file", () => {
     await granted({ environment, before, options: ["--file-mode=0444"] });
     expect(modeOf("X")).toBe("444");
   });
-  test.runIf(isRoot)("cannot be given away without the right to", async () => {
+  test.runIf(isRoot)("is not given to another user without CAP_CHOWN", async () => {
     const before = ["setpriv", "--bounding-set=-chown", "--inh-caps=-chown"];
     const ended = await granted({ environment, before, options: ["--file-owner=999"] });
     expectFailure(ended, 78, /cannot write .*\/X: EPERM/);
     expect(readdirSync(files).filter((name) => name === "X")).toEqual([]);
   });
-  test("of a whole secret holds its JSON", async () => {
+  test("of all fields of a secret holds their JSON", async () => {
     await granted({ environment: { AUTHPROXY_FILES, X_FILE: "vault:kv/app#*" } });
     expect(JSON.parse(readFileSync(join(files, "X"), "utf8"))).toEqual({ password, data: user });
   });
-  test("is not written for an optional secret that there is not", async () => {
+  test("is not written for an optional secret that does not exist", async () => {
     const command = ["/bin/sh", "-c", "echo $" + "{X_FILE-unset}"];
     const X_FILE = "vault:secret/data/nowhere#password#?";
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_FILE }, command });
@@ -73,13 +73,13 @@ describe("a directory", () => {
     const { uid, gid } = statSync(join(files, "TLS"));
     expect([uid, gid, modeOf("TLS"), modeOf("TLS/data")]).toEqual([999, 998, "750", "440"]);
   });
-  test("loses the files of keys that are no more", async () => {
+  test("loses the files of keys that the secret no longer has", async () => {
     mkdirSync(join(files, "TLS"));
     writeFileSync(join(files, "TLS/old"), "");
     await granted({ environment });
     expect(readdirSync(join(files, "TLS")).sort()).toEqual(["data", "password"]);
   });
-  test("takes the place of a symbolic link, not of what it points to", async () => {
+  test("replaces a symbolic link, and not the directory behind it", async () => {
     const target = newPlace();
     symlinkSync(target, join(files, "TLS"));
     await granted({ environment });
@@ -88,10 +88,10 @@ describe("a directory", () => {
   test("is not made of keys that lead out of it", async () => {
     await root.write("kv/odd", { "../evil": password });
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_DIR: "vault:kv/odd#*" } });
-    expectFailure(ended, 78, /the key \.\.\/evil makes no file name/);
+    expectFailure(ended, 78, /the key \.\.\/evil cannot be the name of a file/);
     expect(readdirSync(files)).toEqual([]);
   });
-  test("may have a default, which is a path", async () => {
+  test("may have a default, which is used as a path", async () => {
     const X_DIR = "vault:secret/data/nowhere#*#?/etc/ssl";
     const command = ["/bin/sh", "-c", 'echo "$X_DIR"'];
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_DIR }, command });
@@ -120,7 +120,7 @@ describe("standard input", () => {
   };
   const options = ["--stdin"];
 
-  test("is one JSON object of all, and nothing is in the environment or at a path", async () => {
+  test("is one JSON object of all secrets, and none is in the environment or has a path", async () => {
     const script =
       'const text = require("node:fs").readFileSync(0);' +
       'const digest = require("node:crypto").createHash("sha256").update(text).digest("hex");' +
@@ -131,7 +131,7 @@ describe("standard input", () => {
     expect(JSON.parse(ended.stdout)).toEqual([hash(JSON.stringify(expected)), names]);
     expect(readdirSync("/dev/shm").filter((name) => name.startsWith("authproxy."))).toEqual([]);
   });
-  test("is a file without a name, that only its owner may read, at its start", async () => {
+  test("is a file without a name, readable only by its owner, at offset 0", async () => {
     const script =
       'const { fstatSync, readlinkSync } = require("node:fs"); const { mode, nlink } = fstatSync(0);' +
       'const [, at, flags] = /pos:\\s+(\\d+)\\s+flags:\\s+(\\d+)/.exec(require("node:fs").readFileSync("/proc/self/fdinfo/0"));' +
@@ -149,7 +149,7 @@ describe("standard input", () => {
   });
 });
 
-test("two variables cannot be one file or one name on standard input", async () => {
+test("two variables with one name are refused, as files and on standard input", async () => {
   await using server = await Playground.open(answer(grant()));
   const reference = "vault:kv/app#*";
   const at = ["--socket", server.socket];

@@ -1,11 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { readResponse } from "../client/http.ts";
+import { parseResponse } from "../client/https.ts";
 
 const head = "HTTP/1.1 200 OK\r\n";
-const read = (text: string) => readResponse(Buffer.from(text));
+const read = (text: string) => parseResponse(Buffer.from(text));
 
-describe("a whole response is read", () => {
+describe("a complete response is read", () => {
   const cases: Record<string, [text: string, body: string]> = {
     "by its length": [`${head}Content-Length: 4\r\n\r\nbody`, "body"],
     "in chunks": [
@@ -17,7 +17,7 @@ describe("a whole response is read", () => {
   };
   for (const [name, [text, body]] of Object.entries(cases)) {
     test(name, () => {
-      expect(read(text)).toMatchObject({ body, length: text.length, close: false });
+      expect(read(text)).toMatchObject({ body, length: text.length, closes: false });
       expect(read(`${text}HTTP/1.1`), "the next response is left").toMatchObject({
         length: text.length,
       });
@@ -26,12 +26,12 @@ describe("a whole response is read", () => {
       }
     });
   }
-  test("and says that the connection closes", () => {
-    expect(read(`${head}Connection: Close\r\nContent-Length: 0\r\n\r\n`)?.close).toBe(true);
+  test("with the announcement that the connection closes", () => {
+    expect(read(`${head}Connection: Close\r\nContent-Length: 0\r\n\r\n`)?.closes).toBe(true);
   });
 });
 
-describe("refuses", () => {
+describe("the parser refuses", () => {
   const cases: Record<string, string> = {
     "another protocol": "HTTP/2 200\r\n\r\n",
     "an interim response": "HTTP/1.1 100 Continue\r\n\r\n",
@@ -55,7 +55,7 @@ describe("refuses", () => {
   }
 });
 
-test("any bytes are read, waited for or refused", () => {
+test("any bytes are a response, incomplete or refused", () => {
   const piece = fc.oneof(
     fc.constantFrom(
       head,
@@ -72,7 +72,7 @@ test("any bytes are read, waited for or refused", () => {
     fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
       const bytes = Buffer.from(pieces.join(""));
       try {
-        const response = readResponse(bytes);
+        const response = parseResponse(bytes);
         if (response) expect(response.length).toBeLessThanOrEqual(bytes.length);
       } catch (error) {
         expect(String(error)).toContain("malformed answer");

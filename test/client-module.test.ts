@@ -47,7 +47,7 @@ describe("getToken", () => {
       { ...all, vault },
     ]);
   });
-  test("asks again where that failed", async () => {
+  test("asks the server again where that failed", async () => {
     const script =
       "const { exitCode, message } = await getToken().catch((error) => error);" +
       "console.log(exitCode, message); print((await getToken()).token);";
@@ -77,7 +77,7 @@ describe("getSecrets", () => {
       plain: hash("text"),
     });
   });
-  test("says what is wrong by the name, with the client's exit code", async () => {
+  test("rejects with the name, the reason and the client's exit code", async () => {
     const script = `for (const reference of ["vault:secret/data/app#nothing", "vault:"]) {
       const { exitCode, message } = await getSecrets({ db: reference }).catch((error) => error);
       console.log(exitCode, message);
@@ -88,7 +88,7 @@ describe("getSecrets", () => {
   });
 });
 
-test("the lines of docs/client.md give what they say", async () => {
+test("the example in docs/client.md gives what it says", async () => {
   const lines = block("docs/client.md", "import { getToken");
   const own = lines.replace(/^import .* from "\/authproxy\/authproxy.js";$/m, "");
   expect(own).not.toBe(lines);
@@ -96,13 +96,24 @@ test("the lines of docs/client.md give what they say", async () => {
   expect(JSON.parse(stdout)).toEqual([password, token, bao.address].map(hash));
 });
 
-test("to import it does nothing: no signal is caught, no socket touched", async () => {
+test("can be imported and required, with the same functions", async () => {
+  const script = `
+    import { createRequire } from "node:module";
+    import * as imported from "./authproxy.js";
+    const required = createRequire(import.meta.url)("./authproxy.js");
+    console.log(imported.getToken === required.getToken, imported.getSecrets === getSecrets,
+      Object.keys(required).sort().join());`;
+  const { stdout, stderr, connections } = await application(script);
+  expect([stdout, stderr, connections]).toEqual(["true true getSecrets,getToken\n", "", 0]);
+});
+
+test("an import alone catches no signal and touches no socket", async () => {
   const script = 'console.log(process.listenerCount("SIGTERM"), typeof getToken);';
   const { stdout, connections } = await application(script);
   expect([stdout, connections]).toEqual(["0 function\n", 0]);
 });
 
-test("its types say the same", () => {
+test("the types in public.ts describe the functions", () => {
   const source = `import { getSecrets, getToken } from "./authproxy.js";
     const { token, vault }: { token: string; vault: { address: string } } = await getToken();
     const { a } = await getSecrets({ a: "vault:a/b#c" });

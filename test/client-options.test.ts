@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { parseAnswer } from "../client/answer.ts";
 import { planEnvironment } from "../client/environment.ts";
 import { Failure } from "../client/failure.ts";
 import { readOptions } from "../client/options.ts";
+import { parseAnswer } from "../client/token.ts";
 
 function catchHint(failing: () => unknown): string {
   try {
@@ -16,14 +16,12 @@ function catchHint(failing: () => unknown): string {
 }
 
 describe("options", () => {
-  test("have defaults", () => {
+  test("have documented defaults", () => {
     expect(readOptions(["app", "--flag"], {})).toEqual({
       socket: "/run/authproxy/authproxy.sock",
       socketOwner: 0,
       waitMs: 60_000,
-      files: "/run/authproxy-secrets",
-      fileMode: 0o400,
-      fileOwner: undefined,
+      files: { directory: "/run/authproxy-secrets", mode: 0o400, owner: undefined },
       stdin: false,
       watch: false,
       onChange: "none",
@@ -33,7 +31,7 @@ describe("options", () => {
       command: ["app", "--flag"],
     });
   });
-  test("come from variables, lists by commas", () => {
+  test("come from variables, in which commas separate a list", () => {
     const environment = {
       AUTHPROXY_WAIT: "1.5",
       AUTHPROXY_ALLOW_WRITE: "a/b,c",
@@ -42,7 +40,7 @@ describe("options", () => {
     const options = readOptions(["app"], { ...environment, AUTHPROXY_SERVICE_PORT: "80" });
     expect(options).toMatchObject({ waitMs: 1500, allowWrite: ["a/b", "c"] });
   });
-  test("each has its variable", () => {
+  test("each have a variable", () => {
     const environment = {
       AUTHPROXY_SOCKET: "/s",
       AUTHPROXY_SOCKET_OWNER: "7",
@@ -58,9 +56,7 @@ describe("options", () => {
     expect(readOptions(["app"], environment)).toMatchObject({
       socket: "/s",
       socketOwner: 7,
-      files: "/f",
-      fileMode: 0o440,
-      fileOwner: [999, 998],
+      files: { directory: "/f", mode: 0o440, owner: { uid: 999, gid: 998 } },
       stdin: true,
       keep: ["VAULT_A", "VAULT_B"],
       watch: true,
@@ -68,7 +64,7 @@ describe("options", () => {
       refreshMs: 5000,
     });
   });
-  test("each is described in docs/client.md, with its variable", () => {
+  test("are each described in docs/client.md, with their variables", () => {
     const text = readFileSync(join(import.meta.dirname, "../docs/client.md"), "utf8");
     const hint = catchHint(() => readOptions(["--unknown"], {}));
     const names = hint.match(/--[a-z-]+(?=,|$)/g) ?? [];
@@ -78,14 +74,14 @@ describe("options", () => {
       expect(text).toMatch(new RegExp(`^\\| \`${name}[^|]*\\| ${variable} \\|`, "m"));
     }
   });
-  test("a flag takes no value, but may be given one", () => {
+  test("that are flags need no value, and accept one", () => {
     expect(readOptions(["--stdin", "--watch=0", "app"], { AUTHPROXY_WATCH: "1" })).toMatchObject({
       stdin: true,
       watch: false,
       command: ["app"],
     });
   });
-  test("an argument wins over its variable, and ends where the command begins", () => {
+  test("win as arguments over their variables, and end where the command begins", () => {
     const argv = [
       "--wait=2",
       "--socket",
@@ -117,7 +113,7 @@ describe("options", () => {
     [["-wait=1", "app"]],
     [["--help"]],
     [["--toString", "app"]],
-  ])("%j is a usage error that lists them", (argv) => {
+  ])("are listed in the usage error for %j", (argv) => {
     expect(() => readOptions(argv, {})).toThrow(
       expect.objectContaining({ exitCode: 64, hint: expect.stringContaining("--socket-owner") }),
     );
@@ -125,38 +121,41 @@ describe("options", () => {
 });
 
 describe("the application's environment", () => {
-  test("keeps all that is plain where there is no reference, but nothing of the client's", () => {
+  test("without a reference, keeps every variable but those of the client", () => {
     const environment = { A: "1", VAULT_ADDR: "x", AUTHPROXY_WAIT: "1", AUTHPROXY_X: "vault:" };
     expect(planEnvironment(environment, [])).toEqual({
       plain: { A: "1", VAULT_ADDR: "x" },
-      wanted: [],
-      login: false,
+      secretVariables: [],
+      asksForToken: false,
     });
   });
-  test("loses VAULT_… where there are references, except what is kept", () => {
+  test("with a reference, loses VAULT_… except what --keep names", () => {
     const environment = { A: "1", VAULT_ADDR: "x", VAULT_CACERT: "y", P: "vault:a/b#c" };
     expect(planEnvironment(environment, ["VAULT_CACERT"]).plain).toEqual({
       A: "1",
       VAULT_CACERT: "y",
     });
   });
-  test("keeps VAULT_… of an application that asks for the token", () => {
-    const { plain, login } = planEnvironment({ VAULT_TOKEN: "vault:login", VAULT_ADDR: "x" }, []);
-    expect([plain, login]).toEqual([{ VAULT_ADDR: "x" }, true]);
+  test("keeps VAULT_… where the application asks for the token", () => {
+    const { plain, asksForToken } = planEnvironment(
+      { VAULT_TOKEN: "vault:login", VAULT_ADDR: "x" },
+      [],
+    );
+    expect([plain, asksForToken]).toEqual([{ VAULT_ADDR: "x" }, true]);
   });
-  test("X_FILE is to be a file called X, and X_DIR a directory of a whole secret", () => {
-    const { wanted } = planEnvironment(
+  test("turns X_FILE into a file X, and X_DIR into a directory where all fields are asked for", () => {
+    const { secretVariables } = planEnvironment(
       { X: "vault:a/b#c", Y_FILE: "vault:a/b#c", Z_DIR: "vault:a/b#*", W_DIR: "vault:a/b#c" },
       [],
     );
-    expect(wanted.map(({ variable, name, form }) => [variable, name, form])).toEqual([
+    expect(secretVariables.map(({ variable, name, form }) => [variable, name, form])).toEqual([
       ["X", "X", "value"],
       ["Y_FILE", "Y", "file"],
       ["Z_DIR", "Z", "directory"],
       ["W_DIR", "W_DIR", "value"],
     ]);
   });
-  test("gets by AUTHPROXY_SET_… what the client is not started with", () => {
+  test("gets the variables of AUTHPROXY_SET_…", () => {
     const environment = {
       AUTHPROXY_SET_NODE_OPTIONS: "--require x",
       AUTHPROXY_SET_P: "vault:a/b#c",
@@ -164,16 +163,19 @@ describe("the application's environment", () => {
       AUTHPROXY_SET_: "1",
       P: "plain",
     };
-    const { plain, wanted } = planEnvironment(environment, []);
-    expect([plain, wanted.map(({ variable }) => variable)]).toEqual([
+    const { plain, secretVariables } = planEnvironment(environment, []);
+    expect([plain, secretVariables.map(({ variable }) => variable)]).toEqual([
       { NODE_OPTIONS: "--require x" },
       ["P"],
     ]);
   });
-  test.each(["_FILE", "A.B_FILE", "../A_FILE", "1_FILE"])("%s names no file", (variable) => {
-    expect(() => planEnvironment({ [variable]: "vault:a/b#c" }, [])).toThrow("letters, digits");
-  });
-  test("a malformed reference is named by its variable and place, not by its text", () => {
+  test.each(["_FILE", "A.B_FILE", "../A_FILE", "1_FILE"])(
+    "refuses %s as the name of a file",
+    (variable) => {
+      expect(() => planEnvironment({ [variable]: "vault:a/b#c" }, [])).toThrow("letters, digits");
+    },
+  );
+  test("reports a malformed reference by variable and position, without its text", () => {
     const URL = `pg://plain-password@$${"{vault:a}"}`;
     expect(() => planEnvironment({ URL }, [])).toThrow(
       /^URL: malformed reference at character 30: # and a key must follow the path$/,
@@ -190,7 +192,7 @@ describe("the server's answer", () => {
   };
   const line = (answer: unknown) => `${JSON.stringify(answer)}\n`;
 
-  test("is a grant, whatever else it says", () => {
+  test("is a grant, whatever further members it has", () => {
     expect(parseAnswer(line({ ...grant, ttl: 300, renewable: true, later: {} }))).toEqual({
       ...grant,
       vault: { ...grant.vault, ca: undefined, namespace: undefined },

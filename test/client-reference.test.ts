@@ -4,16 +4,16 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   MalformedReference,
-  type Part,
   parseValue,
   printReference,
   type Reference,
+  type ValueSegment,
 } from "../client/reference.ts";
 
 type Vector = {
   shows: string;
   value: string;
-  parts?: Part[] | null;
+  parts?: ValueSegment[] | null;
   error?: { index: number };
 };
 
@@ -60,7 +60,7 @@ const reference: fc.Arbitrary<Reference> = fc.oneof(
   }),
 );
 
-test("what is printed is parsed as the same reference", () => {
+test("a printed reference is parsed as the same reference", () => {
   fc.assert(
     fc.property(reference, (wanted) => {
       expect(parseValue(printReference(wanted))).toEqual([wanted]);
@@ -78,7 +78,7 @@ test("references keep their places between any text", () => {
   );
 });
 
-test("any value is parsed, passed over or malformed at a place within it", () => {
+test("any value has references, none, or is malformed at an index within it", () => {
   const mark = fc.constantFrom("vault:", ">>vault:", "${", "}", "#", "/", "..", '{"a":', '"', "1");
   const value = fc.array(fc.oneof(mark, fc.string({ maxLength: 5 })), { maxLength: 12 });
   fc.assert(

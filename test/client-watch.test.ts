@@ -97,7 +97,7 @@ async function change(path: string, text: string): Promise<string> {
 describe("a secret that changes", () => {
   const X_FILE = "vault:secret/data/app/watched#password";
 
-  test("is put in place of the old one, and the application hears of it", async () => {
+  test("replaces the old one, and the application gets a signal", async () => {
     const first = await change("secret/data/app/watched", `first-${password}`);
     await watching(
       async ({ child, says, ended }) => {
@@ -114,7 +114,7 @@ describe("a secret that changes", () => {
       ["--on-change", "SIGHUP"],
     );
   });
-  test("is seen within the time that was set, and never half written", async () => {
+  test("is seen within --refresh, and never half written", async () => {
     await change("secret/data/app/watched", "a".repeat(10_000));
     const reader = `
       while :; do
@@ -136,7 +136,7 @@ describe("a secret that changes", () => {
       reader,
     );
   });
-  test("ends the application, where the restart policy is to start it anew", async () => {
+  test("ends the application with --on-change exit, for the restart policy to start it again", async () => {
     await change("secret/data/app/watched", `first-${password}`);
     await watching(
       async ({ says, ended }) => {
@@ -150,19 +150,19 @@ describe("a secret that changes", () => {
       ["--on-change=exit"],
     );
   });
-  test("in the environment cannot be replaced: one warning", async () => {
+  test("in the environment cannot be replaced, and is warned of once", async () => {
     await change("secret/data/app/watched", `first-${password}`);
     await watching(
       async ({ says }) => {
         await says("started");
         await change("secret/data/app/watched", `fourth-${password}`);
-        await says("warning: what runs keeps the old X: take a file or --on-change exit\n");
+        await says("warning: the application keeps the old X: take a file or --on-change exit\n");
       },
       { X: X_FILE },
       "echo started; exec sleep 600",
     );
   });
-  test("to nothing is kept as it was", async () => {
+  test("is kept where Vault no longer has it", async () => {
     const first = await change("secret/data/app/watched", `first-${password}`);
     await watching(
       async ({ says }) => {
@@ -181,7 +181,7 @@ describe("a secret that changes", () => {
 });
 
 describe("a healthy application goes on", () => {
-  test("while Vault is away: one warning, and then what has changed meanwhile", async () => {
+  test("while Vault is unreachable, with one warning, and then gets what has changed", async () => {
     const X_FILE = "vault:secret/data/app/watched#password";
     const first = await change("secret/data/app/watched", `first-${password}`);
     const gate = await Gate.before(bao.address);
@@ -206,7 +206,7 @@ describe("a healthy application goes on", () => {
       await gate.shut();
     }
   });
-  test("when the token is lost: one warning, which says what helps", async () => {
+  test("when the token is lost, with one warning that says what helps", async () => {
     const X_FILE = "vault:secret/data/app/watched#password";
     const first = await change("secret/data/app/watched", `first-${password}`);
     const minted = await root.write("auth/token/create/app", {});
@@ -265,7 +265,7 @@ test("a certificate is issued again before it ends, with its key", async () => {
   );
 });
 
-test("a lease is renewed until Vault gives it no more, and then fetched anew", async () => {
+test("a lease is renewed until Vault renews it no more, and its secret is then fetched again", async () => {
   const directory = dirname(bao.caFile);
   const asked: string[] = [];
   const respond = (received: IncomingMessage, response: ServerResponse) => {
@@ -372,7 +372,7 @@ describe("a good parent", () => {
       'grep -E "^Sig(Blk|Ign)" /proc/self/status; echo "descriptors: $(ls /proc/self/fd | tr "\\n" " ")"; sleep 600',
     );
   });
-  test("gives it the JSON object on standard input too", async () => {
+  test("gives the application the JSON object on standard input", async () => {
     await watching(
       async ({ says }) => {
         await says(hash(JSON.stringify({ X: password })));

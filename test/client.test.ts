@@ -62,7 +62,7 @@ describe("a secret becomes an environment variable", () => {
     expect(ended).toMatchObject({ exitCode: 0, stdout: `${hash(token)}\n`, stderr: "" });
   });
 
-  test("forty at once, in the order of their names", async () => {
+  test("and forty variables get each its own value", async () => {
     const names = Array.from({ length: 40 }, (_, index) => `X${index}`);
     const paths = ["secret/data/app", "kv/app", "secret/data/app"];
     const keys = ["password", "password", "user"];
@@ -77,7 +77,7 @@ describe("a secret becomes an environment variable", () => {
 });
 
 describe("a secret becomes a file", () => {
-  test("on tmpfs, for its owner alone, with nothing beside it", async () => {
+  test("on tmpfs, readable only by its owner, with no other file beside it", async () => {
     const ended = await granted({
       environment: { DB_PASSWORD_FILE: "vault:secret/data/app#password", AUTHPROXY_FILES: files },
       command: ["/bin/sh", "-c", 'echo "$DB_PASSWORD_FILE"'],
@@ -88,7 +88,7 @@ describe("a secret becomes a file", () => {
     expect(readdirSync(files)).toEqual(["DB_PASSWORD"]);
   });
 
-  test("takes the place of a symbolic link, not of what it points to", async () => {
+  test("that replaces a symbolic link, and not the file behind it", async () => {
     const target = join(newPlace(), "target");
     writeFileSync(target, "untouched");
     symlinkSync(target, join(files, "LINK"));
@@ -107,7 +107,7 @@ describe("a secret becomes a file", () => {
     expect([server.connections, readdirSync(place)]).toEqual([0, []]);
   });
 
-  test("none is written where another reference fails", async () => {
+  test("but not where another reference fails", async () => {
     const environment = {
       ONE_FILE: "vault:secret/data/app#password",
       TWO: "vault:secret/data/app#nothing",
@@ -118,7 +118,7 @@ describe("a secret becomes a file", () => {
   });
 });
 
-describe("the socket's directory may be written by nobody else", () => {
+describe("the socket's directory is refused with the mode", () => {
   test.each([0o775, 0o757, 0o1777].map((mode) => [mode.toString(8), mode] as const))(
     "%s",
     async (_, mode) => {
@@ -134,7 +134,7 @@ describe("the socket's directory may be written by nobody else", () => {
 describe("the server's answer is", () => {
   const environment = { X: "vault:secret/data/app#password" };
 
-  test("refused: a first process is not told that it is none", async () => {
+  test("refused, and the hint does not tell process 1 that it is not the first", async () => {
     if (!isRoot) return;
     await using server = await Playground.open(answer({ error: "refused" }));
     const before = ["unshare", "--pid", "--fork", "--kill-child"];
@@ -154,18 +154,21 @@ describe("the server's answer is", () => {
     expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
     expect(server.connections).toBe(3);
   });
-  test("nothing at all", async () => {
+  test("nothing, until the deadline", async () => {
     await using server = await Playground.open(() => {});
     const options = ["--socket", server.socket, "--wait", "0.3"];
     expectFailure(await run({ environment, options }), 75, /in time/);
   });
-  test.each([["hello"], [{ token: 1 }], [[]]])("no grant: %j", async (line) => {
-    await using server = await Playground.open(answer(line));
-    const ended = await run({ environment, options: ["--socket", server.socket] });
-    expectFailure(ended, 78, /does not speak the authproxy protocol/);
-    expect(server.connections).toBe(1);
-  });
-  test("endless", async () => {
+  test.each([["hello"], [{ token: 1 }], [[]]])(
+    "not a grant but %j, which is refused",
+    async (line) => {
+      await using server = await Playground.open(answer(line));
+      const ended = await run({ environment, options: ["--socket", server.socket] });
+      expectFailure(ended, 78, /does not speak the authproxy protocol/);
+      expect(server.connections).toBe(1);
+    },
+  );
+  test("endless, which is refused", async () => {
     const line = "x".repeat(64 * 1024);
     await using server = await Playground.open((connection) => {
       const more = () => connection.write(line, (error) => error ?? more());
@@ -197,12 +200,12 @@ describe("Vault", () => {
 
   test.each([
     ["with a password in it", "https://a:b@127.0.0.1:8200"],
-    ["that is none", "127.0.0.1"],
-  ])("an address %s", async (_, address) => {
+    ["that is not a URL", "127.0.0.1"],
+  ])("is not asked at an address %s", async (_, address) => {
     const ended = await granted({ environment }, grant({}, { address }));
     expectFailure(ended, 78, /the Vault address that the server gave is not https/, /TLS/);
   });
-  test("sealed, until the deadline", async () => {
+  test("is asked until the deadline while it is sealed", async () => {
     const sealed = await startOpenBao();
     try {
       await vault("PUT", "sys/seal", "", {}, sealed);
@@ -214,14 +217,14 @@ describe("Vault", () => {
     }
   });
 
-  describe("of another CA is not trusted", () => {
+  describe("with a certificate of another CA is not trusted", () => {
     let other: OpenBao;
     beforeAll(async () => {
       other = await startOpenBao();
     });
     afterAll(() => other.stop());
     test.each<[string, Record<string, string>]>([
-      ["as it is", {}],
+      ["by default", {}],
       ["with NODE_TLS_REJECT_UNAUTHORIZED=0", { NODE_TLS_REJECT_UNAUTHORIZED: "0" }],
       ["with NODE_EXTRA_CA_CERTS", { NODE_EXTRA_CA_CERTS: "CA" }],
       ["with an older TLS asked for", { NODE_OPTIONS: "--tls-min-v1.0" }],
@@ -231,7 +234,7 @@ describe("Vault", () => {
       const ended = await granted({ environment: environmentChanged }, grant({}, { ca: other.ca }));
       expectFailure(ended, 69, /certificate of https:\S+ is not trusted: [A-Z_]+$/, /ca_file/);
     });
-    test("nor without a CA, by the environment's", async () => {
+    test("where the server names no CA and the environment does", async () => {
       const changed = { ...environment, NODE_EXTRA_CA_CERTS: bao.caFile };
       const ended = await granted({ environment: changed }, grant({}, { ca: undefined }));
       expectFailure(ended, 69, /is not trusted/);
@@ -267,12 +270,12 @@ describe("Vault", () => {
   const kept = (response: ServerResponse) =>
     response.end(JSON.stringify({ data: { data: { password }, metadata: { version: 1 } } }));
 
-  test("of another name is not trusted, and gets no request", async () => {
+  test("with a certificate of another name is not trusted, and gets no request", async () => {
     const ended = await playing((_, response) => kept(response), { environment }, "127.0.0.2");
     expectFailure(ended, 69, /is not trusted: ERR_TLS_CERT_ALTNAME_INVALID/);
     expect(ended.requests).toBe(0);
   });
-  test("that is a standby which does not know the token yet is asked again", async () => {
+  test("is asked again while a standby does not have the token yet", async () => {
     const statuses = [403, 412, 429, 500];
     const ended = await playing((_, response, count) => {
       const status = statuses[count];
@@ -281,13 +284,13 @@ describe("Vault", () => {
     });
     expect(ended).toMatchObject({ exitCode: 0, stderr: "", requests: 5 });
   });
-  test("that closes after each answer is asked on another connection", async () => {
+  test("is asked on another connection where it closes after each answer", async () => {
     const ended = await playing((_, response) => kept(response.setHeader("Connection", "close")), {
       environment: { ...environment, Y: "vault:secret/data/other#password" },
     });
     expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
   });
-  test("gets the token, the namespace and the path as they are", async () => {
+  test("gets the token, the namespace and the encoded path", async () => {
     let seen: Partial<IncomingMessage> = {};
     const ended = await playing(
       (received, response) => {
@@ -300,14 +303,14 @@ describe("Vault", () => {
     expect(seen.url).toBe("/vault/v1/secret/data/a%20b%3F?version=2");
     expect(seen.headers).toMatchObject({ "x-vault-token": token, "x-vault-namespace": "team" });
   });
-  test("that redirects is not followed", async () => {
+  test("is not followed where it redirects", async () => {
     const ended = await playing((_, response) => {
       response.writeHead(307, { Location: "https://127.0.0.1:1/" }).end();
     });
     expectFailure(ended, 69, /redirects \(307\), which is not followed/);
     expect(ended.requests).toBe(1);
   });
-  test("that answers without end", async () => {
+  test("is unavailable where its answer has no end", async () => {
     const ended = await playing(
       (_, response) => {
         response.write("x".repeat(2 * 1024 * 1024));
@@ -316,15 +319,15 @@ describe("Vault", () => {
     );
     expectFailure(ended, 69, /unavailable: a malformed answer: it is too long/);
   });
-  test("a write whose answer is lost is not sent again", async () => {
+  test("does not get a write again whose answer was lost", async () => {
     const ended = await playing((received) => received.socket.destroy(), {
       environment: { X: ">>vault:a/b#c" },
       options: ["--allow-write", "a/b"],
     });
-    expectFailure(ended, 69, /no answer from Vault to a write at a\/b/, /may have been done/);
+    expectFailure(ended, 69, /no answer from Vault to a write at a\/b/, /may have done it/);
     expect(ended.requests).toBe(1);
   });
-  test("a lease ends: one warning with its lifetime", async () => {
+  test("gives a lease, and the client warns of its lifetime once", async () => {
     const ended = await playing(
       (_, response) => {
         const lease = { lease_id: "database/creds/app/x", lease_duration: 3600 };
@@ -339,7 +342,7 @@ describe("Vault", () => {
   });
 });
 
-describe("a reference that leads nowhere", () => {
+describe("a reference fails for", () => {
   test.each<[string, string, number, RegExp, RegExp?]>([
     ["an unknown secret", "vault:secret/data/nowhere#password", 66, /: no such secret$/],
     ["an unknown key", "vault:secret/data/app#passwort", 66, /has no such key/, /password, port/],
@@ -372,11 +375,11 @@ describe("a reference that leads nowhere", () => {
   test.each([
     ["another may be left out", "vault:secret/data/nowhere#password#?"],
     ["another has a default", "vault:secret/data/nowhere#password#?x"],
-  ])("names the variable that needs it where %s", async (_, A) => {
+  ])("the variable that needs it, where %s", async (_, A) => {
     const B = "vault:secret/data/nowhere#password";
     expectFailure(await granted({ environment: { A, B } }), 66, /^authproxy: B: vault:.*no such/);
   });
-  test("a malformed reference costs no token", async () => {
+  test("a malformed reference before a token is asked for", async () => {
     await using server = await Playground.open(answer(grant()));
     await run({ environment: { X: "vault:" }, options: ["--socket", server.socket] });
     expect(server.connections).toBe(0);
@@ -386,7 +389,7 @@ describe("a reference that leads nowhere", () => {
 describe("a wrapped token raises the alarm", () => {
   const environment = { X: "vault:secret/data/app#password" };
 
-  test("where something else was wrapped", async () => {
+  test("where something other than a token was wrapped", async () => {
     const body = JSON.stringify({ auth: { client_token: "mine" } });
     const wrapped = await vault("POST", "sys/wrapping/wrap", body, { "X-Vault-Wrap-TTL": "60s" });
     const { wrap_info } = JSON.parse(wrapped) as Minted;
@@ -396,8 +399,8 @@ describe("a wrapped token raises the alarm", () => {
   });
 });
 
-describe("what execve could not carry", () => {
-  test("all together above a quarter of the stack", async () => {
+describe("the client refuses what execve could not carry", () => {
+  test("where all variables together exceed a quarter of the stack", async () => {
     const names = Array.from({ length: 40 }, (_, index) => `X${index}`);
     const environment = Object.fromEntries(
       names.map((name) => [name, "vault:secret/data/app/big#half"]),
@@ -413,20 +416,20 @@ describe("what execve could not carry", () => {
   });
 });
 
-describe("nobody can look on", () => {
+describe("nobody can look into the client", () => {
   const environment = { X: "vault:secret/data/app#password" };
 
   test.each([
     ["LD_PRELOAD", "/lib/x86_64-linux-gnu/libc.so.6"],
     ["NODE_V8_COVERAGE", "/tmp"],
-  ])("%s=%s would: no token is asked for", async (name, value) => {
+  ])("%s=%s is refused before a token is asked for", async (name, value) => {
     await using server = await Playground.open(answer(grant()));
     const options = ["--socket", server.socket];
     const ended = await run({ environment: { ...environment, [name]: value }, options });
     expectFailure(ended, 78, /would act on this client/, /AUTHPROXY_SET_/);
     expect(server.connections).toBe(0);
   });
-  test("the inspector is open by NODE_OPTIONS", async () => {
+  test("an inspector opened by NODE_OPTIONS is refused", async () => {
     const changes = { NODE_OPTIONS: "--inspect=127.0.0.1:0" };
     const ended = await granted({ environment: { ...environment, ...changes } });
     expect(ended.exitCode).toBe(78);
@@ -435,9 +438,25 @@ describe("nobody can look on", () => {
   });
 });
 
-test("the bundle is one file that needs no other, of at most 40 kB", () => {
+describe("the bundle", () => {
   const text = readFileSync(bundle, "utf8");
-  expect(Buffer.byteLength(text)).toBeLessThanOrEqual(40_000);
-  const required = [...text.matchAll(/require\("([^"]+)"\)/g)].map(([, name]) => name);
-  expect(required.every((name) => name?.startsWith("node:"))).toBe(true);
+  const lines = text.split("\n").filter((line) => line.trim() !== "");
+
+  test("needs no other file", () => {
+    const required = [...text.matchAll(/require\("([^"]+)"\)/g)].map(([, name]) => name);
+    expect(required.length).toBeGreaterThan(0);
+    expect(required.filter((name) => !name?.startsWith("node:"))).toEqual([]);
+  });
+  test("is not minified: it keeps the names and the layout", () => {
+    for (const name of ["openSession", "fetchSecrets", "becomeProgram", "findRefusedVariable"])
+      expect(text).toMatch(new RegExp(`^(async )?function ${name}\\(`, "m"));
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(200);
+    const characters = lines.reduce((sum, line) => sum + line.trim().length, 0);
+    expect(characters / lines.length).toBeLessThan(40);
+  });
+  test("names the module above its code, and has no keystores", () => {
+    const modules = [...text.matchAll(/^\/\/ (client\/\S+)$/gm)].map(([, path]) => path);
+    expect(modules).toEqual(expect.arrayContaining(["client/main.ts", "client/https.ts"]));
+    expect(text).not.toMatch(/keystore|pkcs|createCipheriv/i);
+  });
 });

@@ -1,3 +1,5 @@
+// Question: does the server accept a configuration only as config.schema.json allows it, and from a
+// file that nobody else can write? Does it say in one line what is wrong?
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
@@ -14,14 +16,14 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../server/config.ts";
-import { check } from "../server/schema.ts";
+import { findFlaw } from "../server/schema.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
 
 const main = join(import.meta.dirname, "../server/main.ts");
 const cases = join(import.meta.dirname, "fixtures/config");
 const usual = readFileSync(join(cases, "valid/usual.json"), "utf8");
 
-/** The cases of a folder, by the fact that their name states. */
+/** The cases of a folder, named by the fact that they show. */
 function casesIn(folder: string): { name: string; text: string; file: string }[] {
   const names = readdirSync(join(cases, folder)).filter((name) => name.endsWith(".json"));
   return names.map((name) => {
@@ -36,7 +38,7 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), "authproxy-config-"));
   file = join(directory, "authproxy.json");
 });
-/** The usual one, with a certificate that is there. */
+/** The usual configuration, with a certificate that exists. */
 function usable(): string {
   const certificate = join(directory, "ca.pem");
   writeFileSync(certificate, "-----BEGIN CERTIFICATE-----", { mode: 0o644 });
@@ -44,17 +46,17 @@ function usable(): string {
 }
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-describe("a configuration is taken:", () => {
+describe("a configuration is accepted:", () => {
   test.each(casesIn("valid"))("$name", ({ text }) => {
-    expect(check(text)).toBeUndefined();
+    expect(findFlaw(text)).toBeUndefined();
   });
 
-  test("with white space of any kind between its words", () => {
+  test("with any white space between its words", () => {
     const spaces = fc.array(fc.constantFrom(" ", "\t", "\r", "\n")).map((all) => all.join(""));
     fc.assert(
       fc.property(spaces, (space) => {
         const text = JSON.stringify(JSON.parse(usual), null, space.slice(0, 10));
-        expect(check(space + text + space)).toBeUndefined();
+        expect(findFlaw(space + text + space)).toBeUndefined();
       }),
     );
   });
@@ -62,25 +64,25 @@ describe("a configuration is taken:", () => {
 
 describe("a configuration is refused, in one line that says where:", () => {
   test.each(casesIn("invalid"))("$name", ({ text, file }) => {
-    const found = check(text);
-    expect(found).toContain(readFileSync(file.replace(/json$/, "txt"), "utf8").trim());
-    expect(found).not.toContain("\n");
+    const message = findFlaw(text)?.message;
+    expect(message).toContain(readFileSync(file.replace(/json$/, "txt"), "utf8").trim());
+    expect(message).not.toContain("\n");
   });
 
-  test("whatever is not JSON, and nothing of it is quoted", () => {
+  test("a text that is not JSON, and no part of it is quoted", () => {
     fc.assert(
       fc.property(fc.string({ minLength: 1 }), fc.nat(), (word, at) => {
         const secret = `<${word}>`;
         const place = at % usual.length;
         const text = `${usual.slice(0, place)}${secret}${usual.slice(place)}`;
-        const found = check(text) ?? "";
-        if (found.startsWith("is not JSON"))
-          expect(found).toMatch(/^is not JSON( \(line \d+ column \d+\))?$/);
+        const flaw = findFlaw(text);
+        if (flaw?.kind === "not-json")
+          expect(flaw.message).toMatch(/^is not JSON( \(line \d+ column \d+\))?$/);
       }),
     );
   });
 
-  test("whichever of its objects holds one key more", () => {
+  test("an unknown key in any of its objects", () => {
     const strict = [[], ["vault"], ["vault", "login"], ["services", "app"]].concat(
       [[], ["peer"]].map((rest) => ["services", "app", "match", ...rest]),
       [["services", "app", "token"]],
@@ -92,14 +94,14 @@ describe("a configuration is refused, in one line that says where:", () => {
         const known = path.reduce((part, name) => part[name], config);
         fc.pre(!Object.hasOwn(known, unknown));
         Object.defineProperty(known, unknown, { value: null, enumerable: true });
-        expect(check(JSON.stringify(config))).toBeDefined();
+        expect(findFlaw(JSON.stringify(config))).toBeDefined();
       }),
     );
   });
 });
 
 describe("a file is read", () => {
-  test("that belongs to root, or to the server's user, and that nobody else can write", () => {
+  test("that belongs to root or the server's user, and that nobody else can write", () => {
     writeFileSync(file, usual, { mode: 0o600 });
     expect(readTrustedFile(file)).toBe(usual);
     chmodSync(file, 0o644);
@@ -107,13 +109,13 @@ describe("a file is read", () => {
     expect(loadConfig(file).services).toEqual(JSON.parse(usual).services);
   });
 
-  test.each([0o620, 0o602, 0o666])("and not one of mode %o", (mode) => {
+  test.each([0o620, 0o602, 0o666])("but not with mode %o", (mode) => {
     writeFileSync(file, usual);
     chmodSync(file, mode);
     expect(() => readTrustedFile(file)).toThrow(`${file}: others can write it`);
   });
 
-  test.runIf(process.getuid?.() === 0)("and not one of another user", () => {
+  test.runIf(process.getuid?.() === 0)("but not of another user", () => {
     writeFileSync(file, usual, { mode: 0o600 });
     chownSync(file, 65534, 0);
     expect(() => readTrustedFile(file)).toThrow(`${file}: belongs to uid 65534`);
@@ -130,19 +132,19 @@ describe("`main.ts --check`", () => {
     expect(stderr).toContain(fragment);
   }
 
-  test("says nothing of a good file, and exits 0", () => {
+  test("prints nothing about a valid file, and exits 0", () => {
     writeFileSync(file, usable(), { mode: 0o600 });
     expect(run("--config", file)).toMatchObject({ status: 0, stdout: "", stderr: "" });
   });
 
-  test("names the file and the place of a fault, and exits 1", () => {
+  test("names the file and the place of a flaw, and exits 1", () => {
     writeFileSync(file, usual.replace('"socket"', '"sokcet"'), { mode: 0o600 });
     const { status, stderr } = run("--config", file);
     expect(status).toBe(1);
     expectOneLine(stderr, `${file}: sokcet is not a known key`);
   });
 
-  test("quotes nothing of what is not JSON", () => {
+  test("quotes no part of a text that is not JSON", () => {
     writeFileSync(file, '{ "secret": hunter2 }', { mode: 0o600 });
     const { status, stderr } = run("--config", file);
     expect(status).toBe(1);
@@ -165,7 +167,7 @@ describe("`main.ts --check`", () => {
       },
       fragment: "others can write it (try: chmod go-w",
     },
-  ])("says that a file $what, and exits 1", ({ make, fragment }) => {
+  ])("reports a file that $what, and exits 1", ({ make, fragment }) => {
     make();
     const { status, stderr } = run("--config", file);
     expect(status).toBe(1);
@@ -173,7 +175,7 @@ describe("`main.ts --check`", () => {
     expect(stderr).toContain(file);
   });
 
-  test("says what an option is that it does not know, and exits 1", () => {
+  test("names an unknown option, and exits 1", () => {
     const { status, stderr } = run("--confg", file);
     expect(status).toBe(1);
     expectOneLine(stderr, "--confg");

@@ -1,11 +1,11 @@
-// Question: does `authproxy metrics` count what the server says, in a form that Prometheus takes, and
-// stay small whatever it is told?
+// Question: does `authproxy metrics` count the server's audit stream, in a form that Prometheus
+// reads, and with few series whatever the lines say?
 import { once } from "node:events";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { startCounting } from "../cli/metrics/count.ts";
+import { Counter } from "../cli/metrics/count.ts";
 import { exposition, type Labels } from "../cli/metrics/exposition.ts";
 import { REASONS } from "../server/refusal.ts";
 import { authproxy, start } from "./command.ts";
@@ -13,7 +13,7 @@ import { Stage, until } from "./stage.ts";
 
 type Parsed = { family: string; type: string; name: string; labels: Labels; value: number };
 
-/** The text format 0.0.4 as the textfile collector takes it; throws at whatever is not exactly so. */
+/** Parses the text format 0.0.4 as the textfile collector does. Throws at anything else. */
 function parse(text: string): Parsed[] {
   const samples: Parsed[] = [];
   const families = new Set<string>();
@@ -95,13 +95,13 @@ function value(samples: Parsed[], name: string, labels: Labels = {}): number | u
 const time = "2026-01-02T03:04:05.000Z";
 const lineOf = (event: string, fields = {}) => JSON.stringify({ time, event, ...fields });
 function counted(lines: string[]): Parsed[] {
-  const { take, families } = startCounting();
-  for (const line of lines) take(line);
-  return parse(exposition(families()));
+  const counter = new Counter();
+  for (const line of lines) counter.add(line);
+  return parse(exposition(counter.families()));
 }
 
 describe("the text", () => {
-  test("keeps whatever stands in a label in that label", () => {
+  test("keeps whatever a label holds inside that label", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), fc.string(), (text, help) => {
         const labels = { a: text, b: "" };
@@ -119,13 +119,13 @@ describe("the text", () => {
     ["a quote that ends its label", '# HELP a b\n# TYPE a gauge\na{b="c"d"} 1\n'],
     ["a time, which the collector refuses", "# HELP a b\n# TYPE a gauge\na 1 1700000000000\n"],
     ["a counter without _total", "# HELP a b\n# TYPE a counter\na 1\n"],
-  ])("%s would be noticed here", (_, text) => {
+  ])("this test's parser refuses %s", (_, text) => {
     expect(() => parse(text)).toThrow();
   });
 });
 
 describe("the count", () => {
-  test("is by service and reason, of lines as they are and as a journal has them", () => {
+  test("is by service and reason, of plain lines and of a journal's", () => {
     const samples = counted([
       lineOf("ready"),
       lineOf("granted", { service: "app", accessor: "a", ms: 4 }),
@@ -162,7 +162,7 @@ describe("the count", () => {
     expect(value(samples, "answer_seconds_sum", { answer: "refused" })).toBeCloseTo(0.303);
   });
 
-  test("has few series, in a text that can be read, whatever the lines say", () => {
+  test("has few series in a valid text, whatever the lines say", () => {
     const word = fc.oneof(
       fc.string({ unit: "binary" }),
       fc.constantFrom("constructor", "__proto__"),
@@ -180,7 +180,7 @@ describe("the count", () => {
         const names = counted(lines).flatMap(({ labels }) => labels.reason ?? []);
         expect([...REASONS]).toEqual(expect.arrayContaining(names));
       }),
-      // A text made of this one throws.
+      // String() of this time throws.
       { examples: [[['{"time":{"toString":0},"event":"granted"}']]] },
     );
     const many = Array.from({ length: 5000 }, (_, i) =>
@@ -191,7 +191,7 @@ describe("the count", () => {
     expect(value(samples, "refused_total", { service: "other", reason: "internal" })).toBe(4900);
   });
 
-  test("is in docs/metrics.md, family by family, with type and labels", () => {
+  test("has the families of docs/metrics.md, with type and labels", () => {
     const text = readFileSync(join(import.meta.dirname, "../docs/metrics.md"), "utf8");
     const rows = text.matchAll(/^\| `(authproxy_\w+)` \| (\w+) \| ([\w, ]*?) *\|/gm);
     const documented = [...rows].map(([, name, type, labels]) => `${name} ${type} ${labels}`);
@@ -209,7 +209,7 @@ describe("the count", () => {
   });
 });
 
-test("a living server is followed, its file is whole at every moment", async () => {
+test("a running server is followed, and the file is whole at every moment", async () => {
   await using stage = new Stage();
   const out = join(stage.directory, "authproxy.prom");
   const follower = start(["metrics", "--out", out, "--every", "0.001"]);
@@ -218,10 +218,10 @@ test("a living server is followed, its file is whole at every moment", async () 
   await until("there is a file", () => readdirSync(stage.directory).includes("authproxy.prom"));
   expect(statSync(out).mode & 0o777).toBe(0o644);
   const server = await stage.server();
-  let told = 0;
+  let sentLength = 0;
   const read = () => {
-    follower.stdin.write(server.stdout.slice(told));
-    told = server.stdout.length;
+    follower.stdin.write(server.stdout.slice(sentLength));
+    sentLength = server.stdout.length;
     return parse(readFileSync(out, "utf8"));
   };
   const app = { service: "app" };
@@ -245,7 +245,7 @@ test("a living server is followed, its file is whole at every moment", async () 
   expect(readdirSync(stage.directory)).not.toContain("authproxy.prom.new");
 });
 
-test("a file is counted once, to standard output or a file; what cannot be is said", async () => {
+test("a file is counted once, to standard output or a file, and wrong options are refused", async () => {
   await using stage = new Stage();
   const file = join(stage.directory, "audit.jsonl");
   const out = join(stage.directory, "authproxy.prom");

@@ -1,33 +1,33 @@
-// Question: does `authproxy --help` say what each command takes?
+// Question: does `authproxy --help` list the options of each command, and is no other taken?
 import { describe, expect, test } from "vitest";
-import { parse, takes } from "../cli/options.ts";
+import { OPTIONS_OF, parse } from "../cli/options.ts";
 
-const help = (...words: string[]) => {
-  const asked = parse([...words, "--help"]);
-  return "help" in asked ? asked.help : "";
-};
+function helpOf(...words: string[]): string {
+  const request = parse([...words, "--help"]);
+  return "help" in request ? request.help : "";
+}
 
-describe.each(Object.entries<readonly string[]>(takes))("%s", (name, options) => {
+describe.each(Object.entries<readonly string[]>(OPTIONS_OF))("%s", (name, options) => {
   test("is in the help, and so is each of its options", () => {
-    expect(help()).toMatch(new RegExp(`^  ${name} `, "m"));
-    const said = new Set(help(name).match(/--[a-z-]+/g));
-    for (const option of options) expect(said).toContain(`--${option}`);
+    expect(helpOf()).toMatch(new RegExp(`^  ${name} `, "m"));
+    const inHelp = new Set(helpOf(name).match(/--[a-z-]+/g));
+    for (const option of options) expect(inHelp).toContain(`--${option}`);
   });
 
-  test("takes no option of another", () => {
-    const foreign = Object.values<readonly string[]>(takes)
+  test("takes no option of another command", () => {
+    const foreign = Object.values<readonly string[]>(OPTIONS_OF)
       .flat()
       .filter((option) => !options.includes(option));
     for (const option of new Set(foreign)) {
-      const ask = () => parse([name, `--${option}`, "x"]);
-      expect(ask).toThrow("takes no --");
+      const parsing = () => parse([name, `--${option}`, "x"]);
+      expect(parsing).toThrow("takes no option --");
     }
   });
 });
 
-test("what is no command, or too much, is said", () => {
-  expect(() => parse([])).toThrow("no command");
-  expect(() => parse(["constructor"])).toThrow("no command constructor");
-  expect(() => parse(["check", "a", "b"])).toThrow("one too many: b");
+test("a word that is not a command, a surplus word and an unknown option are refused", () => {
+  expect(() => parse([])).toThrow("no command was given");
+  expect(() => parse(["constructor"])).toThrow("no such command: constructor");
+  expect(() => parse(["check", "a", "b"])).toThrow("unexpected word: b");
   expect(() => parse(["check", "--sokcet"])).toThrow("--sokcet");
 });

@@ -1,5 +1,5 @@
-// Question: has Vault, after `authproxy provision`, what a host and its services need, and nothing
-// more? Beside a real OpenBao with an audit log, the real server and real containers.
+// Question: does Vault have, after `authproxy provision`, what a host and its services need, and
+// nothing more? It runs beside a real OpenBao with an audit log, the real server and real containers.
 import { spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { parse } from "../cli/options.ts";
 import { provision as provisionHere } from "../cli/provision/main.ts";
-import { covers, domainOf, refuseSharing, secretsOf } from "../cli/provision/paths.ts";
+import { covers, domainOf, refuseSharing, secretPaths } from "../cli/provision/paths.ts";
 import { hostPolicy } from "../cli/provision/policies.ts";
 import { client, startOpenBao } from "../scripts/openbao.ts";
 import type { Service } from "../server/config.ts";
@@ -54,7 +54,7 @@ async function provision(config: string, host: string, ...more: string[]): Promi
   return await authproxy(words, { VAULT_TOKEN: bao.rootToken });
 }
 
-/** The same in this process, which is quicker. */
+/** Runs the command in this process, which is quicker. */
 async function run(config: string, host: string, ...more: string[]): Promise<string> {
   const words = ["--config", config, "--host", host, "--yes", "--token-file", rootTokenFile];
   const asked = parse(["provision", ...words, ...more]);
@@ -93,7 +93,7 @@ function audited(): JsonObject[] {
 }
 
 describe("a host", () => {
-  test("is made what its policy file needs, shown before, and the second time nothing", async () => {
+  test("gets what its policy file needs, which is shown first, and a second run changes nothing", async () => {
     const config = policyFile("first", { app: service("app"), other: service("other") });
     const dry = await provision(config, "first", ...here, "--dry-run");
     expect(dry.status).toBe(0);
@@ -114,7 +114,7 @@ describe("a host", () => {
     expect(new Set(since.map(({ request }) => request.operation))).toEqual(new Set(["read"]));
   });
 
-  test("may mint for its services, and not ask for more than these have", async () => {
+  test("may mint tokens for its services, with no more rights than these have", async () => {
     const config = policyFile("mints", { app: service("app", { body: { ttl: "10m" } }) });
     await run(config, "mints", ...here);
     const host = await hostNamed("mints");
@@ -128,7 +128,7 @@ describe("a host", () => {
     await expect(as(host).write("auth/token/create", {})).rejects.toMatchObject(denied);
   });
 
-  test("is refused another host's service, and Vault's audit log says so", async () => {
+  test("is refused another host's service, and Vault's audit log has the refusal", async () => {
     const a = policyFile("host-a", { app: service("app") });
     const b = policyFile("host-b", { other: service("other") });
     await run(a, "host-a", ...here);
@@ -158,7 +158,7 @@ describe("a host", () => {
     expect(await hostNamed("far")).toBeTruthy();
   });
 
-  test("of wrapped tokens may mint no other", async () => {
+  test("whose tokens are wrapped cannot mint one that is not", async () => {
     const config = policyFile("wraps", { wrapped: service("wrapped", { wrap_ttl: "60s" }) });
     await run(config, "wraps", ...here);
     const host = await hostNamed("wraps");
@@ -172,7 +172,7 @@ describe("a host", () => {
     expect((await as(host).request(request)).wrap_info.wrapped_accessor).toBeTruthy();
   });
 
-  test("is put right again where somebody has widened what it has", async () => {
+  test("gets back its own rights where somebody has widened them", async () => {
     const config = policyFile("widened", { app: service("app") });
     await run(config, "widened", ...here);
     await root.write("auth/token/roles/app", { allowed_policies_glob: ["*"], orphan: false });
@@ -185,7 +185,7 @@ describe("a host", () => {
     expect(await run(config, "widened", ...here)).toContain(" 0 to change");
   });
 
-  test("loses a service that its policy file has no more", async () => {
+  test("loses a service that is no longer in its policy file", async () => {
     const both = { app: service("app"), other: service("other") };
     await run(policyFile("loses", both), "loses", ...here);
     const shown = await run(policyFile("loses", { app: both.app ?? {} }), "loses", ...here);
@@ -194,7 +194,7 @@ describe("a host", () => {
   });
 });
 
-test("a service reads its own secrets, and those of no other", async () => {
+test("a service reads its own secrets, and not those of another", async () => {
   const config = policyFile("reads", { app: service("app"), other: service("other") });
   await run(config, "reads", ...here);
   const token = as(await mint(await hostNamed("reads"), "app"));
@@ -235,7 +235,7 @@ test("a service issues certificates of its own name only", async () => {
   await expect(issue(foreign, "other")).rejects.toMatchObject(denied);
 });
 
-test("people write without reading, or read, in one environment", async () => {
+test("people write without reading, or read without writing, in one environment", async () => {
   const config = policyFile("people", { app: service("app") });
   await run(config, "people", ...here, "--environment", "production");
   const person = async (policy: string) => {
@@ -267,7 +267,7 @@ describe("the secret id", () => {
     authproxy(["unwrap", file, "--config", config, "--host", host]);
   const fresh = () => rmSync(wrapping, { force: true });
 
-  test("comes wrapped to its host, and opens the server's way to a container's secret", async () => {
+  test("comes wrapped to its host, and with it a container gets its secret", async () => {
     await using own = new Stage();
     const token = { create: "auth/token/create/app" };
     const services = { app: { ...app, token }, other: service("other") };
@@ -295,7 +295,7 @@ describe("the secret id", () => {
     }
     const secretId = secrets[1]?.trim() ?? "";
     const place = { vault: vaultAt(bao.address, bao, "whole"), services };
-    const server = own.start(own.configure(place, secretId)); // it thinks that it serves both
+    const server = own.start(own.configure(place, secretId)); // its configuration has both services
     await server.until({ event: "ready" });
     const mine = await own.container();
     await mine.says(`started with a password of ${password.length} characters`);
@@ -310,7 +310,7 @@ describe("the secret id", () => {
     expect(server.find({ event: "granted", service: "other" })).toBeUndefined();
   });
 
-  test("that was opened before, or is another's, is an alarm and no credential", async () => {
+  test("that was opened before, or is another host's, is an alarm and not written", async () => {
     const config = policyFile("alarmed", { app: service("app") });
     const secretFile = join(stage.directory, "secret_id-alarmed");
     fresh();
@@ -325,10 +325,10 @@ describe("the secret id", () => {
     const foreign = await unwrap(config, "alarmed");
     expect(foreign.stderr).toContain("authproxy-not-alarmed/secret-id, not by");
     expect(existsSync(secretFile)).toBe(false);
-    expect((await unwrap(other, "not-alarmed")).status).toBe(0); // looking did not open it
+    expect((await unwrap(other, "not-alarmed")).status).toBe(0); // the lookup did not open it
   });
 
-  test("is handed out when asked for only; older ones end by --keep-only", async () => {
+  test("is made only where --deliver asks for it, and older ones end by --keep-only", async () => {
     const config = policyFile("rotates", { app: service("app") });
     await run(config, "rotates", ...here);
     const path = "auth/approle/role/authproxy-rotates/secret-id";
@@ -347,7 +347,7 @@ describe("the secret id", () => {
     expect((await root.list(path)).data.keys).toEqual([accessor]);
   });
 
-  test("goes to no file that is there, and to standard output alone where that is asked for", async () => {
+  test("is not written over a file that exists, and goes alone to standard output with --deliver -", async () => {
     const config = policyFile("prints", { app: service("app") });
     writeFileSync(wrapping, "");
     const taken = await provision(config, "prints", ...here, "--yes", "--deliver", wrapping);
@@ -379,7 +379,7 @@ describe("what cannot be made soundly", () => {
       "minting without a role",
       { app: service("app", { create: "auth/token/create" }) },
       here,
-      /auth\/token\/create is no token role/,
+      /auth\/token\/create is not the path of a token role/,
     ],
     [
       "a ready token at any path",
@@ -399,8 +399,13 @@ describe("what cannot be made soundly", () => {
       here,
       /provision makes nothing in another namespace/,
     ],
-    ["no address", { app: service("app") }, [], /from where does the host speak/],
-    ["an address that is none", { app: service("app") }, ["--address", "host"], /--address host/],
+    ["a missing address", { app: service("app") }, [], /from where the host speaks to Vault/],
+    [
+      "a name in place of an address",
+      { app: service("app") },
+      ["--address", "host"],
+      /--address host/,
+    ],
     [
       "paths that cover another's",
       { app: service("app") },
@@ -426,7 +431,7 @@ describe("what cannot be made soundly", () => {
       /it is the service common's own/,
     ],
     [
-      "paths of no engine",
+      "a path without an engine",
       { app: service("app") },
       [...here, "--secrets", "kv/{service}"],
       /no secrets engine is mounted/,
@@ -447,15 +452,15 @@ describe("what cannot be made soundly", () => {
       "a domain for all",
       { app: service("app") },
       [...here, "--pki", "pki", "--domain", "example.io"],
-      /no domain name of app's own/,
+      /gives app no domain name of its own/,
     ],
     [
-      "a PKI engine that there is not",
+      "a PKI engine that does not exist",
       { app: service("app") },
       [...here, "--pki", "none", "--domain", "{service}.example.io"],
       /--pki none: no PKI engine is mounted there/,
     ],
-  ])("%s: is refused, and nothing is written", async (_, services, more, message) => {
+  ])("%s is refused, and nothing is written", async (_, services, more, message) => {
     const before = audited().length;
     const failure = await run(policyFile("unsound", services), "unsound", ...more).catch(
       (error) => error,
@@ -469,7 +474,7 @@ describe("what cannot be made soundly", () => {
     expect(since.filter(({ request }) => request.operation !== "read")).toEqual([]);
   });
 
-  test("a token that may not, or none: is said, with no token in the message", async () => {
+  test("a token without rights, or none, is reported without a token in the message", async () => {
     const config = policyFile("nobody", { app: service("app") });
     const words = ["provision", "--config", config, "--host", "nobody", ...here, "--yes"];
     const none = await authproxy(words);
@@ -493,7 +498,7 @@ describe("what cannot be made soundly", () => {
   });
 });
 
-test("the rights that docs/provision.md gives an administrator are enough", async () => {
+test("the administrator's policy in docs/provision.md is enough", async () => {
   const policy = block("docs/provision.md", 'path "sys/mounts"');
   await root.addPolicy({ name: "provisioner", policy });
   const { auth }: Login = await root.write("auth/token/create", {
@@ -518,7 +523,7 @@ test("the rights that docs/provision.md gives an administrator are enough", asyn
   expect(JSON.parse(stdout)).toMatchObject({ host: "documented", destroy: [] });
 });
 
-test("what docs/provision.md shows is what is shown, delivered and unwrapped", async () => {
+test("docs/provision.md shows what is printed, delivered and unwrapped", async () => {
   const fresh = await startOpenBao();
   stage.defer(() => fresh.stop());
   const config = policyFile("web-1", { timeline: service("timeline") }, fresh);
@@ -540,7 +545,7 @@ test("what docs/provision.md shows is what is shown, delivered and unwrapped", a
   expect(opened).toMatchObject({ status: 0, stdout: expect.stringContaining("authproxy-web-1") });
 });
 
-test("a person is asked, and no is the answer unless it was yes", async () => {
+test("a person is asked, and any answer but yes is no", async () => {
   const config = policyFile("asked", { app: service("app") });
   const words = ["provision", "--config", config, "--host", "asked", ...here];
   const program = join(import.meta.dirname, "../cli/authproxy.ts");
@@ -564,7 +569,7 @@ test("a person is asked, and no is the answer unless it was yes", async () => {
   expect(await policies()).toContain("authproxy-host-asked");
 });
 
-test("no service's paths cover another's, whatever the templates and the names", () => {
+test("no service's paths cover another's, with any templates and names", () => {
   const name = fc.stringMatching(/^[a-c][a-c.-]{0,2}$/);
   const folder = fc.array(fc.constantFrom("a", "b", "{service}"), { minLength: 1, maxLength: 3 });
   const template = fc
@@ -578,9 +583,11 @@ test("no service's paths cover another's, whatever the templates and the names",
       let paths: string[][];
       try {
         for (const each of [a, b]) refuseSharing(each, all);
-        paths = [a, b].map((each) => secretsOf(all, each, undefined, engines).map((s) => s.path));
+        paths = [a, b].map((each) =>
+          secretPaths(all, each, undefined, engines).map(({ path }) => path),
+        );
       } catch {
-        return; // unsound, and said
+        return; // it was refused as unsound
       }
       taken++;
       const [rules = [], others = []] = paths;
@@ -593,12 +600,12 @@ test("no service's paths cover another's, whatever the templates and the names",
   expect(taken).toBeGreaterThan(500);
 });
 
-test("a service's name in a domain is a label of its own", () => {
+test("a service's name in a domain is one label", () => {
   expect(domainOf("{service}.example.io", "app")).toBe("app.example.io");
-  expect(() => domainOf("{service}.example.io", "a_b")).toThrow("no domain name");
+  expect(() => domainOf("{service}.example.io", "a_b")).toThrow("no domain name of its own");
 });
 
-test("a host without tokens to mint may neither renew nor revoke", () => {
+test("a host with ready tokens alone may neither renew nor revoke", () => {
   const ready = { ready: { match: {}, token: { read: "secret/data/ready#token" } } };
   const policy = hostPolicy(ready as Record<string, Service>);
   expect(policy).toContain('path "secret/data/ready" { capabilities = ["read"] }');

@@ -1,4 +1,4 @@
-// Question: does `authproxy who` say who used which secret, from the real logs of a real Vault, the real
+// Question: does `authproxy who` show who used which secret, by the logs of a real Vault, the real
 // server and real containers?
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -8,7 +8,7 @@ import { text } from "node:stream/consumers";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
-import { split } from "../cli/input.ts";
+import { splitLines } from "../cli/input.ts";
 import { accessIn } from "../cli/who/access.ts";
 import { client, provision, startOpenBao } from "../scripts/openbao.ts";
 import { authproxy, start } from "./command.ts";
@@ -36,7 +36,8 @@ const config = stage.configure(place, secretId);
 const server = stage.start(config);
 await server.until({ event: "ready" });
 
-// One that lives, one that has ended, one that tries what is not its own, and another service's.
+// A container that runs, one that has ended, one that tries to read another service's secret, and
+// one of another service.
 const started = `a password of ${password.length} characters`;
 const lives = await stage.container();
 await lives.says(started);
@@ -55,7 +56,7 @@ await ended.kill();
 await server.until({ event: "revoked", container: ended.id });
 await server.until({ event: "revoked", container: nosy.id });
 
-// Two people, and one who claims to be a container.
+// Two people, and one whose token claims to be a container's.
 await root.enableAuth({ mount_point: "userpass", type: "userpass" });
 const all = 'path "secret/*" { capabilities = ["create", "update", "read", "delete"] }\n';
 await root.addPolicy({ name: "people", policy: all });
@@ -96,8 +97,8 @@ async function ask(...words: string[]): Promise<Row[]> {
   expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   return JSON.parse(stdout).uses;
 }
-/** A row in short. */
-const told = ({ secret, who, did, outcome, times, token = "" }: Row) =>
+/** A row as one line. */
+const summary = ({ secret, who, did, outcome, times, token = "" }: Row) =>
   [
     secret,
     who.container ? `${who.service} ${who.container}` : who.person,
@@ -105,39 +106,39 @@ const told = ({ secret, who, did, outcome, times, token = "" }: Row) =>
     ...[times, token.replace(/ \d.*/, "")],
   ].join(" | ");
 
-test("of a secret: which containers and people used it, how, and who still has a token", async () => {
-  const rows = (await ask("--secret", "secret/data/app")).map(told);
+test("a secret has the containers and people that used it, how, and whose token lives", async () => {
+  const rows = (await ask("--secret", "secret/data/app")).map(summary);
   expect(rows.sort()).toEqual(
     [
       `secret/data/app | app ${lives.id} | read | 1 | living`,
       `secret/data/app | app ${ended.id} | read | 1 | until`,
-      "secret/data/app | token | changed | 1 | ", // root's, as the test began
+      "secret/data/app | token | changed | 1 | ", // by root, when the test began
       "secret/data/app | userpass-alice | changed | 2 | ",
       "secret/data/app | userpass-alice | deleted | 1 | ",
       "secret/data/app | userpass-bob | read | 1 | ",
-      "secret/data/app | token-mallory | read | 1 | ", // whose display name is not the service's
+      "secret/data/app | token-mallory | read | 1 | ", // its display name is not the service's
     ].sort(),
   );
-  expect((await ask("--secret", "secret/app")).map(told).sort()).toEqual(rows);
-  expect((await ask("--secret", "secret/data/ap*")).map(told).sort()).toEqual(rows);
+  expect((await ask("--secret", "secret/app")).map(summary).sort()).toEqual(rows);
+  expect((await ask("--secret", "secret/data/ap*")).map(summary).sort()).toEqual(rows);
 });
 
-test("of a container: which secrets it read, and which it tried to", async () => {
-  expect((await ask("--container", ended.id.slice(0, 12))).map(told)).toEqual([
+test("a container has the secrets that it read, and those that it tried to read", async () => {
+  expect((await ask("--container", ended.id.slice(0, 12))).map(summary)).toEqual([
     `secret/data/app | app ${ended.id} | read | 1 | until`,
   ]);
-  const [tried = "", ...none] = (await ask("--container", nosy.id)).map(told);
+  const [tried = "", ...none] = (await ask("--container", nosy.id)).map(summary);
   expect(none).toEqual([]); // the client asks again for two seconds
   expect(tried.replace(/\d+ \| until/, "until")).toBe(
     `secret/data/other | app ${nosy.id} | read: denied | until`,
   );
   const named = (await lives.inspect()).Name.slice(1);
-  expect((await ask("--container", named)).map(told)).toEqual([
+  expect((await ask("--container", named)).map(summary)).toEqual([
     `secret/data/app | app ${lives.id} | read | 1 | living`,
   ]);
 });
 
-test("of a service: all of its containers, and nobody else's", async () => {
+test("a service has all of its containers, and no others", async () => {
   const rows = await ask("--service", "app");
   const ids = new Set([lives.id, ended.id, nosy.id]);
   expect(new Set(rows.map(({ who }) => who.container))).toEqual(ids);
@@ -145,7 +146,7 @@ test("of a service: all of its containers, and nobody else's", async () => {
   expect(await ask("--service", "none")).toEqual([]);
 });
 
-test("in words, with the entity, and no secret", async () => {
+test("the table has the entities of people, and no secret", async () => {
   const { status, stdout } = await authproxy(["who", ...logs]);
   expect(status).toBe(0);
   expect(stdout).toMatch(/secret\/data\/app +userpass-alice \([0-9a-f-]{36}\) +changed +2 /);
@@ -155,7 +156,7 @@ test("in words, with the entity, and no secret", async () => {
   expect(stdout).not.toContain(password);
 });
 
-test("as docs/who.md shows it", async () => {
+test("the table is as docs/who.md shows it", async () => {
   const rotated = join(stage.directory, "audit.log.1.gz");
   writeFileSync(rotated, gzipSync(""));
   const places: Record<string, string> = {
@@ -185,14 +186,14 @@ test("as docs/who.md shows it", async () => {
   }
 });
 
-test("of a container that no stream knows, it says so", async () => {
+test("a container that no audit stream has is marked", async () => {
   const { stdout } = await authproxy(["who", "--vault-audit", vaultLog, "--audit", "/dev/null"]);
   expect(stdout).toMatch(new RegExp(`app ${lives.id.slice(0, 12)} .* not in the audit streams\n`));
   const alone = await authproxy(["who", "--vault-audit", vaultLog]);
   expect(alone.stdout).not.toMatch(/not in|living/);
 });
 
-describe("the logs", () => {
+describe("logs", () => {
   const file = (name: string, content: string | Buffer) => {
     const path = join(stage.directory, name);
     writeFileSync(path, content);
@@ -203,7 +204,7 @@ describe("the logs", () => {
   const older = lines.slice(0, half).join("\n");
   const newer = lines.slice(half).join("\n");
 
-  test("rotated, compressed, from standard input: say the same", async () => {
+  test("that are rotated, compressed or from standard input give the same answer", async () => {
     const whole = await authproxy(["who", ...logs]);
     const files = [file("audit.log.1.gz", gzipSync(older)), "-"];
     const words = files.flatMap((name) => ["--vault-audit", name]);
@@ -211,12 +212,12 @@ describe("the logs", () => {
     expect(parts).toEqual(whole);
   });
 
-  test("broken here and there: the rest is said, and how many were passed over", async () => {
+  test("with broken lines give the rest, and the number of lines that were passed over", async () => {
     const whole = await ask();
     const mine = lines.find((line) => line.includes('"response"')) ?? "";
     const broken = [older, mine.slice(0, -40), "no JSON", '{"response":1}', newer].join("\n");
     const zipped = gzipSync(`${broken}\n`);
-    const cut = Buffer.concat([zipped, gzipSync("x".repeat(99)).subarray(0, -9)]); // still written
+    const cut = Buffer.concat([zipped, gzipSync("x".repeat(99)).subarray(0, -9)]); // as of a file that is still being written
     const names = ["--vault-audit", file("broken.gz", cut), "--audit", file("our", `{"time":\n`)];
     const { stdout, stderr } = await authproxy(["who", "--json", ...names]);
     const found = JSON.parse(stdout).uses;
@@ -227,7 +228,7 @@ describe("the logs", () => {
     expect(stderr).toContain("our: a line is broken; passed over, 1 in all");
   });
 
-  test("of any size: what is kept is the answer", async () => {
+  test("of any size take no more memory than the answer", async () => {
     const about = ['"type":"response"', '"path":"secret/data/app"'];
     const response = lines.find((line) => about.every((part) => line.includes(part))) ?? "";
     const block = `${response}\n`.repeat(Math.ceil(1_000_000 / response.length));
@@ -244,18 +245,18 @@ describe("the logs", () => {
     expect(counted).toEqual([times * 100]);
   });
 
-  test("with a line that never ends: it is passed over, and no memory filled", async () => {
+  test("with an endless line are read without it, in bounded memory", async () => {
     const tooLong: string[] = [];
     const chunks = ["a\nb", "b".repeat(100), "b".repeat(100), "\nc\n", "d"].map(Buffer.from);
     async function* source() {
       yield* chunks;
     }
     const found: string[] = [];
-    for await (const line of split(source(), () => tooLong.push("b"), 50)) found.push(line);
+    for await (const line of splitLines(source(), () => tooLong.push("b"), 50)) found.push(line);
     expect({ found, tooLong }).toEqual({ found: ["a", "c", "d"], tooLong: ["b"] });
   });
 
-  test("cut anywhere into pieces: the same lines", async () => {
+  test("that come in pieces of any size have the same lines", async () => {
     const content = fc.string({ unit: fc.constantFrom("a", "é", "\n", "𝒳") });
     await fc.assert(
       fc.asyncProperty(content, fc.integer({ min: 1, max: 7 }), async (whole, size) => {
@@ -264,7 +265,7 @@ describe("the logs", () => {
           for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
         }
         const found: string[] = [];
-        for await (const line of split(source(), () => {})) found.push(line);
+        for await (const line of splitLines(source(), () => {})) found.push(line);
         const wanted = whole.split("\n");
         if (wanted.at(-1) === "") wanted.pop();
         expect(found).toEqual(wanted);
@@ -272,12 +273,12 @@ describe("the logs", () => {
     );
   });
 
-  test("that are not there, or asked for wrongly: are said", async () => {
+  test("that do not exist, or are missing, are reported", async () => {
     const missing = await authproxy(["who", "--vault-audit", "/nowhere"]);
     expect(missing).toMatchObject({ status: 66, stderr: expect.stringContaining("/nowhere") });
     expect(await authproxy(["who"])).toMatchObject({ status: 64 });
     const twice = await authproxy(["who", "--vault-audit", "-", "--audit", "-"]);
-    expect(twice.stderr).toContain("standard input is one file");
+    expect(twice.stderr).toContain("standard input can be only one of the files");
   });
 });
 
@@ -317,7 +318,7 @@ describe("an entry of Vault's log", () => {
     expect(accessIn(entry(request, denied))).toMatchObject({ secret, outcome: "denied" });
   });
 
-  test("about tokens, policies and logins is about no secret; nor is a request alone", () => {
+  test("about tokens, policies and logins is not about a secret; neither is a request without its response", () => {
     for (const path of ["auth/token/create/a", "sys/policies/acl/a", "cubbyhole/response"])
       expect(accessIn(entry({ operation: "read", path }))).toBeUndefined();
     const asked = entry({ ...kv, operation: "read", path: "secret/data/a" }, { type: "request" });
@@ -331,7 +332,7 @@ describe("--revoke", () => {
   const administrator = { VAULT_TOKEN: bao.rootToken };
   const accessorOf = (id: string) => server.find({ event: "granted", container: id })?.accessor;
 
-  test("does nothing without being told what, by whom, and yes", async () => {
+  test("does nothing without a selector, a token and a confirmation", async () => {
     for (const words of [[], ["--secret", "secret/data/app"]])
       expect(await revoke(administrator, "--yes", ...words)).toMatchObject({ status: 64 });
     expect(await revoke({}, "--service", "app", "--yes")).toMatchObject({ status: 64 });
@@ -346,7 +347,7 @@ describe("--revoke", () => {
     expect(await lookUp(accessorOf(lives.id), bao)).toBeDefined();
   });
 
-  test("ends no token that is not that container's, whatever the stream says", async () => {
+  test("revokes no token that is not that container's, whatever the stream says", async () => {
     const line = { time: new Date(), event: "granted", service: "app", container: "a".repeat(64) };
     const forged = join(stage.directory, "forged");
     writeFileSync(forged, JSON.stringify({ ...line, accessor: accessorOf(foreign.id) }));
@@ -356,7 +357,7 @@ describe("--revoke", () => {
     expect(await lookUp(accessorOf(foreign.id), bao)).toBeDefined();
   });
 
-  test("ends the tokens of a service, and no other's; the second time they had ended", async () => {
+  test("revokes the tokens of a service and no others; a second time they had ended", async () => {
     const { status, stdout } = await revoke(administrator, "--service", "app", "--yes");
     expect({ status, stdout }).toMatchObject({
       status: 0,

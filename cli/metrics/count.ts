@@ -1,8 +1,8 @@
 // Question: how often did the server grant, refuse, fail? Input: lines of its audit stream
 // (docs/audit.md), also as journalctl prints them. Output: families of numbers, as docs/metrics.md
-// lists them. Guaranteed: a bounded number of time series, whatever a line says: reasons are those
-// that docs/audit.md knows, or "internal"; services are the first hundred, or "other"; nothing that a
-// container chooses becomes a label.
+// lists them. Guaranteed: a bounded number of time series, whatever a line says. Reasons are those
+// of server/refusal.ts, and any other is "internal"; services are the first hundred, and any other
+// is "other"; nothing that a container chooses becomes a label.
 import type { Json, JsonObject } from "../../server/json.ts";
 import { REASONS } from "../../server/refusal.ts";
 import type { Family, Labels, Sample } from "./exposition.ts";
@@ -10,154 +10,207 @@ import type { Family, Labels, Sample } from "./exposition.ts";
 const SERVICES_MAX = 100;
 const LEASES_MAX = 100_000;
 const DAY_MS = 86_400_000;
-const BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+const BUCKET_BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
-/** Which series an event counts in; `by` are its labels. */
-const COUNTED: Record<string, { name: string; help: string; by: ("service" | "reason")[] }> = {
-  granted: { name: "granted_total", help: "Tokens granted", by: ["service"] },
+type CountedEvent = { name: string; help: string; labels: ("service" | "reason")[] };
+
+/** The counter of each event of the audit stream. */
+const COUNTED_EVENTS: Record<string, CountedEvent> = {
+  granted: { name: "granted_total", help: "Tokens granted", labels: ["service"] },
   refused: {
     name: "refused_total",
-    help: "Peers that were refused, or got nothing",
-    by: ["service", "reason"],
+    help: "Peers that were refused, or got no answer",
+    labels: ["service", "reason"],
   },
   unavailable: {
     name: "unavailable_total",
     help: "Peers that were told to ask again",
-    by: ["service", "reason"],
+    labels: ["service", "reason"],
   },
-  retry: { name: "retries_total", help: "Tries that the server made again itself", by: ["reason"] },
-  revoked: { name: "revoked_total", help: "Tokens ended", by: ["service"] },
+  retry: {
+    name: "retries_total",
+    help: "Requests that the server itself tried again",
+    labels: ["reason"],
+  },
+  revoked: { name: "revoked_total", help: "Tokens ended", labels: ["service"] },
   "renew-failed": {
     name: "renew_failures_total",
     help: "Renewals that Vault did not do; each is tried again",
-    by: ["service"],
+    labels: ["service"],
   },
   "revoke-failed": {
     name: "revoke_failures_total",
     help: "Revocations that Vault did not do; each is tried again",
-    by: ["service"],
+    labels: ["service"],
   },
-  login: { name: "login_failures_total", help: "Logins to Vault that failed", by: [] },
-  "set-aside": { name: "set_aside_total", help: "Files of leases not believed", by: [] },
-  ready: { name: "starts_total", help: "Starts of the server", by: [] },
-  reload: { name: "reloads_total", help: "New policies taken into force", by: [] },
-  "reload-failed": { name: "reload_failures_total", help: "Policies not taken into force", by: [] },
+  login: { name: "login_failures_total", help: "Logins to Vault that failed", labels: [] },
+  "set-aside": {
+    name: "set_aside_total",
+    help: "Files of leases that were not believed",
+    labels: [],
+  },
+  ready: { name: "starts_total", help: "Starts of the server", labels: [] },
+  reload: { name: "reloads_total", help: "New policies that came into force", labels: [] },
+  "reload-failed": {
+    name: "reload_failures_total",
+    help: "New policies that were not accepted",
+    labels: [],
+  },
 };
 
-export function startCounting() {
-  const counts = new Map<string, Map<string, Sample>>(); // by event, then by labels
-  const services = new Set<string>();
-  const leases = new Map<string, string>(); // accessor, service
-  const answers = new Map<string, number[]>(); // by answer: one for each bound, all, and their sum
-  let skipped = 0;
-  let lastSeconds = 0;
+const KNOWN_REASONS = new Set<string>(REASONS);
 
-  /** A line that is none of the server's changes nothing. */
-  function take(line: string): void {
+/** How long answers took. */
+class Histogram {
+  /** For each bound, how many took no longer. */
+  readonly #bucketCounts = BUCKET_BOUNDS_SECONDS.map(() => 0);
+  #count = 0;
+  #sumSeconds = 0;
+
+  add(seconds: number): void {
+    for (const [i, bound] of BUCKET_BOUNDS_SECONDS.entries())
+      if (seconds <= bound) this.#bucketCounts[i] = (this.#bucketCounts[i] ?? 0) + 1;
+    this.#count++;
+    this.#sumSeconds += seconds;
+  }
+
+  samples(labels: Labels): Sample[] {
+    const bucket = (le: string, value: number): Sample => {
+      return { suffix: "_bucket", labels: { ...labels, le }, value };
+    };
+    const buckets = BUCKET_BOUNDS_SECONDS.map((bound, i) =>
+      bucket(String(bound), this.#bucketCounts[i] ?? 0),
+    );
+    return [
+      ...buckets,
+      bucket("+Inf", this.#count),
+      { suffix: "_sum", labels, value: this.#sumSeconds },
+      { suffix: "_count", labels, value: this.#count },
+    ];
+  }
+}
+
+/** Counts by labels. */
+class Samples {
+  readonly #byLabels = new Map<string, Sample>();
+
+  add(labels: Labels, amount = 1): void {
+    const key = JSON.stringify(labels);
+    const sample = this.#byLabels.get(key);
+    if (sample) sample.value += amount;
+    else this.#byLabels.set(key, { labels, value: amount });
+  }
+
+  all(): Sample[] {
+    return [...this.#byLabels.values()];
+  }
+}
+
+export class Counter {
+  readonly #samplesByEvent = new Map<string, Samples>();
+  readonly #services = new Set<string>();
+  /** The service of each living token, by its accessor. */
+  readonly #leases = new Map<string, string>();
+  readonly #histogramByAnswer = new Map<string, Histogram>();
+  #brokenLines = 0;
+  #lastSeconds = 0;
+
+  /** Counts a line. One that is not of the audit stream changes nothing. */
+  add(line: string): void {
     const begin = line.indexOf('{"time"');
     if (begin < 0) return;
-    let found: JsonObject;
+    let entry: JsonObject;
     try {
-      found = JSON.parse(line.slice(begin));
+      entry = JSON.parse(line.slice(begin));
     } catch {
-      skipped++; // cut by whoever carried it
+      this.#brokenLines++; // it was cut on its way
       return;
     }
-    const { time, event, ms, accessor } = found;
-    const counted = typeof event === "string" && Object.hasOwn(COUNTED, event) && COUNTED[event];
-    if (!counted) return;
+    this.#addEntry(entry);
+  }
+
+  #addEntry({ time, event, ms, accessor, service, reason }: JsonObject): void {
+    if (typeof event !== "string" || !Object.hasOwn(COUNTED_EVENTS, event)) return;
     const seconds = typeof time === "string" ? Date.parse(time) / 1000 : Number.NaN;
-    if (seconds > lastSeconds) lastSeconds = seconds;
-    const service = serviceOf(found.service);
-    const known = { service, reason: reasonOf(found.reason) };
-    const labels = Object.fromEntries(counted.by.map((key) => [key, known[key]]));
-    add(counts.get(event) ?? counts.set(event, new Map()).get(event), labels);
-    if (typeof ms === "number" && ms >= 0 && ms < DAY_MS) answered(event, ms / 1000);
+    if (seconds > this.#lastSeconds) this.#lastSeconds = seconds;
+
+    const serviceLabel = this.#serviceLabel(service);
+    const values = { service: serviceLabel, reason: reasonLabel(reason) };
+    const keys = COUNTED_EVENTS[event]?.labels ?? [];
+    const samples = this.#samplesByEvent.get(event) ?? new Samples();
+    this.#samplesByEvent.set(event, samples);
+    samples.add(Object.fromEntries(keys.map((key) => [key, values[key]])));
+
+    if (typeof ms === "number" && ms >= 0 && ms < DAY_MS) this.#addAnswer(event, ms / 1000);
     if (typeof accessor !== "string") return;
-    if (event === "granted" && leases.size < LEASES_MAX) leases.set(accessor, service);
-    if (event === "revoked") leases.delete(accessor);
+    if (event === "granted" && this.#leases.size < LEASES_MAX)
+      this.#leases.set(accessor, serviceLabel);
+    if (event === "revoked") this.#leases.delete(accessor);
   }
 
-  function add(samples: Map<string, Sample> | undefined, labels: Labels): void {
-    const key = JSON.stringify(labels);
-    const sample = samples?.get(key);
-    if (sample) sample.value++;
-    else samples?.set(key, { labels, value: 1 });
-  }
-
-  function serviceOf(name: Json | undefined): string {
+  #serviceLabel(name: Json | undefined): string {
     if (typeof name !== "string") return "";
-    if (services.size < SERVICES_MAX && /^[\w.:-]{1,64}$/.test(name)) services.add(name);
-    return services.has(name) ? name : "other";
+    const isPlain = /^[\w.:-]{1,64}$/.test(name);
+    if (isPlain && this.#services.size < SERVICES_MAX) this.#services.add(name);
+    return this.#services.has(name) ? name : "other";
   }
 
-  function answered(event: string, seconds: number): void {
-    const slots = answers.get(event) ?? new Array<number>(BOUNDS_SECONDS.length + 2).fill(0);
-    answers.set(event, slots);
-    const values = [...BOUNDS_SECONDS.map((bound) => (seconds <= bound ? 1 : 0)), 1, seconds];
-    for (const [i, value] of values.entries()) slots[i] = (slots[i] ?? 0) + value;
+  #addAnswer(event: string, seconds: number): void {
+    const histogram = this.#histogramByAnswer.get(event) ?? new Histogram();
+    this.#histogramByAnswer.set(event, histogram);
+    histogram.add(seconds);
   }
 
-  function families(): Family[] {
-    const living = new Map<string, Sample>();
-    for (const service of leases.values()) add(living, { service });
-    for (const service of services)
-      if (!living.has(JSON.stringify({ service })))
-        living.set(service, { labels: { service }, value: 0 });
-    const counted = Object.entries(COUNTED).map(([event, { name, help, by }]): Family => {
-      const none = by.length === 0 ? [{ labels: {}, value: 0 }] : []; // 0 is an answer, too
-      const samples = [...(counts.get(event)?.values() ?? none)];
+  /** All that was counted so far. */
+  families(): Family[] {
+    const counters = Object.entries(COUNTED_EVENTS).map(([event, counted]): Family => {
+      const { name, help, labels } = counted;
+      // Of a counter without labels 0 is an answer, too.
+      const zero = labels.length === 0 ? [{ labels: {}, value: 0 }] : [];
+      const samples = this.#samplesByEvent.get(event)?.all() ?? zero;
       return { name: `authproxy_${name}`, help, type: "counter", samples };
     });
-    const single = (
-      name: string,
-      help: string,
-      type: "counter" | "gauge",
-      value: number,
-    ): Family => ({
-      ...{ name: `authproxy_${name}`, help, type },
-      samples: [{ labels: {}, value }],
-    });
+    const answers = [...this.#histogramByAnswer].flatMap(([answer, histogram]) =>
+      histogram.samples({ answer }),
+    );
     return [
-      ...counted,
+      ...counters,
       {
         name: "authproxy_leases",
         help: "Living tokens, of those granted in the lines that were read",
         type: "gauge",
-        samples: [...living.values()],
+        samples: this.#leaseSamples(),
       },
       {
         name: "authproxy_answer_seconds",
         help: "From accept to the answer",
         type: "histogram",
-        samples: [...answers].flatMap(([answer, slots]) => histogram(answer, slots)),
+        samples: answers,
       },
-      single("broken_lines_total", "Lines of the stream that were cut", "counter", skipped),
-      single("last_event_timestamp_seconds", "Time of the latest line", "gauge", lastSeconds),
+      {
+        name: "authproxy_broken_lines_total",
+        help: "Lines of the stream that were cut",
+        type: "counter",
+        samples: [{ labels: {}, value: this.#brokenLines }],
+      },
+      {
+        name: "authproxy_last_event_timestamp_seconds",
+        help: "Time of the latest line",
+        type: "gauge",
+        samples: [{ labels: {}, value: this.#lastSeconds }],
+      },
     ];
   }
 
-  return { take, families };
+  /** Of each service that was seen; 0 where none of its tokens lives. */
+  #leaseSamples(): Sample[] {
+    const samples = new Samples();
+    for (const service of this.#leases.values()) samples.add({ service });
+    for (const service of this.#services) samples.add({ service }, 0);
+    return samples.all();
+  }
 }
 
-const known = new Set<string>(REASONS);
-
-function reasonOf(reason: Json | undefined): string {
-  return typeof reason === "string" && known.has(reason) ? reason : "internal";
-}
-
-function histogram(answer: string, slots: number[]): Sample[] {
-  const bounds = [...BOUNDS_SECONDS.map(String), "+Inf"];
-  const buckets = bounds.map((le, i) => ({
-    suffix: "_bucket",
-    labels: { answer, le },
-    value: slots[i] ?? 0,
-  }));
-  const [count = 0, sum = 0] = slots.slice(-2);
-  const labels = { answer };
-  return [
-    ...buckets,
-    { suffix: "_sum", labels, value: sum },
-    { suffix: "_count", labels, value: count },
-  ];
+function reasonLabel(reason: Json | undefined): string {
+  return typeof reason === "string" && KNOWN_REASONS.has(reason) ? reason : "internal";
 }

@@ -1,75 +1,84 @@
 // Question: what is in Vault already, what is not as it should be, and how does it become so?
-// Guaranteed: what is as it should be is not written; what was written is read again and is so.
+// Guaranteed: what is as it should be is not written; what was written is read again and compared.
 import type { Json, JsonObject } from "../../server/json.ts";
 import type { Vault } from "../administrator.ts";
 import { Failure } from "../terminal.ts";
-import type { Wanted } from "./wanted.ts";
+import type { VaultObject } from "./objects.ts";
 
-/** `changes` are lines: of a policy those that go and come, of the rest its fields. */
-export type Step = Wanted & { action: "create" | "change" | "keep"; changes: string[] };
+/** What has to be done for one object. `changes` are lines for people: of a policy the lines that
+ * go and come, of any other object its fields. */
+export type Step = VaultObject & { action: "create" | "change" | "keep"; changes: string[] };
 
-export async function planOf(vault: Vault, all: Wanted[]): Promise<Step[]> {
+/** The steps, in the order of the objects. */
+export async function planFor(objects: VaultObject[], vault: Vault): Promise<Step[]> {
   const steps: Step[] = [];
-  for (const one of all) steps.push(step(one, await current(vault, one)));
+  for (const object of objects) steps.push(stepFor(object, await readCurrent(object, vault)));
   return steps;
 }
 
-export async function apply(vault: Vault, steps: Step[]): Promise<void> {
-  for (const { kind, name, path, fields, action } of steps) {
+/** Does the steps. Throws the Failure "unavailable" where Vault then has something else. */
+export async function apply(steps: Step[], vault: Vault): Promise<void> {
+  for (const { action, changes: _, ...object } of steps) {
     if (action === "keep") continue;
-    await vault.write(path, fields);
-    const now = step(
-      { kind, name, path, fields },
-      await current(vault, { kind, name, path, fields }),
-    );
-    if (now.action !== "keep") {
-      const message = `${kind} ${name}: Vault took it, and has something else`;
-      throw new Failure("unavailable", message, now.changes.join("; "));
+    await vault.write(object.path, object.fields);
+    const remaining = stepFor(object, await readCurrent(object, vault));
+    if (remaining.action !== "keep") {
+      const message = `${object.kind} ${object.name}: Vault accepted it, but has something else`;
+      throw new Failure("unavailable", message, remaining.changes.join("; "));
     }
   }
 }
 
-async function current(
+/** The object's fields in Vault; undefined where it is not there. */
+async function readCurrent(
+  { kind, name, path }: VaultObject,
   vault: Vault,
-  { kind, name, path }: Wanted,
 ): Promise<JsonObject | undefined> {
   if (kind !== "auth method") return await vault.read(path);
-  return (await vault.read("sys/auth"))?.[`${name}/`] as JsonObject | undefined;
+  const methods = await vault.read("sys/auth");
+  return methods?.[`${name}/`] as JsonObject | undefined;
 }
 
-function step(one: Wanted, is: JsonObject | undefined): Step {
-  const { kind, name, fields } = one;
+function stepFor(object: VaultObject, current: JsonObject | undefined): Step {
+  const { kind, name, fields } = object;
   const changes =
     kind === "policy"
-      ? changedLines(String(is?.policy ?? ""), String(fields.policy))
-      : changedFields(is, fields);
-  const action = is === undefined ? "create" : changes.length === 0 ? "keep" : "change";
+      ? changedLines(String(current?.policy ?? ""), String(fields.policy))
+      : changedFields(current, fields);
+  const action = current === undefined ? "create" : changes.length === 0 ? "keep" : "change";
   if (kind === "auth method" && action === "change") {
-    const message = `auth/${name} is of another kind: ${changes[0]}`;
-    throw new Failure("config", message, "put the AppRole login at another path");
+    const message = `auth/${name} is an auth method of another type: ${changes[0]}`;
+    throw new Failure("config", message, "use another path for the AppRole login");
   }
-  return { ...one, action, changes };
+  return { ...object, action, changes };
 }
 
-function changedLines(old: string, wanted: string): string[] {
-  if (old === wanted) return [];
-  const [before, after] = [old.trimEnd().split("\n"), wanted.trimEnd().split("\n")];
-  const gone = before.filter((line) => line && !after.includes(line));
-  const come = after.filter((line) => !before.includes(line));
-  const all = [...gone.map((line) => `- ${line}`), ...come.map((line) => `+ ${line}`)];
-  return all.length > 0 ? all : ["the order of its lines"];
+function changedLines(current: string, wanted: string): string[] {
+  if (current === wanted) return [];
+  const currentLines = current.trimEnd().split("\n");
+  const wantedLines = wanted.trimEnd().split("\n");
+  const removed = currentLines.filter((line) => line && !wantedLines.includes(line));
+  const added = wantedLines.filter((line) => !currentLines.includes(line));
+  const changes = [...removed.map((line) => `- ${line}`), ...added.map((line) => `+ ${line}`)];
+  return changes.length > 0 ? changes : ["the order of its lines"];
 }
 
-function changedFields(is: JsonObject | undefined, fields: JsonObject): string[] {
-  const all = Object.entries(fields).map(([key, value]) => [key, meant(is?.[key]), meant(value)]);
-  return all
-    .filter(([, old, wanted]) => old !== wanted)
-    .map(([key, old, wanted]) => (is ? `${key}  ${old} -> ${wanted}` : `${key}  ${wanted}`));
+function changedFields(current: JsonObject | undefined, wanted: JsonObject): string[] {
+  const changes: string[] = [];
+  for (const [key, value] of Object.entries(wanted)) {
+    const before = normalized(current?.[key]);
+    const after = normalized(value);
+    if (before === after) continue;
+    changes.push(current ? `${key}  ${before} -> ${after}` : `${key}  ${after}`);
+  }
+  return changes;
 }
 
-/** Vault leaves out what is nothing, orders lists, and of a single address drops the length. */
-function meant(value: Json | undefined): string {
-  if (Array.isArray(value) && value.length > 0)
-    return JSON.stringify(value.map((one) => String(one).replace(/\/(32|128)$/, "")).sort());
+/** Vault leaves out what is empty, orders lists, and drops the length of a single address. */
+function normalized(value: Json | undefined): string {
+  if (Array.isArray(value) && value.length > 0) {
+    const items = value.map((item) => String(item).replace(/\/(32|128)$/, ""));
+    return JSON.stringify(items.sort());
+  }
   return !value || Array.isArray(value) ? "none" : JSON.stringify(value);
 }

@@ -1,20 +1,25 @@
-// Question: who did what with which secret, by one line of Vault's audit log? Input: the line, as the
-// file device writes it (also behind a prefix). Pure.
-// Who could forge it: who may write policies and mint tokens in Vault. A host's server cannot claim
-// another service: `authproxy provision` fixes the display name by policy, and it must agree here.
+// Question: who did what with which secret, by one line of Vault's audit log? Input: the line, as
+// the file device writes it (also behind a prefix). Pure.
+// Who could forge it: whoever may write policies and mint tokens in Vault. A host's server cannot
+// claim another service: `authproxy provision` fixes the display name by policy, and it must agree
+// here.
 // Source: Vault's page "Audit devices"; the entries of OpenBao 2.7.
 import type { JsonObject } from "../../server/json.ts";
 
+/** A container's token, or anybody else's. */
 export type Who =
   | { container: string; service: string; host: string; image: string }
   | { person: string; entity?: string };
 
+/** For people: such as "app 0123456789ab on web-1". */
 export function nameOf(who: Who): string {
   if ("person" in who) return who.entity ? `${who.person} (${who.entity})` : who.person;
-  return `${who.service} ${who.container.slice(0, 12)}${who.host ? ` on ${who.host}` : ""}`;
+  const host = who.host ? ` on ${who.host}` : "";
+  return `${who.service} ${who.container.slice(0, 12)}${host}`;
 }
 
 export type Deed = "read" | "changed" | "used" | "deleted" | "restored" | "listed" | "sought";
+
 export type Access = {
   /** ISO 8601, in milliseconds. */
   time: string;
@@ -22,73 +27,102 @@ export type Access = {
   /** The API path; of a KV engine always that of its data. */
   secret: string;
   did: Deed;
-  /** Vault said no, or failed. */
+  /** "denied" and "failed": Vault said no, or had an error. */
   outcome: "done" | "denied" | "failed";
 };
 
-type Entry = {
+type VaultRequest = {
+  operation?: string;
+  path?: string;
+  mount_point?: string;
+  mount_type?: string;
+  namespace?: { path?: string } | null;
+};
+type VaultAuth = {
+  display_name?: string;
+  entity_id?: string;
+  metadata?: Record<string, string> | null;
+};
+type AuditEntry = {
   time?: string;
   type?: string;
   error?: string;
-  auth?: {
-    display_name?: string;
-    entity_id?: string;
-    metadata?: Record<string, string> | null;
-  } | null;
-  request?: {
-    operation?: string;
-    path?: string;
-    mount_point?: string;
-    mount_type?: string;
-    namespace?: { path?: string } | null;
-  } | null;
+  auth?: VaultAuth | null;
+  request?: VaultRequest | null;
   response?: { data?: JsonObject; wrap_info?: JsonObject } | null;
 };
 
-/** Undefined: nobody did anything with a secret. Throws where the line is no entry. */
+/** Below these nothing is a secret. */
+const NOT_SECRETS = /^(sys|auth|cubbyhole|identity)\//;
+
+/** Undefined where nobody did anything with a secret. Throws where the line is not an entry. */
 export function accessIn(line: string): Access | undefined {
-  // Each request has an entry when it comes and one when it was answered.
+  // Each request has an entry when it comes, and one when it was answered. Only the latter counts,
+  // and to look for its word is quicker than to parse both.
   if (line.startsWith("{") && !line.includes('"response"')) return undefined;
-  const entry: Entry = JSON.parse(line.slice(Math.max(0, line.indexOf("{"))));
+  const entry: AuditEntry = JSON.parse(line.slice(Math.max(0, line.indexOf("{"))));
   const { auth, request, response, error } = entry;
   if (entry.type !== "response" || !request?.path || !request.operation) return undefined;
-  if (/^(sys|auth|cubbyhole|identity)\//.test(request.path)) return undefined;
-  const [path, deed] = deedOf(request.path, request);
-  const found = response?.data || response?.wrap_info;
-  const nothing = request.operation === "read" && !found && !error;
+  if (NOT_SECRETS.test(request.path)) return undefined;
+
+  const { secret, deed } = deedOf(request.path, request);
+  const hasAnswer = Boolean(response?.data || response?.wrap_info);
+  const wasMissing = request.operation === "read" && !hasAnswer && !error;
   return {
     time: new Date(entry.time ?? "").toISOString(),
     who: whoIs(auth),
-    secret: `${request.namespace?.path ?? ""}${path}`,
-    did: nothing ? "sought" : deed,
-    outcome: !error ? "done" : error.includes("permission denied") ? "denied" : "failed",
+    secret: `${request.namespace?.path ?? ""}${secret}`,
+    did: wasMissing ? "sought" : deed,
+    outcome: outcomeOf(error),
   };
 }
 
-function whoIs(auth: Entry["auth"]): Who {
-  const { display_name = "", entity_id: entity, metadata } = auth ?? {};
+/** Vault's audit log has no other sign of a denial than the text of the error. */
+function outcomeOf(error: string | undefined): Access["outcome"] {
+  if (!error) return "done";
+  return error.includes("permission denied") ? "denied" : "failed";
+}
+
+/** A container, where the token's metadata and its display name agree. */
+function whoIs(auth: VaultAuth | null | undefined): Who {
+  const { display_name: displayName = "", entity_id: entity, metadata } = auth ?? {};
   const { container = "", service = "", host = "", image = "" } = metadata ?? {};
-  // Vault's own sanitising of what was asked for, behind the name of the method.
-  const name = `token-authproxy-${service}`.replace(/[^a-zA-Z0-9-]/g, "-").replace(/-+$/, "");
-  if (/^[0-9a-f]{64}$/.test(container) && service && display_name.replace(/-+$/, "") === name)
+  // What Vault makes of the display name that was asked for, behind the name of the auth method.
+  const expected = `token-authproxy-${service}`.replace(/[^a-zA-Z0-9-]/g, "-").replace(/-+$/, "");
+  const isContainer = /^[0-9a-f]{64}$/.test(container) && service !== "";
+  if (isContainer && displayName.replace(/-+$/, "") === expected)
     return { container, service, host, image };
-  const role = metadata?.role_name; // of a login by AppRole
-  const person = [display_name || "nobody", ...(role ? [role] : [])].join(" ");
+
+  const loginRole = metadata?.role_name; // of a login by AppRole
+  const person = [displayName || "nobody", ...(loginRole ? [loginRole] : [])].join(" ");
   return entity ? { person, entity } : { person };
 }
 
-const OPERATIONS: Record<string, Deed> = { read: "read", delete: "deleted", list: "listed" };
-/** Of a KV engine of version 2: what an update of MOUNT/<word>/PATH is. */
-const WORDS: Record<string, Deed> = { delete: "deleted", destroy: "deleted", undelete: "restored" };
+const DEED_BY_OPERATION: Record<string, Deed> = {
+  read: "read",
+  delete: "deleted",
+  list: "listed",
+  scan: "listed",
+};
 
-function deedOf(path: string, request: NonNullable<Entry["request"]>): [string, Deed] {
+/** What an update of MOUNT/WORD/PATH is, in a KV engine of version 2. */
+const DEED_BY_WORD: Record<string, Deed> = {
+  delete: "deleted",
+  destroy: "deleted",
+  undelete: "restored",
+};
+
+function deedOf(path: string, request: VaultRequest): { secret: string; deed: Deed } {
   const { operation = "", mount_type, mount_point = "" } = request;
-  const deed = OPERATIONS[operation] ?? (operation === "scan" ? "listed" : undefined);
-  if (mount_type !== "kv" || !path.startsWith(mount_point)) return [path, deed ?? "used"];
-  const below = path.slice(mount_point.length);
+  const byOperation = DEED_BY_OPERATION[operation];
+  const isKeyValue = mount_type === "kv" && path.startsWith(mount_point);
+  if (!isKeyValue) return { secret: path, deed: byOperation ?? "used" };
+
+  const pathInEngine = path.slice(mount_point.length);
   const [, word = "", name] =
-    /^(data|metadata|subkeys|delete|undelete|destroy)\/(.*)$/.exec(below) ?? [];
-  const data = name === undefined ? path : `${mount_point}data/${name}`;
-  if (deed === "read" && (word === "metadata" || word === "subkeys")) return [data, "listed"];
-  return [data, deed ?? WORDS[word] ?? "changed"];
+    /^(data|metadata|subkeys|delete|undelete|destroy)\/(.*)$/.exec(pathInEngine) ?? [];
+  const secret = name === undefined ? path : `${mount_point}data/${name}`;
+  const readsNoValue = byOperation === "read" && (word === "metadata" || word === "subkeys");
+  if (readsNoValue) return { secret, deed: "listed" };
+  return { secret, deed: byOperation ?? DEED_BY_WORD[word] ?? "changed" };
 }

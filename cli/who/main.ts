@@ -1,58 +1,87 @@
-// Question: which containers and people used which secrets, now and before? Input: Vault's audit log,
-// which says what each token did; our servers' audit streams, which say whose it was and whether it
-// lives. So one leaked secret becomes a list of containers, and one container a list of secrets.
-// Guaranteed: no secret is said, as none is in either log (Vault's has hashes of them); lines that
-// cannot be read are counted and said.
+// Question: which containers and people used which secrets, now and before? Input: Vault's audit
+// log, which says what each token did; our servers' audit streams, which say whose it was and
+// whether it lives. So one leaked secret becomes a list of containers, and one container a list of
+// secrets.
+// Guaranteed: no secret is printed, because neither log has one (Vault's has hashes of them); lines
+// that cannot be read are counted and reported.
 import { findContainer } from "../ask-engine.ts";
 import { linesOf } from "../input.ts";
-import { hint, type Options } from "../options.ts";
+import { HELP_HINT, type Options } from "../options.ts";
 import { columns, Failure, paint, print, printable, printJson, remark } from "../terminal.ts";
 import { type Access, accessIn, nameOf, type Who } from "./access.ts";
-import { type Grants, note } from "./grants.ts";
-import { endTokens } from "./revoke.ts";
-import { concerns, count, type Selectors, type Use } from "./uses.ts";
+import { addLine, type Grants } from "./grants.ts";
+import { revokeTokens } from "./revoke.ts";
+import { addAccess, isSelected, type Selectors, type Use, type Uses } from "./uses.ts";
 
-export async function who(extra: string | undefined, options: Options): Promise<number> {
-  if (extra) throw new Failure("usage", `who takes no ${extra}`, "try: --service, --container");
-  const { audit = [], "vault-audit": vaultAudit = [], json, revoke } = options;
-  if (vaultAudit.length === 0 && !revoke)
-    throw new Failure("usage", "who: Vault's audit log is missing", "try: --vault-audit FILE");
-  if ([...audit, ...vaultAudit].filter((file) => file === "-").length > 1)
-    throw new Failure("usage", "who: standard input is one file", hint);
-  const wanted = await selectors(options);
-  const skipped = new Map<string, number>();
-  const skip: Skip = (why, file) => {
-    const what = `${file}: a line ${why}`;
-    skipped.set(what, (skipped.get(what) ?? 0) + 1);
+/** As `authproxy who --json` prints it. */
+type Row = Use & { token?: string };
+
+/** Lines that were passed over: how many, by file and reason. */
+class SkippedLines {
+  readonly counts = new Map<string, number>();
+
+  /** `why` completes "a line", such as "is broken". */
+  readonly add = (why: string, file: string): void => {
+    const description = `${file}: a line ${why}`;
+    this.counts.set(description, (this.counts.get(description) ?? 0) + 1);
   };
-  const grants = await readGrants(audit, skip);
-  const uses = revoke ? [] : await readUses(vaultAudit, wanted, skip);
-  for (const [what, times] of skipped) remark("note", `${what}; passed over, ${times} in all`);
-  if (revoke) return await endTokens(grants, wanted, options);
-  const rows = uses
-    .sort((a, b) => order(a.secret, b.secret) || order(a.first, b.first))
-    .map((use) => ({ ...use, ...(audit.length > 0 && tokenOfUse(use.who, grants)) }));
-  if (json) printJson({ uses: rows, skipped: Object.fromEntries(skipped) });
-  else if (rows.length > 0) print(table(rows));
-  else remark("note", "nobody, in these files");
+}
+
+/** The command `who`. Returns the exit code; throws Failures. */
+export async function who(surplus: string | undefined, options: Options): Promise<number> {
+  const { audit = [], "vault-audit": vaultAudit = [], json, revoke } = options;
+  requireUsable(surplus, options);
+  const selectors = await selectorsIn(options);
+
+  const skipped = new SkippedLines();
+  const grants = await readGrants(audit, skipped);
+  const uses = revoke ? [] : await readUses(vaultAudit, selectors, skipped);
+  for (const [description, count] of skipped.counts)
+    remark("note", `${description}; passed over, ${count} in all`);
+  if (revoke) return await revokeTokens(grants, selectors, options);
+
+  const rows: Row[] = uses.sort(bySecretAndTime);
+  if (audit.length > 0) for (const row of rows) addTokenState(row, grants);
+  if (json) printJson({ uses: rows, skipped: Object.fromEntries(skipped.counts) });
+  else if (rows.length > 0) print(tableLines(rows));
+  else remark("note", "these files show nobody");
   return 0;
 }
 
-type Skip = (why: string, file: string) => void;
+function requireUsable(surplus: string | undefined, options: Options): void {
+  const { audit = [], "vault-audit": vaultAudit = [], revoke } = options;
+  if (surplus) {
+    const hint = "try: --service, --container";
+    throw new Failure("usage", `who takes no argument: ${surplus}`, hint);
+  }
+  if (vaultAudit.length === 0 && !revoke)
+    throw new Failure("usage", "who needs Vault's audit log", "try: --vault-audit FILE");
+  const standardInputs = [...audit, ...vaultAudit].filter((file) => file === "-");
+  if (standardInputs.length > 1)
+    throw new Failure("usage", "standard input can be only one of the files", HELP_HINT);
+}
 
-async function readGrants(files: string[], skip: Skip): Promise<Grants> {
+async function readGrants(files: string[], skipped: SkippedLines): Promise<Grants> {
   const grants: Grants = new Map();
-  for await (const { line, file } of linesWithFile(files, skip))
-    if (!note(grants, line)) skip("is broken", file);
+  for (const file of files) {
+    for await (const line of linesOf([file], skipped.add))
+      if (!addLine(grants, line)) skipped.add("is broken", file);
+  }
   return grants;
 }
 
-async function readUses(files: string[], wanted: Selectors, skip: Skip): Promise<Use[]> {
-  const uses = new Map<string, Use>();
-  for await (const { line, file } of linesWithFile(files, skip)) {
-    const access = line === "" ? undefined : accessOrBroken(line);
-    if (access === "broken") skip("is broken", file);
-    else if (access && concerns(access, wanted)) count(uses, access);
+async function readUses(
+  files: string[],
+  selectors: Selectors,
+  skipped: SkippedLines,
+): Promise<Use[]> {
+  const uses: Uses = new Map();
+  for (const file of files) {
+    for await (const line of linesOf([file], skipped.add)) {
+      const access = line === "" ? undefined : accessOrBroken(line);
+      if (access === "broken") skipped.add("is broken", file);
+      else if (access && isSelected(access, selectors)) addAccess(uses, access);
+    }
   }
   return [...uses.values()];
 }
@@ -61,58 +90,70 @@ function accessOrBroken(line: string): Access | undefined | "broken" {
   try {
     return accessIn(line);
   } catch {
-    return "broken"; // cut by whoever carried it, or no JSON
+    return "broken"; // it was cut on its way, or is not JSON
   }
 }
 
-async function* linesWithFile(files: string[], skip: Skip) {
-  for (const file of files) for await (const line of linesOf([file], skip)) yield { line, file };
+/** In UTF-16 order, whatever the locale. */
+function bySecretAndTime(a: Use, b: Use): number {
+  return compare(a.secret, b.secret) || compare(a.first, b.first);
 }
 
-const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+function compare(a: string, b: string): number {
+  if (a === b) return 0;
+  return a < b ? -1 : 1;
+}
 
-/** A container's name is the engine's to know; its id is in the logs. */
-async function selectors({ service, container, secret }: Options): Promise<Selectors> {
-  const id = container && !/^[0-9a-f]{4,64}$/.test(container) && (await idOf(container));
-  return {
-    ...(service !== undefined && { service }),
-    ...(container !== undefined && { container: id || container }),
-    ...(secret !== undefined && { secret: secret.replace(/^\//, "") }),
-  };
+/** The logs have a container's id; for its name the engine is asked. */
+async function selectorsIn({ service, container, secret }: Options): Promise<Selectors> {
+  const selectors: Selectors = {};
+  if (service !== undefined) selectors.service = service;
+  if (secret !== undefined) selectors.secret = secret.replace(/^\//, "");
+  if (container !== undefined) {
+    const isId = /^[0-9a-f]{4,64}$/.test(container);
+    selectors.container = isId ? container : await idOf(container);
+  }
+  return selectors;
 }
 
 async function idOf(name: string): Promise<string> {
-  const found = await findContainer(name).catch(() => undefined);
-  if (found) return found.Id;
-  const advice = "name it by the first characters of its id, four at least";
-  throw new Failure("noInput", `the engine knows no container ${name}`, advice);
+  const container = await findContainer(name).catch(() => undefined);
+  if (container) return container.Id;
+  throw new Failure(
+    "noInput",
+    `the engine has no container ${name}`,
+    "name it by the first characters of its id, at least four",
+  );
 }
-
-type Row = Use & { token?: string };
 
 /** Whether the container still has its token, as far as the audit streams say. */
-function tokenOfUse(who: Who, grants: Grants): { token?: string } {
-  if (!("container" in who)) return {};
-  const grant = grants.get(who.container);
-  if (!grant) return { token: "not in the audit streams" };
-  return { token: grant.living.size > 0 ? "living" : `until ${short(grant.ended ?? grant.since)}` };
+function addTokenState(row: Row, grants: Grants): void {
+  const state = tokenState(row.who, grants);
+  if (state !== undefined) row.token = state;
 }
 
-const short = (time: string) => time.slice(0, 19).replace("T", " ");
+function tokenState(who: Who, grants: Grants): string | undefined {
+  if (!("container" in who)) return undefined;
+  const grant = grants.get(who.container);
+  if (!grant) return "not in the audit streams";
+  return grant.living.size > 0 ? "living" : `until ${shortTime(grant.ended ?? grant.since)}`;
+}
 
-function table(rows: Row[]): string[] {
-  const head = ["secret", "who", "did", "times", "first", "last", "token"];
-  const cells = rows.map(({ secret, who, did, outcome, times, first, last, token = "" }) => {
-    const deed = outcome === "done" ? did : paint("yellow", `${did}: ${outcome}`);
-    return [
-      printable(secret),
-      printable(nameOf(who)),
-      deed,
-      `${times}`,
-      short(first),
-      short(last),
-      token,
-    ];
-  });
-  return columns([head.map((word) => paint("bold", word)), ...cells], "");
+/** Of ISO 8601, to the second. */
+function shortTime(time: string): string {
+  return time.slice(0, 19).replace("T", " ");
+}
+
+function tableLines(rows: Row[]): string[] {
+  const titles = ["secret", "who", "did", "times", "first", "last", "token"];
+  const cells = rows.map(({ secret, who, did, outcome, times, first, last, token = "" }) => [
+    printable(secret),
+    printable(nameOf(who)),
+    outcome === "done" ? did : paint("yellow", `${did}: ${outcome}`),
+    String(times),
+    shortTime(first),
+    shortTime(last),
+    token,
+  ]);
+  return columns([titles.map((title) => paint("bold", title)), ...cells], "");
 }

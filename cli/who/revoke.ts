@@ -1,84 +1,116 @@
-// Question: do the living tokens of a container or a service end now? Input: accessors from our audit
-// streams, and an administrator's token of Vault. Guaranteed: a token is ended only where Vault
-// itself says that it is that container's: a stream could name somebody else's.
+// Question: do the living tokens of a container or a service end now? Input: accessors from our
+// audit streams, and an administrator's token of Vault. Guaranteed: a token is revoked only where
+// Vault itself says that it is that container's, because a stream could name somebody else's.
+import type { VaultConfig } from "../../server/config.ts";
 import type { JsonObject } from "../../server/json.ts";
-import { connect, tokenOf, type Vault } from "../administrator.ts";
+import { administratorToken, connect, type Vault } from "../administrator.ts";
 import { readConfig } from "../configuration.ts";
 import { confirm } from "../confirm.ts";
-import { hint, type Options } from "../options.ts";
+import { HELP_HINT, type Options } from "../options.ts";
 import { columns, Failure, print, printable, printJson, remark } from "../terminal.ts";
 import { nameOf } from "./access.ts";
 import type { Grants } from "./grants.ts";
-import { isWho, type Selectors } from "./uses.ts";
+import { isSelectedWho, type Selectors } from "./uses.ts";
 
-type Living = { container: string; service: string; accessor: string };
-type Ended = Living & { result: "revoked" | "had ended" | "not that container's: left alone" };
+type LivingToken = { container: string; service: string; accessor: string };
+type EndedToken = LivingToken & {
+  result: "revoked" | "had ended" | "not that container's: left alone";
+};
 
-export async function endTokens(
+/** `authproxy who --revoke`. Returns the exit code; throws Failures. */
+export async function revokeTokens(
   grants: Grants,
-  wanted: Selectors,
+  selectors: Selectors,
   options: Options,
 ): Promise<number> {
-  const { json, yes, audit, "dry-run": dryRun } = options;
-  if (wanted.secret !== undefined || (!wanted.service && !wanted.container))
-    throw new Failure("usage", "--revoke needs --service or --container, and nothing else", hint);
-  if (!audit) throw new Failure("usage", "--revoke needs the audit streams", "try: --audit FILE");
-  if (json && !yes && !dryRun)
-    throw new Failure("usage", "what will be done would not be shown", "add --yes or --dry-run");
-  const found = livingOf(grants, wanted);
-  const nothing = dryRun || found.length === 0;
-  if (!json) {
-    const rows = found.map((one) =>
-      [nameOf({ ...one, host: "", image: "" }), one.accessor].map(printable),
-    );
-    print([`living tokens, by the audit streams: ${found.length}`, ...columns(rows)]);
-  } else if (nothing) printJson(found);
-  if (nothing) return 0;
-  const ended = await revokeAll(found, options);
+  requireUsable(selectors, options);
+  const { json, "dry-run": dryRun } = options;
+  const living = livingTokens(grants, selectors);
+  const isDone = dryRun || living.length === 0;
+  if (!json) print(livingLines(living));
+  else if (isDone) printJson(living);
+  if (isDone) return 0;
+
+  const ended = await revokeAll(living, options);
   if (json) printJson(ended);
   else print(columns(ended.map(({ accessor, result }) => [printable(accessor), result])));
-  remark("hint", "what was read is still known: stop the container, change the secrets of `who`");
+  remark(
+    "hint",
+    "what was read is still known: stop the container, and change the secrets that `who` lists",
+  );
   return 0;
 }
 
-function livingOf(grants: Grants, wanted: Selectors): Living[] {
+function requireUsable({ service, container, secret }: Selectors, options: Options): void {
+  const { json, yes, audit, "dry-run": dryRun } = options;
+  if (secret !== undefined || (!service && !container)) {
+    const message = "--revoke needs --service or --container, and takes no --secret";
+    throw new Failure("usage", message, HELP_HINT);
+  }
+  if (!audit) throw new Failure("usage", "--revoke needs the audit streams", "try: --audit FILE");
+  if (json && !yes && !dryRun) {
+    const message = "what would be done could not be shown before it is done";
+    throw new Failure("usage", message, "add --yes or --dry-run");
+  }
+}
+
+function livingTokens(grants: Grants, selectors: Selectors): LivingToken[] {
   return [...grants].flatMap(([container, { service, living }]) => {
-    const named = { container, service, host: "", image: "" };
-    return isWho(named, wanted)
-      ? [...living].map((accessor) => ({ container, service, accessor }))
-      : [];
+    if (!isSelectedWho(whoHas(container, service), selectors)) return [];
+    return [...living].map((accessor) => ({ container, service, accessor }));
   });
 }
 
-async function revokeAll(found: Living[], options: Options): Promise<Ended[]> {
-  const { vault: place, services } = readConfig(options.config);
-  const token = tokenOf(options);
-  await confirm(`Revoke them in Vault at ${place.address}?`, options.yes);
-  const ended: Ended[] = [];
-  for (const one of found) {
-    const { namespace = place.namespace ?? "" } = services[one.service]?.token ?? {};
-    ended.push(await revoke(connect({ ...place, namespace }, token), one));
+/** Host and image are neither asked for nor printed here. */
+function whoHas(container: string, service: string) {
+  return { container, service, host: "", image: "" };
+}
+
+function livingLines(living: LivingToken[]): string[] {
+  const rows = living.map(({ container, service, accessor }) => [
+    printable(nameOf(whoHas(container, service))),
+    printable(accessor),
+  ]);
+  return [`living tokens, by the audit streams: ${living.length}`, ...columns(rows)];
+}
+
+async function revokeAll(living: LivingToken[], options: Options): Promise<EndedToken[]> {
+  const { vault: vaultConfig, services } = readConfig(options.config);
+  const token = administratorToken(options);
+  await confirm(`Revoke them in Vault at ${vaultConfig.address}?`, options.yes);
+  const ended: EndedToken[] = [];
+  for (const livingToken of living) {
+    const ownNamespace = services[livingToken.service]?.token.namespace;
+    ended.push(await revoke(livingToken, vaultIn(ownNamespace, vaultConfig, token)));
   }
   return ended;
 }
 
-async function revoke(vault: Vault, living: Living): Promise<Ended> {
-  const { accessor, container } = living;
-  const token = await lookUp(vault, accessor);
-  if (!token) return { ...living, result: "had ended" };
-  const meta = token.meta as JsonObject | null;
-  if (meta?.container !== container)
-    return { ...living, result: "not that container's: left alone" };
-  await vault.write("auth/token/revoke-accessor", { accessor });
-  return { ...living, result: "revoked" };
+function vaultIn(namespace: string | undefined, vaultConfig: VaultConfig, token: string): Vault {
+  return connect({ ...vaultConfig, namespace: namespace ?? vaultConfig.namespace }, token);
 }
 
-async function lookUp(vault: Vault, accessor: string): Promise<JsonObject | undefined> {
+async function revoke(livingToken: LivingToken, vault: Vault): Promise<EndedToken> {
+  const { accessor, container } = livingToken;
+  const description = await lookUp(accessor, vault);
+  if (!description) return { ...livingToken, result: "had ended" };
+  const meta = description.meta as JsonObject | null;
+  if (meta?.container !== container)
+    return { ...livingToken, result: "not that container's: left alone" };
+  await vault.write("auth/token/revoke-accessor", { accessor });
+  return { ...livingToken, result: "revoked" };
+}
+
+/** Undefined where there is no such token. */
+async function lookUp(accessor: string, vault: Vault): Promise<JsonObject | undefined> {
   try {
-    return (await vault.write("auth/token/lookup-accessor", { accessor })).data ?? undefined;
+    const { data } = await vault.write("auth/token/lookup-accessor", { accessor });
+    return data ?? undefined;
   } catch (error) {
-    // Vault answers 403 for both: only its text tells that there is none from that we may not ask.
-    if (error instanceof Failure && error.message.includes("invalid accessor")) return undefined;
+    // Vault answers 403 where there is no such token, and where we may not ask. Only its text tells
+    // the two apart.
+    const isUnknown = error instanceof Failure && error.message.includes("invalid accessor");
+    if (isUnknown) return undefined;
     throw error;
   }
 }

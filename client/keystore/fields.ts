@@ -1,45 +1,62 @@
-// What does an answer of a PKI engine hold for Java, beside its PEM? Three keys more:
+// Question: what does Java need of a PKI engine's answer, besides its PEM?
+// Input:    the fields of an answer. Vault wrote them.
+// Output:   three fields more:
 //
-//   keystore.p12        the key, under the alias "tls", with its certificate and the chain
-//   truststore.p12      the CA that issued it, under "ca": nobody else is trusted, not the root above
-//   keystore.password   of both: random, and the same for as long as this client lives, so that
-//                       an application can read what replaced them
+//   keystore.p12        the key under the alias "tls", with its certificate and the chain
+//   truststore.p12      the CA that issued it, under "ca". Nothing else is trusted, not the root above
+//   keystore.password   the password of both. It is random, and the same for as long as this client
+//                       lives, so that an application can read what replaced them
 //
-// Another answer stays as it is, one in another format than Vault's own (`"format":"pem"`) too.
+// Any other answer stays as it is, also one in another format than Vault's own (`"format":"pem"`).
 
-import { type Fields, textOf } from "../json.ts";
-import { Bytes } from "./bytes.ts";
-import { keystore, truststore } from "./pkcs12.ts";
+import { type Fields, textOf } from "../values.ts";
+import { makeKeystore, makeTruststore } from "./pkcs12.ts";
 
 let password: string | undefined;
 
+/** Returns the fields with a keystore and a truststore, or as they are where they are not of a PKI. */
 export function withKeystores(fields: Fields): Fields {
   const { certificate, private_key: key, issuing_ca: issuer, ca_chain: chain } = fields;
-  const isIssued = fields.serial_number !== undefined;
-  if (!(isIssued && isPem(certificate) && isPem(key) && isPem(issuer))) return fields;
-  const { createPrivateKey, randomBytes, X509Certificate } =
-    process.getBuiltinModule("node:crypto");
-  // Hexadecimal: of base64url one in 64 begins with "-", which keytool takes for an option.
+  if (fields.serial_number === undefined) return fields;
+  if (!isPem(certificate) || !isPem(key) || !isPem(issuer)) return fields;
+
+  const { createPrivateKey, randomBytes } = process.getBuiltinModule("node:crypto");
+  // Hexadecimal, because one in 64 texts in base64url begins with "-", which keytool takes for an
+  // option.
   password ??= randomBytes(32).toString("hex");
-  const secret = password;
-  const der = (pem: unknown) => new X509Certificate(textOf(pem)).raw;
+  const storePassword = password;
+
   const issuers = Array.isArray(chain) && chain.length > 0 ? chain : [issuer];
   const identity = {
     alias: "tls",
     key: createPrivateKey(key).export({ format: "der", type: "pkcs8" }),
-    certificate: der(certificate),
-    issuers: issuers.map(der),
+    certificate: derOf(certificate),
+    issuers: issuers.map(derOf),
   };
-  const all: Fields = { ...fields, "keystore.password": secret };
-  // Made once, and only for who wants it: the rounds of each take some 10 ms.
-  const add = (name: string, make: () => Uint8Array) => {
-    let made: Bytes | undefined;
-    const get = () => (made ??= new Bytes(make()));
-    Object.defineProperty(all, name, { get, enumerable: true });
-  };
-  add("keystore.p12", () => keystore(identity, secret));
-  add("truststore.p12", () => truststore({ ca: der(issuer) }, secret));
-  return all;
+  const withStores: Fields = { ...fields, "keystore.password": storePassword };
+  addOnDemand(withStores, "keystore.p12", () => makeKeystore(identity, storePassword));
+  addOnDemand(withStores, "truststore.p12", () =>
+    makeTruststore({ ca: derOf(issuer) }, storePassword),
+  );
+  return withStores;
+}
+
+/** The rounds of a key derivation take some 10 ms: a store is made once, and only where it is read. */
+function addOnDemand(fields: Fields, name: string, make: () => Buffer): void {
+  let bytes: Uint8Array | undefined;
+  Object.defineProperty(fields, name, {
+    enumerable: true,
+    get() {
+      // A plain Uint8Array, because a Buffer has a toJSON() of its own: see jsonOf() in values.ts.
+      bytes ??= new Uint8Array(make());
+      return bytes;
+    },
+  });
+}
+
+function derOf(pem: unknown): Buffer {
+  const { X509Certificate } = process.getBuiltinModule("node:crypto");
+  return new X509Certificate(textOf(pem)).raw;
 }
 
 function isPem(value: unknown): value is string {

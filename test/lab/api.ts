@@ -1,6 +1,7 @@
 // Question: how does the lab speak with an engine? Input: the path of its socket.
-// Output:   Docker's HTTP API (v1.41), which Podman answers too, as far as the lab needs it. Only
-//           Node's own modules: it also runs in a guest, which has no other.
+// Output:   Docker's HTTP API, which Podman answers too, as far as the lab needs it. Paths have no
+//           version, which means the newest that the engine offers. Only Node's own modules: it also
+//           runs in a guest, which has no other.
 import { request } from "node:http";
 import type { Container } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
@@ -14,6 +15,7 @@ export type About = {
   Driver: string;
   DriverStatus: string[][];
   SecurityOptions: string[];
+  Runtimes?: JsonObject;
 };
 
 export class Api {
@@ -28,7 +30,7 @@ export class Api {
     const sent = request({
       socketPath: this.#socketPath,
       method,
-      path: `/v1.41/${path}`,
+      path: `/${path}`,
       headers: { "Content-Type": "application/json" },
       signal: AbortSignal.timeout(DEADLINE_MS),
     });
@@ -53,6 +55,19 @@ export class Api {
 
   about(): Promise<About> {
     return this.#ask("GET", "info");
+  }
+
+  /** The API versions that the engine offers. */
+  versions(): Promise<{ ApiVersion: string; MinAPIVersion: string }> {
+    return this.#ask("GET", "version");
+  }
+
+  /** Whether it answers a client that uses this API version, such as "1.41". */
+  async speaks(version: string): Promise<boolean> {
+    const answer = await this.#call("GET", `v${version}/info`).catch((error: Error) => error);
+    if (!(answer instanceof Error)) return true;
+    if (answer.message.includes("is too old")) return false;
+    throw answer;
   }
 
   /** The answer to a pull is a stream of reports; one may say why it failed. */
@@ -88,8 +103,11 @@ export class Api {
     return this.#call("GET", `containers/${id}/logs?stdout=1&stderr=1`);
   }
 
+  /** With its volumes. It may be that another engine made it, and this one does not know it. */
   async remove(id: string): Promise<void> {
-    await this.#call("DELETE", `containers/${id}?force=1&v=1`);
+    await this.#call("DELETE", `containers/${id}?force=1&v=1`).catch((error: Error) => {
+      if (!error.message.includes(": 404:")) throw error;
+    });
   }
 
   async removeImage(name: string): Promise<void> {

@@ -43,13 +43,20 @@ export async function startDocker(tree: Tree, changes: object = {}, before = "")
   );
 }
 
-/** A Docker engine whose containers live on while it is stopped and started. */
-export async function startDockerAnew(tree: Tree): Promise<Engine & { restart(): Promise<void> }> {
+/** A Docker engine whose containers live on while it is stopped and started. `restart` takes lines of
+ * shell that it runs first, such as an export. */
+export async function startDockerAnew(
+  tree: Tree,
+): Promise<Engine & { restart(before?: string): Promise<void> }> {
   const { directory, socket, file } = dockerSettings({ "live-restore": true });
+  const script = join(directory, "before.sh");
+  writeFileSync(script, "");
   // By the shell that prepares the namespace: the tree has none.
-  const forever = `${enter(tree)}; while :; do dockerd --config-file "${file}" || :; done`;
+  const once = `. "${script}"; dockerd --config-file "${file}" || :`;
+  const forever = `${enter(tree)}; while :; do ${once}; done`;
   const engine = await startEngine(directory, socket, inNamespace(tree, forever, []));
-  const restart = async () => {
+  const restart = async (before = "") => {
+    writeFileSync(script, before);
     const pid = Number(readFileSync(join(directory, "pid"), "utf8"));
     process.kill(pid, "SIGTERM");
     while (existsSync(`/proc/${pid}`)) await sleep(50); // it is no child of ours: no event

@@ -3,6 +3,7 @@
 // happens there. One policy serves all: it pins the image by its digest, as `Config.Image`.
 import { execFile, execFileSync } from "node:child_process";
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -12,7 +13,8 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
@@ -29,7 +31,7 @@ import {
   startPodman,
   startRootlessPodman,
 } from "./engine.ts";
-import { fetchTree } from "./fetch.ts";
+import { fetchTree, type Tree } from "./fetch.ts";
 import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { matrix, notRun, ran } from "./matrix.ts";
@@ -41,6 +43,8 @@ const fixtures = join(import.meta.dirname, "../fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
 const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
 const REMAPPED = 165_536;
+/** Shell that makes a Docker engine refuse clients of older API versions. */
+const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
 
 const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
 const layer = join(directory, "layer.tar");
@@ -172,19 +176,114 @@ const places: Place[] = [
       return { findings };
     },
   },
-  { name: "Docker 20.10, stopped and started", visit: stoppedAndStarted },
+  { name: "Docker 28, which refuses API versions below 1.44", visit: onlyNewVersions },
+  {
+    name: "Docker 20.10, stopped and started",
+    visit: async () => await stoppedAndStarted(await docker20()),
+  },
+  {
+    name: "Docker 28, started again so that it refuses API versions below 1.44",
+    visit: async () => await stoppedAndStarted(await docker28(), REFUSE_OLD),
+  },
+  { name: "Docker 20.10, replaced by 28 that refuses its API version", visit: replaced },
   { name: "the systemd cgroup driver", fixture: "docker-26-systemd", visit: underSystemd },
   { name: "Docker in Docker", visit: dockerInDocker },
   { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
 ];
 
+/** The command of this repository: what it printed, and how it ended. */
+async function authproxy(...words: string[]) {
+  const program = join(import.meta.dirname, "../../cli/authproxy.ts");
+  return await new Promise<{ status: number; stdout: string; stderr: string }>((resolve) => {
+    execFile(process.execPath, [program, ...words], (error, stdout, stderr) => {
+      resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
+    });
+  });
+}
+
+/** As Docker 29.0 to 29.2 do by default. The server negotiates, and so does the command. */
+async function onlyNewVersions(): Promise<Visited> {
+  const engine = await had(startDocker(await docker28(), {}, REFUSE_OLD));
+  const api = new Api(engine.socket);
+  const afterwards = async (configuration: string, outcomes: Outcome[]) => {
+    expect(await api.speaks("1.41"), "the control: a client that has a fixed version").toBe(false);
+    await explainsAndSuggests(configuration, outcomes);
+    await installsRuntime(join(dirname(engine.socket), "daemon.json"), api);
+  };
+  try {
+    const findings = await play({ ...sceneOn(engine.socket), afterwards });
+    return { findings, extra: ["explain, suggest and runtime install work"] };
+  } finally {
+    await engine.stop();
+  }
+}
+
+async function explainsAndSuggests(configuration: string, outcomes: Outcome[]): Promise<void> {
+  const [service, , stranger] = outcomes.map(({ line }) => String(line.container));
+  const asked = (id = "") => ["--config", configuration, "--json", id];
+  const explained = await authproxy("explain", ...asked(service));
+  expect(explained).toMatchObject({ status: 0, stderr: "" });
+  expect(JSON.parse(explained.stdout)).toMatchObject({ answer: "granted", service: "app" });
+  const refused = await authproxy("explain", ...asked(stranger));
+  expect(refused).toMatchObject({ status: 77, stderr: "" });
+  expect(JSON.parse(refused.stdout)).toMatchObject({ answer: "refused", reason: "no-match" });
+  const suggested = await authproxy("suggest", ...asked(service));
+  expect(suggested).toMatchObject({ status: 0, stderr: "" });
+  const [block] = Object.values(JSON.parse(suggested.stdout).services);
+  const Config = { Image: registry.reference, Labels: { app: "app" } };
+  expect(block).toMatchObject({ match: { peer: { uid: 1001 }, container: { Config } } });
+}
+
+/** It asks the engine's `info` whether the engine follows. */
+async function installsRuntime(daemonJson: string, api: Api): Promise<void> {
+  const words = ["--daemon-json", daemonJson];
+  const installed = await authproxy("runtime", "install", ...words);
+  expect(installed).toMatchObject({ status: 0, stderr: "" });
+  expect(installed.stdout).toContain("has been told, and follows");
+  expect((await api.about()).Runtimes).toHaveProperty("authproxy");
+  expect(await authproxy("runtime", "uninstall", ...words)).toMatchObject({ status: 0 });
+  expect((await api.about()).Runtimes).not.toHaveProperty("authproxy");
+}
+
+/** The server keeps running while another engine takes the place of the one that it knows. */
+async function replaced(): Promise<Visited> {
+  const [tree20, tree28] = [await docker20(), await docker28()];
+  const old = await had(startDocker(tree20, { "live-restore": true }));
+  const socket = join(directory, "engine.sock");
+  symlinkSync(old.socket, socket);
+  let recent: Engine | undefined;
+  const [service, , stranger] = COMPANY;
+  if (!service || !stranger) throw new Error("COMPANY has these");
+  let survivor = 0;
+  const before = async ([first]: Outcome[]) => {
+    survivor = Number(first?.line.pid);
+    expect(await new Api(socket).speaks("1.41")).toBe(true);
+    process.kill(old.pid, "SIGTERM"); // its container lives on
+    recent = await had(startDocker(tree28, {}, REFUSE_OLD));
+    while (existsSync(`/proc/${old.pid}`)) await sleep(50); // until its connections are closed
+    rmSync(socket);
+    symlinkSync(recent.socket, socket);
+    expect(await new Api(socket).speaks("1.41")).toBe(false);
+  };
+  const another = { ...service, name: "the service, on the new engine", before };
+  try {
+    const actors = [service, another, stranger];
+    return { findings: await play({ ...sceneOn(socket), actors }) };
+  } finally {
+    if (survivor > 0) process.kill(survivor, "SIGKILL");
+    await recent?.stop();
+    await old.stop();
+  }
+}
+
 /** Its container lives on, and keeps its token; what comes later is judged as before. */
-async function stoppedAndStarted(): Promise<Visited> {
-  const engine = await had(startDockerAnew(await docker20()));
+async function stoppedAndStarted(tree: Tree, beforeStart = ""): Promise<Visited> {
+  const engine = await had(startDockerAnew(tree));
   const [service, inside, stranger] = COMPANY;
   if (!service || !inside || !stranger) throw new Error("COMPANY has these");
   const before = async ([first]: Outcome[]) => {
-    await engine.restart();
+    await engine.restart(beforeStart);
+    if (beforeStart === REFUSE_OLD) expect(await new Api(engine.socket).speaks("1.41")).toBe(false);
     const accessor = first?.line.accessor;
     await client(bao).write("auth/token/lookup-accessor", { accessor }); // throws where it is dead
   };

@@ -53,6 +53,8 @@ export type Scene = {
   label?: string;
   allowNoPidfd?: boolean;
   actors: Actor[];
+  /** What happens when all have been judged, and the server and the containers still run. */
+  afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
 };
 
 type Running = { at: Api; container: Container };
@@ -78,7 +80,8 @@ export async function play(scene: Scene): Promise<Findings> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
   const api = new Api(scene.engine);
   const running = new Map<string, Running>();
-  const server = new Server(configure(scene, directory));
+  const configuration = configure(scene, directory);
+  const server = new Server(configuration);
   try {
     const ready = await server.until((line) => line.event === "ready");
     const about = await api.about();
@@ -87,6 +90,7 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
+    await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));

@@ -1,6 +1,6 @@
-// Question: what can an image, an environment or a mount make of the runtime wrapper?
-// Arms:     the attack against a wrapper that lacks the defence (naive.ts), or against plain runc, where
-//           it must succeed; against ours; and beside it a container as it should be.
+// Question: can an image, an environment or a mount defeat the runtime wrapper?
+// Arms:     the attack on a wrapper without the defence (naive.ts), or on plain runc, must succeed; the
+//           attack on ours must fail; an honest container beside it must be served.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -112,15 +112,15 @@ const asking = [...user, "--env", `DB_FILE=${REFERENCE}`];
 const TELL = ["sh", "-c", 'cat "$DB_FILE"'];
 const granted = { status: 0, stdout: password, stderr: "" };
 
-test("the honest container", async () => {
+test("an honest container gets its secret", async () => {
   expect(await scene.run(...asking, busybox, ...TELL)).toEqual(granted);
 });
 
 test.each([
   ["its config.json cannot be read", "unreadable", "ENOENT: no such file or directory, open"],
   ["there is no client directory", "alone", "ld.so: not found"],
-  ["there is no server", "nowhere", "no directory /nowhere on this host"],
-])("where %s it does not start, and docker run says so", async (_, name, reason) => {
+  ["there is no server", "nowhere", "on this host there is no directory /nowhere"],
+])("a container does not start if %s, and docker run shows the reason", async (_, name, reason) => {
   const ran = await scene.run("--runtime", name, ...asking, busybox, ...TELL);
   expect(ran).toMatchObject({ status: expect.toSatisfy((status) => status > 0), stdout: "" });
   expect(ran.stderr).toMatch(new RegExp(`authproxy: .*${reason}`));
@@ -141,13 +141,13 @@ describe("an image's own", () => {
     });
 
   test.each(Object.keys(make))(
-    "%s where a mount of ours would be keeps it from starting",
+    "%s where one of our mounts will be: the container does not start",
     async (kind) => {
       const before = [scratch, "/etc", "/"].map((path) => lstatSync(path).mtimeMs);
       const tried = ["run", ...places].map(async (place) => {
         const ran = await scene.run(...asking, imageWith(kind, place), ...TELL);
         expect(ran).toMatchObject({ status: 125, stdout: "" });
-        expect(ran.stderr).toContain(`authproxy: the image's /${place} is no directory`);
+        expect(ran.stderr).toContain(`authproxy: the image's /${place} is not a directory`);
       });
       await Promise.all(tried);
       expect([scratch, "/etc", "/"].map((path) => lstatSync(path).mtimeMs)).toEqual(before);
@@ -163,7 +163,7 @@ describe("an image's own", () => {
     });
     expect(await scene.run(...asking, image, ...TELL)).toEqual(granted);
   });
-  test("link to /proc: the control gets a tmpfs there", async () => {
+  test("link to /proc: the control mounts a tmpfs there, ours refuses", async () => {
     const image = scene.busybox((directory) => {
       mkdirSync(join(directory, "run"));
       symlinkSync("/proc/sys/fs", join(directory, "run/authproxy-secrets"));
@@ -180,7 +180,7 @@ describe("an image's own", () => {
     expect(control.stdout).toMatch(/ \/proc\/sys\/fs .* - tmpfs /);
     expect(await scene.run(...asking, ...look)).toMatchObject({ status: 125, stdout: "" });
   });
-  test("link out of the root: the control writes to the host", async () => {
+  test("link out of the root: the control writes to the host, ours refuses", async () => {
     const outside = join(scratch, "outside");
     mkdirSync(outside);
     const image = scene.busybox((directory) => symlinkSync(outside, join(directory, ".authproxy")));
@@ -191,7 +191,7 @@ describe("an image's own", () => {
     expect(await scene.run(...words)).toMatchObject({ status: 125 });
     expect(readdirSync(outside)).toEqual([]);
   });
-  test("/run/secrets, whatever it is, is its own", async () => {
+  test("/run/secrets may be anything: the wrapper does not use it", async () => {
     const tried = Object.keys(make).map(async (kind) => {
       const ran = await scene.run(...asking, imageWith(kind, "run/secrets"), ...TELL);
       expect(ran).toEqual(granted);
@@ -199,7 +199,7 @@ describe("an image's own", () => {
     await Promise.all(tried);
   });
 
-  test("node, ld.so and authproxy.js, where ours would be, do not run", async () => {
+  test("node, ld.so and authproxy.js in /.authproxy are covered by ours", async () => {
     const own = compile("own");
     const image = scene.busybox((directory) => {
       for (const name of [".authproxy", "authproxy"]) {
@@ -216,7 +216,7 @@ describe("an image's own", () => {
     expect(its).toMatchObject({ stdout: "not the client\n" });
   });
 
-  test("user, working directory and command, through links", async () => {
+  test("links in user, working directory and command lead nowhere else", async () => {
     const image = scene.busybox((directory) => {
       mkdirSync(join(directory, "etc"));
       writeFileSync(join(directory, "etc/passwd"), "app:x:1001:1001::/:/bin/sh\n");
@@ -232,7 +232,7 @@ describe("an image's own", () => {
     expect(missing).toMatchObject({ status: 126, stdout: "" });
   });
 
-  test("loader's variables act on its program, not on the client", async () => {
+  test("LD_PRELOAD acts on the application, not on the client", async () => {
     const library = join(scratch, "inside.so");
     const source = join(import.meta.dirname, "programs/inside.c");
     execFileSync(process.env.CC ?? "cc", ["-shared", "-fPIC", "-o", library, source]);
@@ -252,7 +252,7 @@ describe("a mount", () => {
   mkdirSync(foreign);
   copyFileSync(compile("own"), join(foreign, "ld.so"));
 
-  test("over the client is in the way; a wrapper whose mounts come first runs what is there", async () => {
+  test("over the client is refused; a wrapper whose mounts come first runs what is mounted", async () => {
     const words = [...asking, "-v", `${foreign}:/.authproxy:ro`, busybox, ...TELL];
     const control = await scene.run("--runtime", "first", ...words);
     expect(control, "the control").toMatchObject({ stdout: "not the client\n" });
@@ -265,14 +265,14 @@ describe("a mount", () => {
     ["--tmpfs", "/run/authproxy/x"],
     ["--volume", "/run"],
     ["--volume", "shared:/run/authproxy-secrets"],
-  ])("%s %s keeps the container from starting, with the reason", async (...mount) => {
+  ])("%s %s: the container does not start, and docker run shows the reason", async (...mount) => {
     const ran = await scene.run(...mount, ...asking, busybox, ...TELL);
     expect(ran).toMatchObject({ status: 125, stdout: "" });
     expect(ran.stderr).toMatch(
       /authproxy: the container's own mount at \S+ is in the way of \/run/,
     );
   });
-  test("by another name, through a link of the image's, lies below ours", async () => {
+  test("through a link of the image to our place is covered by ours", async () => {
     const image = scene.busybox((directory) =>
       symlinkSync("/.authproxy", join(directory, "alias")),
     );
@@ -294,20 +294,20 @@ describe("an environment", () => {
   }
   const reference = `DB_FILE=${REFERENCE}`;
 
-  // Of a million, runc itself makes no start in a minute; wrapper.test.ts has them.
-  test("of more references than the kernel takes does not start, as without the wrapper", async () => {
+  // With a million, runc itself needs more than a minute: wrapper.test.ts tries that.
+  test("with more references than execve takes does not start, and neither does it with runc", async () => {
     const long = Array.from({ length: 2200 }, (_, i) => `V${i}=vault:a#b#?`.padEnd(1000, "x"));
     const plain = await runWith([reference, ...long], "runc");
     expect([plain.status === 0, plain.stderr]).toEqual([false, expect.stringMatching(/too long/)]);
     const ours = await runWith([reference, ...long]);
     expect([ours.status, ours.stderr]).toEqual([plain.status, expect.stringMatching(/too long/)]);
   });
-  test("of five thousand references asks once", async () => {
+  test("with five thousand references gets all of them", async () => {
     const lines = Array.from({ length: 5000 }, (_, i) => `V${i}=${REFERENCE}`);
     const { status, stdout } = await runWith([reference, ...lines]);
     expect([status, stdout]).toEqual([0, expect.stringMatching(`^${password}50\\d\\d\n$`)]);
   });
-  test("with a reference of 128 KiB, the most that the kernel takes", async () => {
+  test("with a reference of 128 KiB works up to the byte where runc fails too", async () => {
     const api = new Api(scene.engine.socket);
     const run = async (bytes: number, Runtime: string) => {
       const { Id } = await api.run({
@@ -337,14 +337,14 @@ describe("an environment", () => {
     ["__proto__=vault:secret/data/app#password", 0],
     ["PATH=/.authproxy:/bin", 0],
     ["AUTHPROXY_SET_AUTHPROXY_FILES=/etc", 0],
-  ])("of %s ends as the client says: %i", async (line, status) => {
+  ])("with %s ends with the client's exit code %i", async (line, status) => {
     const ran = await runWith([reference, line]);
     expect([ran.status, ran.stderr]).toEqual([status, expect.any(String)]);
     expect(ran.stdout.startsWith(password)).toBe(status === 0);
   });
 });
 
-test("eight containers that start in the same instant have each its own command and token", async () => {
+test("eight containers that start at the same instant get their own command and token each", async () => {
   const numbers = Array.from({ length: EIGHT }, (_, i) => `${i}`);
   /** What each says: all have been rewritten before the first is created. */
   async function start(runtime: string) {
@@ -363,7 +363,7 @@ test("eight containers that start in the same instant have each its own command 
   expect([names, tokens.size]).toEqual([numbers, EIGHT]);
 });
 
-test("killed between rewriting and becoming runc: the start fails, the next one does not", async () => {
+test("a start that is killed between the rewriting and runc fails, and the next one succeeds", async () => {
   /** A start that is killed there, and the next one. */
   async function killed(runtime: string) {
     const how = ["--network", "host", "-l", "app=app", "--read-only", "--runtime", runtime];

@@ -17,7 +17,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, describe, expect, test } from "vitest";
-import { requireTrusted, withoutRuntime, withRuntime } from "../../cli/runtime.ts";
+import { withoutRuntime, withRuntime } from "../../cli/daemon-json.ts";
+import { requireTrusted } from "../../cli/runtime.ts";
 import { block } from "../documents.ts";
 import { REFERENCE, root, runtime, Scene } from "./scene.ts";
 

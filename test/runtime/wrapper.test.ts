@@ -1,5 +1,5 @@
-// Question: what does the runtime wrapper make of what an engine tells it, and what of a bundle's
-// config.json? Without an engine: as the runtime behind it stands a program that says its arguments.
+// Question: what does the runtime wrapper do with an engine's command line, and with a bundle's
+// config.json? There is no engine here, and the runtime behind the wrapper is the program `echo`.
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -20,7 +20,7 @@ import { text } from "node:stream/consumers";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { planEnvironment } from "../../client/environment.ts";
-import { asks, type Spec, wrap } from "../../runtime/wrapper.ts";
+import { asksForSecrets, type Spec, wrap } from "../../runtime/wrapper.ts";
 
 const root = join(import.meta.dirname, "../..");
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-wrapper-"));
@@ -32,7 +32,7 @@ const ASKING: Spec = {
   mounts: [{ destination: "/proc", type: "proc" }],
 };
 
-/** A copy of what is installed on a host, with a runtime of another name: the program `echo`. */
+/** What is installed on a host, with a link by which the wrapper becomes `echo`. */
 const host = join(scratch, "host");
 mkdirSync(host);
 cpSync(join(root, "dist/runtime"), join(host, "runtime"), { recursive: true });
@@ -63,23 +63,27 @@ async function call(words: string[], { program = SAYS, cwd = scratch, env = proc
 
 const own = `--sockets=${sockets}`;
 
-describe("what the engine says", () => {
+describe("the engine's command line", () => {
   const globals = {
-    "as containerd says it": (b: string, log: string) => [
+    "as containerd writes it": (b: string, log: string) => [
       ...["--root", "/run/docker/runtime", "--log", log, "--log-format", "json"],
       ...["--systemd-cgroup", "create", "--bundle", b, "--pid-file", `${b}/pid`, "id"],
     ],
-    "as conmon says it": (b: string, log: string) => [
+    "as conmon writes it": (b: string, log: string) => [
       ...["--systemd-cgroup", `--root=/run/runc`, "--log-format=json", `--log=${log}`],
       ...["create", "--bundle", b, "--pid-file", "create", "--console-socket", "/s", "id"],
     ],
     "with a short option": (b: string, log: string) => [`--log`, log, "create", "-b", b, "id"],
-    "with an option of crun's": (b: string, log: string) => [
+    "with an option of crun": (b: string, log: string) => [
       ...["--log-level", "debug", "--log", log, "create", "--bundle", b, "id"],
     ],
-    "with one word each": (b: string, log: string) => [`--log=${log}`, "create", `--bundle=${b}`],
+    "with each option and its value in one word": (b: string, log: string) => [
+      `--log=${log}`,
+      "create",
+      `--bundle=${b}`,
+    ],
   };
-  test.each(Object.entries(globals))("%s reaches the runtime as it was", async (_, words) => {
+  test.each(Object.entries(globals))("%s reaches the runtime unchanged", async (_, words) => {
     const directory = bundle(ASKING);
     const argv = words(directory, join(directory, "log"));
     const ran = await call([own, ...argv]);
@@ -88,7 +92,7 @@ describe("what the engine says", () => {
     expect(configOf(directory).process.args).not.toEqual(["app"]);
     expect(readdirSync(directory)).toEqual(["config.json"]);
   });
-  test("the bundle is where the engine stands, if it names none", async () => {
+  test("without --bundle the bundle is the working directory", async () => {
     const directory = bundle(ASKING);
     expect((await call([own, "create", "id"], { cwd: directory })).status).toBe(0);
     expect(configOf(directory)).not.toEqual(ASKING);
@@ -103,9 +107,9 @@ describe("what the engine says", () => {
     ["--version"],
     ["--root", "create", "start", "id"],
     ["exec", "id", "", "a  b", "$(false)", "*", "\\n"],
-  ])("%j starts no Node", async (...words) => {
+  ])("%j does not start Node", async (...words) => {
     const directory = bundle(ASKING);
-    // It would be a Node without the directory that it is started from.
+    // Here Node could not start: there is no client directory beside the runtime.
     const elsewhere = join(scratch, randomUUID(), "runtime");
     cpSync(join(host, "runtime"), elsewhere, { recursive: true, verbatimSymlinks: true });
     const program = join(elsewhere, "authproxy-echo");
@@ -121,7 +125,7 @@ describe("what the engine says", () => {
 
 describe("a container that cannot have its secrets does not start", () => {
   const cases: Record<string, [Spec | string, RegExp]> = {
-    "its configuration is no JSON": ['{"process": vault:', /authproxy: .*JSON/],
+    "its configuration is not JSON": ['{"process": vault:', /authproxy: .*JSON/],
     "it has no command": [{ process: { env: [`X=${REFERENCE}`] } }, /has no command/],
     ...Object.fromEntries(
       [
@@ -162,7 +166,7 @@ describe("a container that cannot have its secrets does not start", () => {
     expect(lines).toHaveLength(2);
     expect(readFileSync(join(directory, "config.json"), "utf8")).toBe(before);
   });
-  test("there is no client directory, no socket directory, no configuration, no runtime", async () => {
+  test("a missing client directory, socket directory, configuration or runtime is named", async () => {
     const directory = bundle(ASKING);
     const alone = join(scratch, "alone");
     cpSync(join(host, "runtime"), alone, { recursive: true, verbatimSymlinks: true });
@@ -173,7 +177,8 @@ describe("a container that cannot have its secrets does not start", () => {
     });
     expect(await call(["--sockets=/nowhere", "create", "-b", directory])).toMatchObject({
       status: 1,
-      stderr: "authproxy: no directory /nowhere on this host: does the authproxy server run?\n",
+      stderr:
+        "authproxy: on this host there is no directory /nowhere: is the authproxy server running?\n",
     });
     expect(await call([own, "create", "-b", "/nowhere"])).toMatchObject({
       status: 1,
@@ -187,7 +192,7 @@ describe("a container that cannot have its secrets does not start", () => {
     });
     expect(configOf(directory)).toEqual(ASKING);
   });
-  test("Node is killed, which says nothing", async () => {
+  test("it says so if Node was killed, which leaves no message", async () => {
     const directory = bundle(ASKING);
     const short = join(scratch, "short");
     cpSync(join(host, "runtime"), join(short, "runtime"), {
@@ -211,13 +216,16 @@ describe("a container that cannot have its secrets does not start", () => {
     "a pipe": (path) => execFileSync("mkfifo", [path]),
     "a device": (path) => execFileSync("mknod", [path, "c", "1", "3"]),
   };
-  test.each(Object.keys(make))("its image has %s where a mount would be", async (kind) => {
+  test.each(Object.keys(make))("its image has %s where one of our mounts will be", async (kind) => {
     for (const place of ["run", ".authproxy", "run/authproxy", "run/authproxy-secrets"]) {
       const directory = bundle({ ...ASKING, root: { path: "image" } });
       mkdirSync(join(directory, "image", place, ".."), { recursive: true });
       make[kind]?.(join(directory, "image", place));
       const { status, stderr } = await call([own, "create", "--bundle", directory]);
-      expect([status, stderr]).toEqual([1, `authproxy: the image's /${place} is no directory\n`]);
+      expect([status, stderr]).toEqual([
+        1,
+        `authproxy: the image's /${place} is not a directory\n`,
+      ]);
       expect(configOf(directory).process).toEqual(ASKING.process);
     }
   });
@@ -234,13 +242,13 @@ describe("a container that cannot have its secrets does not start", () => {
     const directory = bundle(ASKING);
     const words = ["--user", "--map-root-user", SAYS, own, "create", "-b", directory];
     const { status, stderr } = await call(words, { program: "unshare" });
-    expect([status, stderr]).toEqual([1, expect.stringContaining("a rootless engine")]);
+    expect([status, stderr]).toEqual([1, expect.stringContaining("the engine is rootless")]);
     expect(configOf(directory)).toEqual(ASKING);
   });
 });
 
 describe("config.json", () => {
-  test("keeps every number as it was, and what has names of JavaScript's", async () => {
+  test("keeps the text of large numbers, and members such as __proto__", async () => {
     const limits = '{"hard":18446744073709551615,"soft":9223372036854775807,"e":-1.50}';
     const proto = '"annotations":{"__proto__":"a","constructor":"b"}';
     const { process } = ASKING;
@@ -250,7 +258,7 @@ describe("config.json", () => {
     const written = readFileSync(join(directory, "config.json"), "utf8");
     expect(written).toContain(`"x":${limits},${proto}`);
   });
-  test("keeps its mode, and is put in place whole", async () => {
+  test("keeps its mode, and is replaced as a whole", async () => {
     const directory = bundle(ASKING);
     const file = join(directory, "config.json");
     execFileSync("chmod", ["0640", file]);
@@ -259,17 +267,17 @@ describe("config.json", () => {
     const after = statSync(file);
     expect([after.mode, after.ino === before.ino]).toEqual([before.mode, false]);
   });
-  test("is written where a start that was cut off has left its own: Podman's directory stays", async () => {
+  test("is written although an interrupted start has left its unfinished file", async () => {
     const directory = bundle(ASKING);
     writeFileSync(join(directory, "config.json.authproxy"), "{".repeat(100_000));
     expect((await call([own, "create", "-b", directory])).status).toBe(0);
     expect(configOf(directory).process.args?.at(-1)).toBe("app");
     expect(readdirSync(directory)).toEqual(["config.json"]);
   });
-  test("is byte by byte what it was where nothing is asked for", async () => {
+  test("is not touched, byte for byte, if no variable is a reference", async () => {
     const spec = `{ "process": {"args":["sh"],"env":["A=see ${REFERENCE}"]}, "hooks": 1e3 }`;
     const directory = bundle(spec);
-    // And nothing that others need is missed.
+    // What only other containers need may be missing.
     const ran = await call(["--sockets=/nowhere", "create", "-b", directory]);
     expect(ran).toMatchObject({ status: 0, stderr: "" });
     expect(readFileSync(join(directory, "config.json"), "utf8")).toBe(spec);
@@ -280,11 +288,11 @@ const wrapped = (changes: Partial<Spec["process"]>) =>
   wrap({ ...ASKING, process: { ...ASKING.process, ...changes } }, "/client", "/sockets");
 
 describe("the environment", () => {
-  test("asks for secrets where the client says so", () => {
+  test("asks for secrets exactly where the client finds a reference", () => {
     const vectors = join(root, "test/vectors");
     for (const name of readdirSync(vectors)) {
       const { value } = JSON.parse(readFileSync(join(vectors, name), "utf8"));
-      const asked = asks({ process: { env: ["A=", `X=${value}`] } });
+      const asked = asksForSecrets({ process: { env: ["A=", `X=${value}`] } });
       expect([name, asked]).toEqual([name, !name.startsWith("none-")]);
     }
   });
@@ -302,7 +310,7 @@ describe("the environment", () => {
   );
   const variables = fc.dictionary(name, fc.string({ maxLength: 8 }), { noNullPrototype: false });
 
-  test("of the application is the same with the wrapper as without it, whatever is in it", () => {
+  test("that the application gets is the same with the wrapper as without it", () => {
     fc.assert(
       fc.property(variables, (given) => {
         const before = { ...given, X: REFERENCE };
@@ -328,7 +336,7 @@ describe("the environment", () => {
     const env = Array.from({ length: 1_000_000 }, (_, i) => `V${i}=${REFERENCE}`);
     expect(wrapped({ env }).process.env).toEqual(env);
   });
-  test("may hold what is no variable, and one name twice", () => {
+  test("may hold entries that are not variables, and one name twice", () => {
     const env = ["", "=", "novalue", "X=a", `X=${REFERENCE}`, "NODE_OPTIONS=1", "NODE_OPTIONS=2"];
     expect(wrapped({ env }).process.env).toEqual([
       ...env.slice(0, 5),
@@ -338,7 +346,7 @@ describe("the environment", () => {
   });
 });
 
-test("the mounts are the last, and the container's user owns the memory for its files", () => {
+test("our mounts come last, and the container's user owns the tmpfs for its secrets", () => {
   const { mounts = [], process } = wrapped({});
   expect(mounts[0]).toEqual({ destination: "/proc", type: "proc" });
   expect(mounts.slice(1).map(({ destination }) => destination)).toEqual([
@@ -351,7 +359,7 @@ test("the mounts are the last, and the container's user owns the memory for its 
   expect(process.user).toEqual({ uid: 7, gid: 8 });
 });
 
-test("memory that cannot be kept from a swap by name is asked for without: in a user namespace", () => {
+test("the tmpfs is mounted without noswap in a user namespace, which does not allow it", () => {
   const options = (spec: Spec) => wrap(spec, "/client", "/sockets").mounts?.at(-3)?.options;
   expect(options({ ...ASKING, linux: { namespaces: [{ type: "pid" }] } })).toContain("noswap");
   expect(options({ ...ASKING, linux: { namespaces: [{ type: "user" }] } })).not.toContain("noswap");

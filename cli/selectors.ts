@@ -1,0 +1,99 @@
+// Question: who could forge what a service matches on? Input: its `match`. Pure.
+import type { Json, JsonObject } from "../server/json.ts";
+
+/** Whose word a selector is, the hardest to deceive first. */
+const RANKS = ["kernel", "engine", "/proc", "image"] as const;
+export type Rank = (typeof RANKS)[number];
+
+/** A leaf of the fragment. `path` is its keys, joined by dots. */
+export type Selector = { path: string; wanted: Json; rank: Rank; forgedBy: string };
+
+export const ENV_PATH = "container.Config.Env";
+export const ANYBODY = "whoever may start containers here";
+
+/** The first pattern that a path fits decides. */
+const FORGERS: { pattern: RegExp; rank: Rank; forgedBy: string }[] = [
+  {
+    pattern: /^peer\.label$/,
+    rank: "kernel",
+    forgedBy: "the host's security policy; --security-opt may ask for another",
+  },
+  { pattern: /^peer\.pid$/, rank: "kernel", forgedBy: "changes with each start" },
+  { pattern: /^peer\./, rank: "kernel", forgedBy: `${ANYBODY} (-u, --group-add)` },
+  {
+    pattern: /^container\.(Config\.)?Image$/,
+    rank: "engine",
+    forgedBy: "nobody: it is the digest of the image's content",
+  },
+  { pattern: /^container\.Config\.Labels\b/, rank: "engine", forgedBy: `${ANYBODY} (-l)` },
+  { pattern: /^container\.Config\.Env$/, rank: "engine", forgedBy: `${ANYBODY} (-e)` },
+  { pattern: /^container\.Mounts$/, rank: "engine", forgedBy: `${ANYBODY} (-v)` },
+  {
+    pattern: /^container\.(Path|Args|Config\.(Cmd|Entrypoint))$/,
+    rank: "image",
+    forgedBy: `the image, or ${ANYBODY}`,
+  },
+  {
+    pattern: /^container\.Config\.(User|WorkingDir|Volumes|ExposedPorts)\b/,
+    rank: "image",
+    forgedBy: "the image, or -u, -w …",
+  },
+  { pattern: /^container\./, rank: "engine", forgedBy: ANYBODY },
+  {
+    pattern: /^process\.exe$/,
+    rank: "/proc",
+    forgedBy: 'the image: it says no more than "node" does',
+  },
+  { pattern: /^process\.cgroup$/, rank: "/proc", forgedBy: "whoever may make cgroups" },
+  { pattern: /^process\.ppid$/, rank: "/proc", forgedBy: "changes with each start" },
+  { pattern: /^process\./, rank: "/proc", forgedBy: "the process, or whoever starts it" },
+];
+
+/** What the identity document has as a list. A policy's list means "any of these" elsewhere. */
+const LIST_PATHS = [
+  "peer.groups",
+  "process.cgroup",
+  "process.uids",
+  "process.gids",
+  "container.Args",
+  "container.Mounts",
+  "container.Config.Env",
+  "container.Config.Cmd",
+  "container.Config.Entrypoint",
+];
+
+/** The selectors of a match, the hardest to forge first. */
+export function selectorsOf(match: JsonObject): Selector[] {
+  return leavesOf(match, [])
+    .map(rankSelector)
+    .sort((a, b) => RANKS.indexOf(a.rank) - RANKS.indexOf(b.rank));
+}
+
+function leavesOf(value: Json, path: string[]): { path: string; wanted: Json }[] {
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    return [{ path: path.join("."), wanted: value }];
+  return Object.entries(value).flatMap(([key, child]) => leavesOf(child, [...path, key]));
+}
+
+function rankSelector(leaf: { path: string; wanted: Json }): Selector {
+  const forger = FORGERS.find(({ pattern }) => pattern.test(leaf.path));
+  const { rank = "image", forgedBy = ANYBODY } = forger ?? {};
+  const isTag = /\.Image$/.test(leaf.path) && !isImageDigest(leaf);
+  return { ...leaf, rank, forgedBy: isTag ? "whoever may name images here" : forgedBy };
+}
+
+/** It pins the image by its digest. A name alone can be given to another image. */
+export function isImageDigest({ path, wanted }: { path: string; wanted: Json }): boolean {
+  const isImage = /^container\.(Config\.)?Image$/.test(path);
+  return isImage && alternatives(wanted).every((name) => /sha256:[0-9a-f]{64}$/.test(String(name)));
+}
+
+/** The values of which any will do. */
+export function alternatives(wanted: Json): Json[] {
+  return Array.isArray(wanted) ? wanted : [wanted];
+}
+
+/** Where the identity document has a list, a policy's list is compared whole. */
+export function isComparedWhole(path: string): boolean {
+  return LIST_PATHS.includes(path);
+}
