@@ -30,7 +30,7 @@ export type Container = JsonObject & {
 };
 
 /** `Config.Env`. Its values may be secrets, so its JSON has the names alone: whatever is made of a
- * container for the audit stream or a terminal cannot show them. */
+ * container for the audit stream or a terminal cannot show them (invariant 8). */
 export class Environment extends Array<string> {
   toJSON(): string[] {
     return Array.from(this, (variable) => `${variable.split("=", 1)[0]}=…`);
@@ -108,7 +108,8 @@ export class Engine {
   async inspect(id: string): Promise<Container> {
     const container = (await this.#get(`/containers/${id}/json`)) as Container;
     if (container.Id !== id) throw unavailable("engine", { asked: id, answered: container.Id });
-    if (!(container.State.Pid > 0)) throw unavailable("starting", container.State);
+    if (!(container.State.Pid > 0))
+      throw unavailable("starting", { "State.Pid": container.State.Pid });
 
     // What an engine leaves out is empty.
     container.Args ??= [];

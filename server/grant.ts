@@ -63,8 +63,8 @@ export class Request {
   }
 }
 
-/** Sends the peer its token. Throws a Refusal that says why there is none; a token that was minted by
- * then is revoked. */
+/** Sends the peer its token. Throws a Refusal that says why there is none (invariant 5); a token that
+ * was minted by then is revoked (invariant 7). */
 export async function grant(request: Request, server: Server): Promise<void> {
   const { peer } = request;
   const { leases, peercred } = server;
@@ -90,6 +90,7 @@ export async function grant(request: Request, server: Server): Promise<void> {
     requireUnchanged(facts.process, processNow);
 
     const { accessor } = lease;
+    // Invariant 9: the line is written before the token leaves.
     await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });
 
     const answer = answerOf(serviceName, token, lease, server);

@@ -34,8 +34,9 @@ export type Process = {
 
 /** The name of a container's cgroup, by either cgroup driver of Docker or Podman. */
 const CONTAINER_NAME = /^(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?$/;
-/** Outside the server's cgroup namespace; what a user may name (rootless engines); the kubelet's. */
-const UNSUPPORTED_NAME = /^(\.\.|user@.*|kubepods.*)$/;
+/** A name outside the server's cgroup namespace; one that a user may choose (rootless engines); the
+ * kubelet's. */
+const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** Where cgroup v1 is mounted as well, v2 is below it. */
 const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
@@ -91,35 +92,30 @@ export function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
+type CgroupOfContainer = { id: string; directory: string };
+
 /** The container's id and the directory that lists its processes, by the cgroup of one of them. What
  * a workload makes below that directory is part of the container. It is only a hint: whoever can
  * make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the refusal
  * "no-container". */
-export function containerIn(cgroup: string[]): { id: string; directory: string } {
-  let found: { id: string; directory: string } | undefined;
-  for (const line of cgroup) {
-    const here = containerInLine(line);
-    if (here === "unsupported") throw new Refusal("no-container", { cgroup });
-    if (here && found && here.id !== found.id) throw new Refusal("no-container", { cgroup });
-    found = here ?? found; // the last line is that of cgroup v2, where it is mounted
-  }
-  if (!found) throw new Refusal("no-container", { cgroup });
-  return found;
+export function containerIn(cgroup: string[]): CgroupOfContainer {
+  const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
+  const last = found.at(-1); // the line of cgroup v2, where it is mounted
+  const isOne = found.every(({ id }) => id === last?.id);
+  const isSupported = !cgroup.some((line) => UNSUPPORTED.test(line));
+  if (last && isOne && isSupported) return last;
+  throw new Refusal("no-container", { cgroup });
 }
 
 /** Of the path, the leftmost id counts: a container in a container is part of the outer one. */
-function containerInLine(
-  line: string,
-): { id: string; directory: string } | "unsupported" | undefined {
+function containerInLine(line: string): CgroupOfContainer | undefined {
   // HIERARCHY:CONTROLLERS:PATH, where the path may hold colons.
-  const [, controllers = "", ...path] = line.split(":");
-  const [beforeFirstSlash, ...names] = path.join(":").split("/");
-  if (beforeFirstSlash !== "") return undefined; // a relative path
-  if (names.some((name) => UNSUPPORTED_NAME.test(name))) return "unsupported";
-
+  const [, controllers = "", ...rest] = line.split(":");
+  const [beforeFirstSlash, ...names] = rest.join(":").split("/");
   const index = names.findIndex((name) => CONTAINER_NAME.test(name));
   const [, id] = CONTAINER_NAME.exec(names[index] ?? "") ?? [];
-  if (!id) return undefined;
+  if (!id || beforeFirstSlash !== "") return undefined; // none, or a relative path
+
   const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
   return { id, directory: [CGROUP_ROOT + hierarchy, ...names.slice(0, index + 1)].join("/") };
 }

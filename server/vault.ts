@@ -127,7 +127,7 @@ export class Vault {
     return this.#askFor("renew", lease);
   }
 
-  /** Resolves when Vault has answered, or the token has died by itself. */
+  /** Resolves when Vault has answered, or the token has died by itself (invariant 7). */
   async revoke(lease: Lease): Promise<void> {
     const diesAtMs = performance.now() + (lease.ttl ?? 0) * 1000;
     while ((await this.#askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)

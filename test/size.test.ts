@@ -109,7 +109,7 @@ describe("a module that loads code", () => {
 
   test("from a package is refused in a part of the product", async () => {
     await expect(modulesLoadedBy(["cli/runtime.ts"])).rejects.toThrow(
-      "cli/runtime.ts imports jsonc-parser, which is neither ours nor Node's",
+      "cli/daemon-json.ts imports jsonc-parser, which is neither ours nor Node's",
     );
   });
 });
