@@ -4,7 +4,7 @@
 // of a request is in a debug log.
 // Source: Vault's API pages; node-vault's documentation.
 import nodeVault from "node-vault";
-import type { VaultPlace } from "../server/config.ts";
+import type { VaultAddress } from "../server/config.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
 import { readOrFail } from "./configuration.ts";
@@ -30,7 +30,7 @@ export function administratorToken({ "token-file": file }: { "token-file"?: stri
 
 /** A client of Vault for this token. Its functions throw the Failures "refused" (Vault said 403)
  * and "unavailable" (Vault did not answer, or with another error). */
-export function connect({ address, ca, namespace = "" }: VaultPlace, token: string) {
+export function connect({ address, ca, namespace = "" }: VaultAddress, token: string) {
   const client = nodeVault({
     endpoint: address,
     // Set here, these outweigh VAULT_SKIP_VERIFY and NODE_TLS_REJECT_UNAUTHORIZED.

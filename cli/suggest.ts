@@ -110,7 +110,7 @@ function environmentOf({ container }: Facts, imageEnv: string[]): Pinned<Json[]>
   const maybeSecret = Env.filter(
     (variable) => !imageEnv.includes(variable) && !HARMLESS_VARIABLE.test(variable),
   );
-  // A plain list, because the JSON of an Environment hides its values.
+  // A copy, because the JSON of the engine's list hides its values.
   if (maybeSecret.length === 0) return { value: [...Env] };
 
   const names = maybeSecret.map((variable) => variable.split("=", 1)[0]).join(", ");

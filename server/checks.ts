@@ -14,6 +14,7 @@ import { type Reason, Refusal } from "./refusal.ts";
 
 /** Variables that name programs or libraries, for loaders, shells and languages. */
 const SEARCH_VARIABLE = /^(LD_\w+|\w*(PATH\w*|OPT|OPTS|OPTIONS|LIB)|BASH_ENV|ENV|OPENSSL_CONF)=/;
+/** USER_HZ is 100 (proc(5)). */
 const TICK_MS = 10;
 const CLOCK_TOLERANCE_MS = 2000;
 
@@ -66,8 +67,8 @@ export function evaluate(facts: Facts, startHadToken: boolean, match: JsonObject
     {
       // Invariant 4: the name of a cgroup counts only where the engine's own process is as well.
       name: "namespace",
-      holds: placeOf(facts.process) === placeOf(init),
-      detail: placeOf(facts.process),
+      holds: namespacesAndCgroup(facts.process) === namespacesAndCgroup(init),
+      detail: namespacesAndCgroup(facts.process),
     },
     {
       // Younger than its container: the number that the engine remembers was given to another
@@ -98,7 +99,7 @@ export function evaluate(facts: Facts, startHadToken: boolean, match: JsonObject
   ];
 }
 
-function placeOf({ namespaces, cgroup }: Process): string {
+function namespacesAndCgroup({ namespaces, cgroup }: Process): string {
   return [namespaces.user, namespaces.pid, namespaces.mnt, ...cgroup].join("\n");
 }
 

@@ -32,8 +32,12 @@ export type LoginConfig = {
 };
 
 /** Where Vault is. `ca` is PEM; without it Node's own list of authorities counts. */
-export type VaultPlace = { address: string; ca: string | undefined; namespace: string | undefined };
-export type VaultConfig = VaultPlace & { login: LoginConfig };
+export type VaultAddress = {
+  address: string;
+  ca: string | undefined;
+  namespace: string | undefined;
+};
+export type VaultConfig = VaultAddress & { login: LoginConfig };
 
 /** The configuration with its defaults, and certificates in place of their files. */
 export type Config = {
@@ -43,7 +47,7 @@ export type Config = {
   allow_no_pidfd: boolean;
   vault: VaultConfig;
   /** What containers are told. */
-  for_clients: VaultPlace;
+  for_clients: VaultAddress;
   services: Record<string, Service>;
 };
 

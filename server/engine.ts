@@ -29,14 +29,6 @@ export type Container = JsonObject & {
   Mounts: { Destination: string; RW: boolean }[];
 };
 
-/** `Config.Env`. Its values may be secrets, so its JSON has the names alone: whatever is made of a
- * container for the audit stream or a terminal cannot show them (invariant 8). */
-export class Environment extends Array<string> {
-  toJSON(): string[] {
-    return Array.from(this, (variable) => `${variable.split("=", 1)[0]}=…`);
-  }
-}
-
 /** The engine's HTTP API, in the highest version that both sides know. */
 export class EngineApi {
   readonly #options;
@@ -61,17 +53,17 @@ export class EngineApi {
   }
 
   #negotiated(): Promise<string> {
-    this.#version ??= this.#negotiate();
+    this.#version ??= this.#negotiate().catch((error) => {
+      this.#version = undefined;
+      throw error;
+    });
     return this.#version;
   }
 
   async #negotiate(): Promise<string> {
     const { status, value } = await this.#exchange("/version");
     const [, minor] = /^1\.(\d+)$/.exec(String(value.ApiVersion)) ?? [];
-    if (status !== 200 || !minor) {
-      this.#version = undefined;
-      throw engineError("/version", status, value);
-    }
+    if (status !== 200 || !minor) throw engineError("/version", status, value);
     // Where there is no common version the engine is asked in the nearest one: its answer to that,
     // a 400, says in its own words what is wrong.
     return `/v1.${Math.min(Math.max(Number(minor), OLDEST_MINOR), NEWEST_MINOR)}`;
@@ -89,7 +81,7 @@ export class EngineApi {
 }
 
 /** The refusal for an answer of the engine that is an error, with the engine's own message. */
-export function engineError(path: string, status: number, { message }: JsonObject): Refusal {
+function engineError(path: string, status: number, { message }: JsonObject): Refusal {
   const said = typeof message === "string" ? { message: message.slice(0, MESSAGE_LENGTH_MAX) } : {};
   return unavailable("engine", { path, status, ...said });
 }
@@ -116,8 +108,7 @@ export class Engine {
     container.Mounts ??= [];
     // The engine's order differs from one answer to the next; a policy's list is in this one.
     container.Mounts.sort((a, b) => (a.Destination < b.Destination ? -1 : 1));
-    const { Env } = container.Config;
-    if (Env) container.Config.Env = Environment.from(Env);
+    if (container.Config.Env) hideValues(container.Config.Env);
     return container;
   }
 
@@ -138,4 +129,11 @@ export class Engine {
     if (status !== 200) throw engineError(path, status, value);
     return value;
   }
+}
+
+/** Values of `Config.Env` may be secrets, so its JSON has the names alone: whatever is made of a
+ * container for the audit stream or a terminal cannot show them (invariant 8). */
+export function hideValues(environment: string[]): string[] {
+  const names = () => environment.map((variable) => `${variable.split("=", 1)[0]}=…`);
+  return Object.defineProperty(environment, "toJSON", { value: names });
 }

@@ -27,21 +27,21 @@ export type Facts = {
 
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
-/** Asks /proc and the engine. `known` gets each fact as soon as there is one, so that a caller can
- * tell what was known when this throws: any Refusal of process.ts and engine.ts. */
+/** Asks /proc and the engine. `partialFacts` gets peer, process and container as soon as they are
+ * known, so that a caller can tell them when this throws: any Refusal of process.ts and engine.ts. */
 export async function gatherFacts(
   peer: Peer,
   engine: Engine,
-  known: Partial<Facts> = {},
+  partialFacts: Partial<Facts> = {},
 ): Promise<Facts> {
-  known.peer = peer;
+  partialFacts.peer = peer;
   const cgroup = readCgroup(peer.pid);
   const inspecting = engine.inspect(containerIn(cgroup).id);
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
   const reading = nextTurn().then(() => readProcess(peer.pid, cgroup));
   const [container, peerProcess] = await Promise.all([
-    inspecting.then((answer) => (known.container = answer)),
-    reading.then((answer) => (known.process = answer)),
+    inspecting.then((answer) => (partialFacts.container = answer)),
+    reading.then((answer) => (partialFacts.process = answer)),
   ]);
 
   const { Pid } = container.State;

@@ -7,12 +7,12 @@ import { hostname } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { record } from "./audit.ts";
 import { judge } from "./checks.ts";
-import type { VaultPlace } from "./config.ts";
+import type { VaultAddress } from "./config.ts";
 import type { Engine } from "./engine.ts";
 import { type Facts, gatherFacts } from "./facts.ts";
 import type { Lease } from "./lease-files.ts";
 import type { Leases } from "./leases.ts";
-import type { Peer, Peercred } from "./peercred.ts";
+import type { Delivery, Peer, Peercred } from "./peercred.ts";
 import { choose, type NamedService } from "./policy.ts";
 import { type Process, readProcess } from "./process.ts";
 import { Refusal } from "./refusal.ts";
@@ -25,7 +25,7 @@ export type Server = {
   /** Replaced when the configuration is read again. */
   services: NamedService[];
   /** What containers are told about Vault. */
-  vaultForClients: VaultPlace;
+  vaultForClients: VaultAddress;
   /** The kernel has SO_PEERPIDFD. */
   hasPidfd: boolean;
 };
@@ -81,12 +81,14 @@ export async function grant(request: Request, server: Server): Promise<void> {
   const holder = { pid: peer.pid, ticks: facts.process.start_ticks };
   const lease = leases.open(start, holder, metaOf(facts, serviceName));
 
+  let delivery: Delivery;
   try {
     const token = await leases.mint(lease, service.token);
 
     // Invariant 3: what was judged is what gets the token.
     const processNow = readProcess(peer.pid);
-    judge({ ...facts, process: processNow }, startHadToken, service);
+    const relaxedNow = judge({ ...facts, process: processNow }, startHadToken, service);
+    request.relaxed = [...new Set([...request.relaxed, ...relaxedNow])];
     requireUnchanged(facts.process, processNow);
 
     const { accessor } = lease;
@@ -94,21 +96,21 @@ export async function grant(request: Request, server: Server): Promise<void> {
     await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });
 
     const answer = answerOf(serviceName, token, lease, server);
-    const delivery = await peercred.answer("grant", peer.id, answer);
+    delivery = await peercred.answer("grant", peer.id, answer);
     if (delivery.outcome !== "sent") throw new Refusal(delivery.outcome, null);
-    leases.keepUntil(delivery.exited, lease);
   } catch (error) {
     leases.abandon(lease);
     throw error;
   }
+  leases.keepUntil(delivery.exited, lease);
 }
 
 /** The identity document that a policy is matched against. */
-export function documentOf({ peer, process, container }: Facts) {
-  return { peer, process, container };
+export function documentOf(facts: Facts) {
+  return { peer: facts.peer, process: facts.process, container: facts.container };
 }
 
-/** By kernel facts; the engine's StartedAt is a wall clock's. */
+/** A start is identified by kernel facts, because the engine's StartedAt comes from a wall clock. */
 function startOf({ container, init }: Facts) {
   return { container: container.Id, pid: container.State.Pid, ticks: init.start_ticks };
 }

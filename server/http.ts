@@ -1,6 +1,6 @@
 // Question: what does the engine or Vault answer to one HTTP request?
 //
-// Guaranteed: a status and a JSON value of at most 4 Mi characters before the deadline, or an
+// Guaranteed: a status and a JSON object of at most 4 Mi characters before the deadline, or an
 // HttpError. No redirect is followed: node:http never does. No error quotes the answer, because it
 // may hold a token.
 import type { RequestOptions, request } from "node:http";
@@ -14,7 +14,8 @@ export type HttpRequest = RequestOptions & { path: string; deadlineMs: number };
 /** There is no answer. The message names the path and says why. */
 export class HttpError extends Error {}
 
-/** `send` is `request` of node:http or node:https. */
+/** `send` is `request` of node:http or node:https. The deadline includes the wait for one of the
+ * agent's sockets. */
 export async function exchange(
   send: typeof request,
   options: HttpRequest,
@@ -40,9 +41,10 @@ export async function exchange(
 
   const fail = (why: string) => new HttpError(`${options.path}: ${why}`);
   const [status, text] = await promise.catch(({ message }) => Promise.reject(fail(message)));
+  let value: unknown;
   try {
-    return { status, value: JSON.parse(text || "{}") };
-  } catch {
-    throw fail(`status ${status}, the answer is not JSON`);
-  }
+    value = JSON.parse(text || "{}");
+  } catch {}
+  if (typeof value === "object" && value !== null) return { status, value: value as JsonObject };
+  throw fail(`status ${status}, the answer is not a JSON object`);
 }

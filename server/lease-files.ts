@@ -1,7 +1,7 @@
 // Question: what must outlive this process?
 //
 // Output: one file for each lease, without a secret (invariant 8), in a directory that nobody else
-// can read, on tmpfs, so that no disk is waited for.
+// can read. It is meant to be on tmpfs, so that no disk is waited for.
 // Guaranteed: a file is replaced whole. One that cannot be believed gives no token, and costs no other
 // container its own.
 import {
@@ -22,17 +22,18 @@ export type Start = ProcessStart & { container: string };
 
 /** The token of one process, as it is on file. */
 export type Lease = ProcessStart & {
-  /** Of the file: that of the start, and ".UUID" for every token of this start but its first. */
+  /** Of its file. The name of the start holds `once`; further leases of that start, and those that
+   * were abandoned, have ".UUID" behind it. */
   name: string;
   start: Start;
   /** The process has its token. */
   sent: boolean;
-  /** What Vault says in its audit log at each use of the token. */
+  /** What Vault is given at minting, and logs at each use of the token. */
   meta: { container: string; service?: string; image?: string; uid?: string; host?: string };
   /** Absent before the token is minted, and for one that all containers of the service share. */
   accessor?: string | undefined;
-  /** In seconds. */
-  ttl?: number;
+  /** In seconds, at minting. Unknown for a wrapped token that was not looked at yet. */
+  ttl?: number | undefined;
   renewable?: boolean;
   wrapped?: boolean;
   namespace?: string;
@@ -41,8 +42,7 @@ export type Lease = ProcessStart & {
 const VERSION = 1;
 const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?$/;
 const UNFINISHED = ".new";
-/** No process has started then. */
-const NEVER = -1;
+const TICKS_OF_NO_PROCESS = -1;
 const MEMBERS = { pid: "number", ticks: "number", sent: "boolean", meta: "object" };
 const bootId = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
@@ -63,6 +63,7 @@ export class LeaseFiles {
       throw new Error(`${directory}: must be a directory of the server's own user, with mode 0700`);
   }
 
+  /** All of the file or nothing, by rename(2). Throws an error of the file system, as the others do. */
   write(lease: Lease): void {
     const file = this.#path(lease.name);
     const text = JSON.stringify({ version: VERSION, boot: bootId, ...lease });
@@ -78,9 +79,9 @@ export class LeaseFiles {
     rmSync(this.#path(name), { force: true });
   }
 
-  /** What an earlier run has left. `trouble` says why a file cannot be believed: then all that is
-   * known is that its start had a token. */
-  readAll(): (Lease & { trouble?: string })[] {
+  /** What an earlier run has left. `invalidReason` says why a file cannot be believed: then all that
+   * is known is that its start had a token. */
+  readAll(): (Lease & { invalidReason?: string })[] {
     const names = readdirSync(this.#directory);
     for (const name of names) if (name.endsWith(UNFINISHED)) this.remove(name);
     return names.flatMap((name) => {
@@ -90,8 +91,8 @@ export class LeaseFiles {
       try {
         return { ...parseLease(readTrustedFile(this.#path(name)), start), name };
       } catch (error) {
-        const { message: trouble } = error as Error;
-        return { ...start, name, start, sent: true, meta: { container }, trouble };
+        const { message: invalidReason } = error as Error;
+        return { ...start, name, start, sent: true, meta: { container }, invalidReason };
       }
     });
   }
@@ -112,6 +113,7 @@ function parseLease(text: string, start: Start): Omit<Lease, "name"> {
     if (typeof lease[member] !== type) throw new Error(`its ${member} is not a ${type}`);
   }
   if (boot === bootId) return { ...lease, start };
-  // Of another boot: its processes have ended, whatever has their numbers now.
-  return { ...lease, ticks: NEVER, start: { ...start, ticks: NEVER } };
+  // Of another boot: its processes have ended, whatever has their numbers now, and no start of this
+  // boot can be meant.
+  return { ...lease, ticks: TICKS_OF_NO_PROCESS, start: { ...start, ticks: TICKS_OF_NO_PROCESS } };
 }

@@ -23,15 +23,10 @@ const RENEWAL_LOOK_MS = 100;
 /** More of them would keep a mint waiting for a connection. */
 const RENEWALS_AT_ONCE_MAX = 32;
 /** After a start of the server a hundred tokens a second are renewed. */
-const RENEWAL_SPREAD_MS = 10;
+const RENEWAL_SPREAD_MS_PER_LEASE = 10;
 
-/** What is known of a lease in memory only. */
-type LeaseState = {
-  lease: Lease;
-  /** By performance.now(). */
-  renewAtMs: number;
-  renewal?: Promise<void>;
-};
+/** When a lease is renewed next, by performance.now(), and the renewal that is under way. */
+type Renewals = { nextMs: number; underWay?: Promise<void> };
 
 export class Leases {
   readonly #files: LeaseFiles;
@@ -40,21 +35,24 @@ export class Leases {
   /** The names of all leases that have a file. */
   readonly #names = new Set<string>();
   /** Leases whose process waits for its token or has it. */
-  readonly #living = new Map<Lease, LeaseState>();
+  readonly #living = new Map<Lease, Renewals>();
   #renewalsUnderWay = 0;
 
-  /** Takes up what an earlier run has left on file. */
   constructor(files: LeaseFiles, vault: Vault, peercred: Peercred) {
     this.#files = files;
     this.#vault = vault;
     this.#peercred = peercred;
-    const left = files.readAll();
-    for (const { trouble, ...lease } of left) {
-      if (trouble) note("set-aside", { file: lease.name, detail: trouble });
-      void this.#takeUp(lease, left.length);
-    }
     // One look at all leases: a timer for each would be half of the memory of a lease.
     setInterval(() => this.#renewDue(), RENEWAL_LOOK_MS);
+  }
+
+  /** Takes up what an earlier run has left on file. */
+  takeUpFiles(): void {
+    const leasesOnFile = this.#files.readAll();
+    for (const { invalidReason, ...lease } of leasesOnFile) {
+      if (invalidReason) note("set-aside", { file: lease.name, detail: invalidReason });
+      void this.#takeUp(lease, leasesOnFile.length * RENEWAL_SPREAD_MS_PER_LEASE);
+    }
   }
 
   /** This start of a container has had a token, or is about to get one. */
@@ -62,46 +60,53 @@ export class Leases {
     return this.#names.has(nameOf(start));
   }
 
-  /** A lease without a token, on file: from now on its start has had its token. */
+  /** A lease without a token, on file: from now on its start has had its token (invariant 6). Throws
+   * an error of the file system; then there is no lease. */
   open(start: Start, holder: ProcessStart, meta: Lease["meta"]): Lease {
     const name = this.hadToken(start) ? furtherNameOf(start) : nameOf(start);
     const lease: Lease = { ...holder, name, start, sent: false, meta };
     this.#files.write(lease);
-    this.#add(lease, Infinity);
+    this.#add(lease);
     return lease;
   }
 
-  /** The lease's token, on file before this resolves, so that a crash does not lose it. Throws the
-   * refusals of vault.ts; what was minted by then is revoked by `abandon`. */
+  /** A token. Its accessor, never the token itself, is on file before this resolves: a crash does not
+   * lose what was minted, and `abandon` revokes it. Throws the refusals of vault.ts. */
   async mint(lease: Lease, source: TokenSource): Promise<string> {
-    if (source.read) return await this.#vault.readReady(source.read, source.namespace);
+    if (source.read) return await this.#vault.readSharedToken(source.read, source.namespace);
 
     const created = await this.#vault.create(source, lease.meta);
-    lease.accessor = created.accessor;
-    lease.namespace = created.namespace;
-    const { renewable, ttl } = await this.#vault.requireOwn(created, source);
-    Object.assign(lease, { renewable, ttl, wrapped: created.wrapped });
+    const { token, accessor, namespace, wrapped } = created;
+    Object.assign(lease, { accessor, namespace, wrapped, ttl: created.description?.ttl });
     this.#files.write(lease);
-    this.#planRenewal(lease, ttl);
-    return created.token;
+
+    const { ttl, renewable } = await this.#vault.requireOwn(created, source);
+    Object.assign(lease, { ttl, renewable });
+    this.#planRenewal(lease, renewalDelayMs(ttl));
+    return token;
   }
 
-  /** The token was sent. It lives until its process exits. */
+  /** The token was sent. It lives until its process exits (invariant 7). Throws an error of the file
+   * system; the lease is kept all the same. */
   keepUntil(exited: Promise<void>, lease: Lease): void {
     lease.sent = true;
     void exited.then(() => this.#end(lease));
     this.#files.write(lease);
   }
 
-  /** The token was not sent: the start may ask again from now on. */
+  /** The token was not sent: the start may ask again from now on, and what was minted is revoked
+   * (invariant 7). Throws an error of the file system; it is revoked all the same. */
   abandon(lease: Lease): void {
-    this.#freeStart(lease);
-    void this.#end(lease);
+    try {
+      this.#freeStart(lease);
+    } finally {
+      void this.#end(lease);
+    }
   }
 
-  #add(lease: Lease, renewAtMs: number): void {
+  #add(lease: Lease): void {
     this.#names.add(lease.name);
-    this.#living.set(lease, { lease, renewAtMs });
+    this.#living.set(lease, { nextMs: Infinity });
   }
 
   /** `once` asks for the first lease of a start; this one becomes a further one. */
@@ -115,9 +120,9 @@ export class Leases {
   }
 
   async #end(lease: Lease): Promise<void> {
-    const state = this.#living.get(lease);
+    const renewals = this.#living.get(lease);
     this.#living.delete(lease);
-    await state?.renewal; // a renewal after the revocation would fail
+    await renewals?.underWay; // a renewal after the revocation would fail
     if (lease.accessor) await this.#vault.revoke(lease);
     // `once` holds as long as the container's first process lives.
     if (isFirst(lease) && lease.pid !== lease.start.pid) await this.#exitOf(lease.start);
@@ -132,40 +137,42 @@ export class Leases {
     if (isRunning(pid, ticks)) await exited;
   }
 
-  async #takeUp(lease: Lease, count: number): Promise<void> {
-    // Renewed soon, so that a token outlives quick restarts of the server.
-    const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, count * RENEWAL_SPREAD_MS);
-    const renewAtMs = performance.now() + soonMs * Math.random();
-    this.#add(lease, lease.renewable ? renewAtMs : Infinity);
+  async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
+    this.#add(lease);
     // Perhaps nobody has its token: it is revoked, and the start may ask again.
     if (!lease.sent) this.#freeStart(lease);
 
     await this.#vault.whenLoggedIn;
-    if (lease.sent) await this.#exitOf(lease);
+    if (lease.sent) {
+      // Renewed soon, so that a token outlives quick restarts of the server.
+      const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, spreadMs);
+      this.#planRenewal(lease, soonMs * Math.random());
+      await this.#exitOf(lease);
+    }
     await this.#end(lease);
   }
 
-  #planRenewal(lease: Lease, ttlSeconds: number | undefined): void {
-    const state = this.#living.get(lease);
-    if (state && lease.renewable) state.renewAtMs = performance.now() + renewalDelayMs(ttlSeconds);
+  #planRenewal(lease: Lease, delayMs: number): void {
+    const renewals = this.#living.get(lease);
+    if (renewals && lease.renewable) renewals.nextMs = performance.now() + delayMs;
   }
 
   #renewDue(): void {
     const nowMs = performance.now();
-    for (const state of this.#living.values()) {
+    for (const [lease, renewals] of this.#living) {
       if (this.#renewalsUnderWay >= RENEWALS_AT_ONCE_MAX) return;
-      if (state.renewAtMs < nowMs) state.renewal = this.#renew(state);
+      if (renewals.nextMs > nowMs) continue;
+      renewals.nextMs = Infinity; // until this renewal has its answer
+      renewals.underWay = this.#renew(lease);
     }
   }
 
-  async #renew(state: LeaseState): Promise<void> {
-    const { lease } = state;
-    state.renewAtMs = Infinity; // until this renewal has its answer
+  async #renew(lease: Lease): Promise<void> {
     this.#renewalsUnderWay++;
     const ttlSeconds = await this.#vault.renew(lease);
     this.#renewalsUnderWay--;
-    // Where Vault did not answer, it is asked again in a tenth of the time.
-    this.#planRenewal(lease, ttlSeconds ?? (lease.ttl ?? 0) / 10);
+    // Where Vault did not do it, it is asked again after a tenth of the usual delay.
+    this.#planRenewal(lease, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));
   }
 }
 

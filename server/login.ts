@@ -2,7 +2,8 @@
 //
 // Input: how to log in (any login path, with any body, files, a TLS certificate), or the file of a
 // ready token; and the server's token so far.
-// Guaranteed: a token that Vault takes now. What is read from a file is kept nowhere.
+// Guaranteed: a token that Vault takes now. A credential that is read from a file is not kept; a
+// token from `token_file` becomes the server's token.
 // Sources: Vault's API pages of auth/token and of each login method.
 import { readFileSync } from "node:fs";
 import type { LoginConfig } from "./config.ts";
@@ -16,10 +17,10 @@ export async function logIn(api: VaultApi, login: LoginConfig, token?: string): 
     const ready = readTrustedFile(login.token_file).trim();
     return (await renewSelf(api, ready)).auth;
   }
-  // The token is renewed as long as that helps. Near its longest life, or when it has died, the
-  // server logs in again.
+  // The token is renewed as long as that helps. Near its longest life, or where the renewal fails for
+  // any reason, the server logs in again.
   const renewed = token ? await renewSelf(api, token).catch(() => undefined) : undefined;
-  return renewed?.lasts ? renewed.auth : await logInAgain(api, login);
+  return renewed?.hasHalfItsLife ? renewed.auth : await logInAgain(api, login);
 }
 
 async function logInAgain(api: VaultApi, login: LoginConfig): Promise<Auth> {
@@ -38,12 +39,15 @@ async function logInAgain(api: VaultApi, login: LoginConfig): Promise<Auth> {
   return auth;
 }
 
-/** This token, renewed where it can be. `lasts`: half of its first life is ahead of it. */
-async function renewSelf(api: VaultApi, token: string): Promise<{ auth: Auth; lasts: boolean }> {
+/** This token, renewed where it can be. `hasHalfItsLife`: of its first life, ahead of it. */
+async function renewSelf(
+  api: VaultApi,
+  token: string,
+): Promise<{ auth: Auth; hasHalfItsLife: boolean }> {
   const { data } = await api.call("auth/token/lookup-self", undefined, { token });
   const { ttl, creation_ttl, renewable, policies, orphan } = data;
   const asItIs = { client_token: token, lease_duration: ttl, policies, orphan } as Auth;
   const renewal = renewable ? await api.call("auth/token/renew-self", {}, { token }) : undefined;
   const auth = renewal?.auth ?? asItIs;
-  return { auth, lasts: auth.lease_duration * 2 >= creation_ttl };
+  return { auth, hasHalfItsLife: auth.lease_duration * 2 >= creation_ttl };
 }

@@ -1,6 +1,6 @@
 // authproxy: gives each container its own short-lived Vault token, and reads nothing from it.
 //
-// Start reading in grant.ts: it is what happens to each peer. This module puts the parts together.
+// This module puts the parts together. From a connection to its answer: requests.ts, then grant.ts.
 import { parseArgs } from "node:util";
 import { note } from "./audit.ts";
 import { type Config, loadConfig } from "./config.ts";
@@ -22,6 +22,8 @@ function serve(file: string, config: Config): void {
       if (!hasPidfd && !config.allow_no_pidfd)
         throw new Error('this kernel has no SO_PEERPIDFD (Linux 6.5 has it): see "allow_no_pidfd"');
       server.hasPidfd = hasPidfd;
+      server.leases.takeUpFiles(); // not before the socket is ours: another server may be running
+      void vault.stayLoggedIn();
       note("ready", { pidfd: hasPidfd });
     },
     peer: (peer) => void requests.attend(peer),
@@ -36,7 +38,6 @@ function serve(file: string, config: Config): void {
     hasPidfd: false,
   };
   const requests = new Requests(server);
-  void vault.stayLoggedIn();
 
   process.on("SIGHUP", () => reload(file, server));
   process.on("SIGTERM", async () => {

@@ -4,6 +4,7 @@
 // peercred.c defines them.
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
 
 const NO_PROCESS = "0";
 const PROGRAM = `${import.meta.dirname}/../dist/peercred`;
@@ -38,19 +39,21 @@ export type Handlers = {
   ready(hasPidfd: boolean): void;
   peer(peer: Peer): void;
   /** A connection that peercred has closed. */
-  drop(reason: DropReason, peer: Peer): void;
+  drop(reason: DropReason, peer: Pick<Peer, "pid" | "uid" | "gid">): void;
 };
 
 export class Peercred {
   readonly #program: ChildProcess;
   readonly #handlers: Handlers;
-  /** Commands that wait for their answer, by "answered ID" and "watching PID", in their order. */
-  readonly #waiting = new Map<string, ((word: string) => void)[]>();
+  /** Commands that wait for their answer, such as "answered ID" or "watching PID". peercred answers
+   * them in their order. */
+  readonly #unanswered: { answer: string; onAnswer: (word: string) => void }[] = [];
   /** By the id of a process that peercred watches. */
   readonly #exits = new Map<string, () => void>();
   #unfinishedLine = "";
 
-  /** Starts peercred, which listens at this path. Where it ends, so does this process. */
+  /** Starts peercred, which listens at this path. Where it ends, an error that nobody catches ends this
+   * process. */
   constructor(socketPath: string, handlers: Handlers) {
     this.#handlers = handlers;
     // systemd has opened the socket: sd_listen_fds(3).
@@ -63,6 +66,7 @@ export class Peercred {
     // Detached, because a terminal's signals are for the server alone. No variable of the server's
     // environment is handed on (invariant 8).
     this.#program = spawn(PROGRAM, words, { stdio, env: {}, detached: true });
+    if (isInherited) closeSync(3); // from now on only peercred can accept a connection
 
     this.#program.on("error", (error) => endedBy(error.message));
     this.#program.on("close", (code, signal) => endedBy(signal ?? `exit code ${code}`));
@@ -95,17 +99,17 @@ export class Peercred {
     });
   }
 
-  /** `settle` is called with the word of the answer, before the line after it is heard. */
-  #command(command: string, answer: string, settle: (word: string) => void): void {
-    this.#waiting.set(answer, [...(this.#waiting.get(answer) ?? []), settle]);
+  /** `onAnswer` is called with the word of the answer, and at once, so that an `exit` in the next line
+   * finds its listener. */
+  #command(command: string, answer: string, onAnswer: (word: string) => void): void {
+    this.#unanswered.push({ answer, onAnswer });
     this.#program.stdin?.write(`${command}\n`);
   }
 
-  #settle(answer: string, word: string): void {
-    const [first, ...others] = this.#waiting.get(answer) ?? [];
-    if (others.length > 0) this.#waiting.set(answer, others);
-    else this.#waiting.delete(answer);
-    first?.(word);
+  #resolveAnswer(answer: string, word: string): void {
+    const first = this.#unanswered.shift();
+    if (first?.answer !== answer) throw new Error(`peercred: ${answer}: not the next answer`);
+    first.onAnswer(word);
   }
 
   #exitOf(id: string): Promise<void> {
@@ -115,10 +119,10 @@ export class Peercred {
   #receive(text: string): void {
     const lines = (this.#unfinishedLine + text).split("\n");
     this.#unfinishedLine = lines.pop() ?? "";
-    for (const line of lines) this.#hear(line);
+    for (const line of lines) this.#handleLine(line);
   }
 
-  #hear(line: string): void {
+  #handleLine(line: string): void {
     const [verb, ...words] = line.split(" ");
     const [first = "", second = ""] = words;
     switch (verb) {
@@ -129,13 +133,13 @@ export class Peercred {
         this.#handlers.peer(parsePeer(first, words.slice(1)));
         break;
       case "drop":
-        this.#handlers.drop(oneOf(DROP_REASONS, first), parsePeer("", words.slice(1)));
+        this.#handlers.drop(oneOf(DROP_REASONS, first), parseIds(words.slice(1)));
         break;
       case "answered":
-        this.#settle(`answered ${first}`, second);
+        this.#resolveAnswer(`answered ${first}`, second);
         break;
       case "watching":
-        this.#settle(`watching ${second}`, first);
+        this.#resolveAnswer(`watching ${second}`, first);
         break;
       case "exit": // of a process that waits, too: its answer says so
         this.#exits.get(first)?.();
@@ -149,21 +153,23 @@ export class Peercred {
 
 /** The words after the id: PID UID GID GROUPS LABEL, where GROUPS is "" or "1,2,3," and LABEL is the
  * rest of the line. */
-export function parsePeer(id: string, words: string[]): Peer {
-  const [pid, uid, gid, groups = "", ...label] = words;
+function parsePeer(id: string, words: string[]): Peer {
+  const [, , , groups = "", ...label] = words;
   return {
     id,
-    pid: Number(pid),
-    uid: Number(uid),
-    gid: Number(gid),
+    ...parseIds(words),
     groups: groups.split(",").slice(0, -1).map(Number),
     label: label.join(" "),
   };
 }
 
+function parseIds([pid, uid, gid]: string[]) {
+  return { pid: Number(pid), uid: Number(uid), gid: Number(gid) };
+}
+
 function oneOf<Word extends string>(words: readonly Word[], word: string): Word {
-  const found = words.find((known) => known === word);
-  if (found) return found;
+  const candidate = words.find((each) => each === word);
+  if (candidate) return candidate;
   throw new Error(`peercred: a word that is not in the protocol: ${word}`);
 }
 

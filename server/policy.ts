@@ -3,6 +3,7 @@
 // Input: the identity document, and for each service the fragment that the document must contain.
 // Pure: no I/O, no clock.
 // Guaranteed: exactly one service, or a Refusal that names the nearest one and what it lacks.
+import { isDeepStrictEqual } from "node:util";
 import type { Service } from "./config.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { Refusal } from "./refusal.ts";
@@ -72,22 +73,8 @@ function isAnyOf(wanted: Json, seen: Json): boolean {
   return Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
 }
 
-/** Exact equality, of objects too: inside a list they are not fragments. */
+/** Of objects too: inside a list they are not fragments. */
 function isEqual(wanted: Json, seen: Json): boolean {
   if (wanted === seen) return true;
-  if (Array.isArray(wanted) && Array.isArray(seen)) {
-    return (
-      wanted.length === seen.length && wanted.every((item, i) => isEqual(item, seen[i] ?? null))
-    );
-  }
-  if (isObject(wanted) && isObject(seen)) {
-    const keys = Object.keys(wanted);
-    return (
-      keys.length === Object.keys(seen).length &&
-      keys.every(
-        (key) => Object.hasOwn(seen, key) && isEqual(wanted[key] ?? null, member(seen, key)),
-      )
-    );
-  }
-  return false;
+  return typeof wanted === "object" && typeof seen === "object" && isDeepStrictEqual(wanted, seen);
 }

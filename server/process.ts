@@ -2,8 +2,9 @@
 //
 // Input: a pid that the kernel vouched for. Whoever runs in a container chooses its `exe` and its
 // names, and with enough privilege its cgroup and namespaces.
-// Guaranteed: a reading of one and the same process if it is still alive afterwards, which peercred
-// checks last. Nothing is read that waits for the memory lock of the process (cmdline, environ,
+// Guaranteed: a reading of one and the same process if it is still alive afterwards. For the peer,
+// peercred checks that last; for the container's first process, where that is another one, the check
+// `namespace` compares the two. Nothing is read that waits for the memory lock of the process (cmdline, environ,
 // maps): whoever holds that lock would hold this server (invariant 10).
 // Sources: proc(5), cgroups(7), namespaces(7).
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
@@ -21,7 +22,8 @@ export type Process = {
   dumpable: boolean;
   /** It is pid 1 of a pid namespace of its own. */
   init: boolean;
-  /** No other process is in the container. */
+  /** No other process is in the container's cgroup or below it. With CAP_SYS_ADMIN a process can leave
+   * it. */
   alone: boolean;
   /** Its numbers in each of its pid namespaces, the server's first. */
   pids: number[];
@@ -50,14 +52,14 @@ export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
 
     // The kernel escapes the process's name in this file, so that no line of it can be forged.
     const status = read("status");
-    const numbers = (field: string) => statusNumbers(status, field);
+    const numbers = (field: string) => statusOf(status, field).split(/\s/).map(Number);
     const uids = numbers("Uid");
     const pids = numbers("NSpid");
 
     return {
       exe: readLink("exe"),
       cgroup,
-      ppid: numbers("PPid")[0] ?? -1,
+      ppid: Number(statusOf(status, "PPid")),
       start_ticks: startTicks(read("stat")),
       uids,
       gids: numbers("Gid"),
@@ -66,7 +68,7 @@ export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
       alone: countProcesses(containerIn(cgroup).directory) === 1,
       pids,
       init: pids.length > 1 && pids.at(-1) === 1,
-      tracer: numbers("TracerPid")[0] ?? -1,
+      tracer: Number(statusOf(status, "TracerPid")),
       namespaces: { user: readLink("ns/user"), pid: readLink("ns/pid"), mnt: readLink("ns/mnt") },
     };
   });
@@ -78,7 +80,8 @@ export function readCgroup(pid: number): string[] {
   return whileItLives(pid, read).trimEnd().split("\n");
 }
 
-/** The process with this pid is the one that started then, and has not ended. */
+/** The process with this pid is the one that started then, in clock ticks after boot. A zombie counts
+ * as running. */
 export function isRunning(pid: number, ticks: number): boolean {
   try {
     return startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")) === ticks;
@@ -88,7 +91,7 @@ export function isRunning(pid: number, ticks: number): boolean {
 }
 
 /** Field 22 of /proc/PID/stat. Field 2, the name, may hold anything: count from the last ")". */
-export function startTicks(stat: string): number {
+function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
@@ -136,20 +139,24 @@ function countProcesses(directory: string): number {
   return count;
 }
 
-function statusNumbers(status: string, field: string): number[] {
-  const [, value = ""] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
-  return value.split(/\s/).map(Number);
+/** The value of a line of /proc/PID/status. Throws where there is no such line: what a check does not
+ * know must not pass for 0. */
+function statusOf(status: string, field: string): string {
+  const [, value] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
+  if (value === undefined) throw new Error(`/proc/PID/status has no ${field}`);
+  return value;
 }
 
 function whileItLives<Reading>(pid: number, read: () => Reading): Reading {
   try {
     return read();
   } catch (error) {
-    throw hasVanished(error) ? unavailable("exited", { pid }) : error;
+    const { path = "/proc/" } = error as NodeJS.ErrnoException;
+    throw hasVanished(error) && path.startsWith("/proc/") ? unavailable("exited", { pid }) : error;
   }
 }
 
-/** ENODEV: the cgroup was removed while its list was read. */
+/** A process or cgroup that is gone: ENOENT where it is opened, ESRCH or ENODEV where it is read. */
 function hasVanished(error: unknown): boolean {
   return ["ENOENT", "ESRCH", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "");
 }

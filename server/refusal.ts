@@ -1,12 +1,12 @@
 // Question: why does a peer get no token?
 //
-// A Refusal carries the answer for the host's audit log. The peer hears only "refused" or
-// "unavailable", which is `canRetry`.
+// A Refusal carries the answer for the host's audit log. The peer hears only "refused", or
+// "unavailable" where `canRetry` is set.
 import type { Json } from "./json.ts";
 
 /** Each reason that a line of the audit stream can have. docs/audit.md explains them. */
 export type Reason =
-  // peercred, from the kernel alone
+  // peercred, from the kernel alone; "exited" also from /proc
   | "no-pid"
   | "unreadable"
   | "exited"

@@ -11,7 +11,8 @@ import { type Reason, type Refusal, toRefusal, unavailable } from "./refusal.ts"
 
 const IN_FLIGHT_MAX = 256;
 const FIRST_PAUSE_MS = 100;
-/** The last try begins before that, and ends 7 s later at most. */
+/** The last try begins before that. It ends when its calls to the engine and Vault have met their
+ * deadlines, at the latest. */
 const LAST_TRY_MS = 3000;
 /** What often passes within seconds, so that the server itself tries again. */
 const TRANSIENT: Reason[] = ["alone", "clock", "engine", "starting", "vault"];
@@ -19,7 +20,8 @@ const TRANSIENT: Reason[] = ["alone", "clock", "engine", "starting", "vault"];
 export class Requests {
   readonly #server: Server;
   readonly #drained = Promise.withResolvers<void>();
-  /** Containers of which a peer waits for its next try: one at a time. */
+  /** Keys of peers that wait for their next try, one a key: the container's id, or the peer's pid
+   * before that is known. */
   readonly #pausing = new Set<string>();
   #inFlight = 0;
   #stopping = false;
@@ -52,22 +54,22 @@ export class Requests {
       const refusal = await grant(request, this.#server).catch(toRefusal);
       if (!refusal) return;
 
-      const place = request.facts.container?.Id ?? `pid ${request.peer.pid}`;
-      if (!this.#mayTryAgain(request, refusal, place, pauseMs)) {
+      const retryKey = request.facts.container?.Id ?? `pid ${request.peer.pid}`;
+      if (!this.#mayTryAgain(request, refusal, retryKey, pauseMs)) {
         await this.#refuse(request, refusal);
         return;
       }
       this.#note("retry", request, refusal);
-      this.#pausing.add(place);
+      this.#pausing.add(retryKey);
       await sleep(pauseMs);
-      this.#pausing.delete(place);
+      this.#pausing.delete(retryKey);
     }
   }
 
-  #mayTryAgain(request: Request, refusal: Refusal, place: string, pauseMs: number): boolean {
+  #mayTryAgain(request: Request, refusal: Refusal, retryKey: string, pauseMs: number): boolean {
     const isTransient = refusal.canRetry && TRANSIENT.includes(refusal.reason);
     const isInTime = request.ageMs + pauseMs < LAST_TRY_MS;
-    return isTransient && isInTime && !this.#stopping && !this.#pausing.has(place);
+    return isTransient && isInTime && !this.#stopping && !this.#pausing.has(retryKey);
   }
 
   async #refuse(request: Request, refusal: Refusal): Promise<void> {

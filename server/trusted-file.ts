@@ -1,4 +1,7 @@
 // Question: what is in this file, and can only root or the server's own user have written it?
+//
+// Input: a path from the configuration, or of a lease. Guaranteed: the text is of the very file whose
+// owner and mode were looked at.
 import { closeSync, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 
 const WRITABLE_BY_OTHERS = 0o022;

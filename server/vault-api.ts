@@ -5,7 +5,7 @@
 // asking again can help.
 // Source: Vault's API pages.
 import { Agent, type RequestOptions, request } from "node:https";
-import type { VaultPlace } from "./config.ts";
+import type { VaultAddress } from "./config.ts";
 import { exchange, HttpError } from "./http.ts";
 import type { JsonObject } from "./json.ts";
 import { Refusal, unavailable } from "./refusal.ts";
@@ -52,7 +52,7 @@ export type CallOptions = {
   namespace?: string | undefined;
   /** Such as "60s": the token in the answer is wrapped. */
   wrapTtl?: string | undefined;
-  /** For a login by a TLS certificate: its own connection. */
+  /** A login's own connection, with its certificate where it has one. */
   tls?: Pick<RequestOptions, "agent" | "cert" | "key">;
 };
 
@@ -61,15 +61,16 @@ export class VaultApi {
   token = "";
   /** Called at each 403: perhaps the server's own token has died. */
   onDenied = (): void => {};
+  readonly namespace: string;
   readonly #target: RequestOptions;
-  readonly #namespace: string;
 
-  constructor({ address, ca, namespace = "" }: VaultPlace) {
+  constructor({ address, ca, namespace = "" }: VaultAddress) {
     const { hostname, port } = new URL(address);
     const tls = { ca, rejectUnauthorized: true };
     const agent = new Agent({ keepAlive: true, maxSockets: SOCKETS_MAX, ...tls });
-    this.#target = { hostname, port, agent, ...tls };
-    this.#namespace = namespace;
+    // An IPv6 address stands in brackets in a URL only.
+    this.#target = { hostname: hostname.replace(/^\[|\]$/g, ""), port, agent, ...tls };
+    this.namespace = namespace;
   }
 
   /** POST where there is a body, else GET; `path` is below /v1/. Throws the refusal "vault". */
@@ -83,7 +84,7 @@ export class VaultApi {
   }
 
   async #exchange(path: string, body: JsonObject | undefined, options: CallOptions) {
-    const { token = this.token, namespace = this.#namespace, wrapTtl, tls } = options;
+    const { token = this.token, namespace = this.namespace, wrapTtl, tls } = options;
     const outgoing = {
       ...this.#target,
       ...tls,

@@ -1,7 +1,8 @@
 // Question: which token does a service get from Vault, and how does it end?
 //
 // Guaranteed: a token that would end with the server's own, or that has the server's rights, is never
-// approved; a token is revoked again and again until Vault has answered or it has died by itself.
+// approved. A token is revoked again and again until Vault does it or refuses for good, or the token
+// has died by itself.
 // Source: Vault's API page of auth/token.
 import { setTimeout as sleep } from "node:timers/promises";
 import { note } from "./audit.ts";
@@ -25,8 +26,9 @@ export type CreatedToken = {
   namespace: string;
 };
 
-/** A third of a life and a little more, in milliseconds, of a day at most. Tokens that were made
- * together must not be renewed together, and Vault may then be away for half of a life. */
+/** Milliseconds until a token is renewed: 30 to 40 % of its life, where a life counts as a day at most
+ * and an unknown one as an hour. Tokens that were made together must not be renewed together, and
+ * Vault may be away for half of a life. */
 export function renewalDelayMs(ttlSeconds: number | undefined): number {
   const lifeSeconds = Math.min(ttlSeconds || UNKNOWN_TTL_SECONDS, DAY_SECONDS);
   return lifeSeconds * 1000 * (0.3 + 0.1 * Math.random());
@@ -35,22 +37,18 @@ export function renewalDelayMs(ttlSeconds: number | undefined): number {
 export class Vault {
   readonly #api: VaultApi;
   readonly #login: LoginConfig;
-  readonly #namespace: string;
   readonly #firstLogin = Promise.withResolvers<void>();
+  readonly whenLoggedIn = this.#firstLogin.promise;
   /** The policies of the server's own token. */
   #ownPolicies: string[] = [];
 
   constructor(config: VaultConfig) {
     this.#api = new VaultApi(config);
     this.#login = config.login;
-    this.#namespace = config.namespace ?? "";
   }
 
-  get whenLoggedIn(): Promise<void> {
-    return this.#firstLogin.promise;
-  }
-
-  /** Logs in, and renews the server's own token at a third of its life, or when Vault denies it. */
+  /** Logs in, and renews the server's own token at a third of its life, or when Vault denies it. Never
+   * rejects. */
   async stayLoggedIn(): Promise<never> {
     let token: string | undefined;
     let pauseMs = RETRY_MS;
@@ -80,7 +78,7 @@ export class Vault {
   /** A new token for a service. Throws the refusal "vault". */
   async create(source: TokenSource, meta: Lease["meta"]): Promise<CreatedToken> {
     this.#requireLogin();
-    const { create = "", namespace = this.#namespace, wrap_ttl: wrapTtl } = source;
+    const { create = "", namespace = this.#api.namespace, wrap_ttl: wrapTtl } = source;
     const body = { ...source.body, meta, display_name: `authproxy-${meta.service}` };
     const { auth, wrap_info } = await this.#api.call(create, body, { namespace, wrapTtl });
     return {
@@ -93,7 +91,8 @@ export class Vault {
   }
 
   /** The description of a token that may be sent. Throws the refusal "wrong-role" where it would end
-   * with the server's own token, has the server's rights, or cannot be revoked. */
+   * with the server's own token, has the server's rights, or cannot be revoked; and "vault" where a
+   * wrapped token cannot be looked at. */
   async requireOwn(created: CreatedToken, { create = "" }: TokenSource): Promise<TokenDescription> {
     const { token, accessor = "", namespace } = created;
     const lookUp = () => this.#api.call("auth/token/lookup-accessor", { accessor }, { namespace });
@@ -108,7 +107,7 @@ export class Vault {
 
   /** A token that lies in Vault at PATH#KEY, in a KV engine of either version. Throws the refusals
    * "vault" and "no-token". */
-  async readReady(read: string, namespace: string | undefined): Promise<string> {
+  async readSharedToken(read: string, namespace: string | undefined): Promise<string> {
     this.#requireLogin();
     const [path = "", key = ""] = read.split("#");
     const { data } = await this.#api.call(path, undefined, { namespace });
@@ -121,15 +120,16 @@ export class Vault {
     if (!this.#api.token) throw unavailable("vault", "not logged in yet");
   }
 
-  /** The new life in seconds, 0 where Vault says no; undefined where it did not answer. Both are
-   * noted. */
+  /** The new life in seconds; 0 where Vault refuses for good, undefined where it may do it later. Both
+   * are noted. */
   renew(lease: Lease): Promise<number | undefined> {
     return this.#askFor("renew", lease);
   }
 
-  /** Resolves when Vault has answered, or the token has died by itself (invariant 7). */
+  /** Resolves when Vault has done it or refuses for good, or when the token has died by itself
+   * (invariant 7). */
   async revoke(lease: Lease): Promise<void> {
-    const diesAtMs = performance.now() + (lease.ttl ?? 0) * 1000;
+    const diesAtMs = performance.now() + (lease.ttl ?? UNKNOWN_TTL_SECONDS) * 1000;
     while ((await this.#askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)
       await sleep(RETRY_MS * (1 + Math.random()));
     note("revoked", { ...lease.meta, accessor: lease.accessor });

@@ -26,7 +26,7 @@ import { observe } from "../cli/observe.ts";
 import { REASONS } from "../cli/reasons.ts";
 import { suggest } from "../cli/suggest.ts";
 import type { Config, Service } from "../server/config.ts";
-import { Environment } from "../server/engine.ts";
+import { hideValues } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
@@ -766,7 +766,7 @@ describe("a running container", () => {
     stage.configure();
     const facts = await factsOf(await stage.container(idle));
     const { container } = facts;
-    const Env = Environment.from(["JAVA_OPTIONS=-cp /data -Dpassword=hunter2"]);
+    const Env = hideValues(["JAVA_OPTIONS=-cp /data -Dpassword=hunter2"]);
     const mount = { Destination: "/data", RW: true };
     const changed = { Config: { ...container.Config, Env }, Mounts: [mount] };
     const seen = {

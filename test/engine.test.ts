@@ -20,6 +20,8 @@ class StandIn {
   container: object = {};
   oldest = "1.24";
   newest = "1.51";
+  /** In place of the usual answer to GET /version. */
+  versions: string | undefined;
   readonly #server: Server;
 
   private constructor() {
@@ -29,7 +31,8 @@ class StandIn {
       const [, version = ""] = /^\/v(1\.\d+)\//.exec(url) ?? [];
       const minor = (text: string) => Number(text.split(".")[1]);
       if (url === "/version") {
-        answer.end(JSON.stringify({ ApiVersion: this.newest, MinAPIVersion: this.oldest }));
+        const usual = JSON.stringify({ ApiVersion: this.newest, MinAPIVersion: this.oldest });
+        answer.end(this.versions ?? usual);
       } else if (minor(version) < minor(this.oldest) || minor(version) > minor(this.newest)) {
         answer.statusCode = 400;
         answer.end(JSON.stringify({ message: TOO_OLD(version, this.oldest) }));
@@ -132,6 +135,15 @@ test("an engine that refuses its former version, since another replaced it, is a
   Object.assign(engine, { oldest: "1.44", newest: "1.51" });
   expect((await api.get("/containers/b/json")).status).toBe(200);
   expect(engine.asked.at(-1)).toBe("/v1.51/containers/b/json");
+});
+
+test("an engine that answers null at first is asked again which versions it has", async () => {
+  await using engine = await StandIn.start();
+  engine.versions = "null";
+  const api = new EngineApi(engine.socket, 1500);
+  await expect(api.get("/containers/a/json")).rejects.toMatchObject({ reason: "engine" });
+  engine.versions = undefined;
+  expect((await api.get("/containers/a/json")).status).toBe(200);
 });
 
 test("an engine that was away is asked again which versions it has", async () => {

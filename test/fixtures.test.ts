@@ -67,6 +67,13 @@ describe.each(named ?? [])("$name:", (capture) => {
     expect(() => containerIn(forged)).toThrow("no-container");
   });
 
+  test("a status without TracerPid is not read as that of a process without a tracer", () => {
+    const status = (files.status ?? "").replace(/^TracerPid:.*\n/m, "");
+    expect(status).not.toBe(files.status);
+    const changed = { ...capture, name: `${capture.name}-no-tracer`, files: { ...files, status } };
+    expect(() => readLaidOut(changed)).toThrow("/proc/PID/status has no TracerPid");
+  });
+
   test("the process is the container's first, alone, and judged as it was there", () => {
     const seen = readLaidOut(capture);
     expect(seen).toMatchObject({ init: true, alone: true, tracer: 0, exe: "/app/ask" });

@@ -16,6 +16,8 @@ const answers: Record<string, (response: ServerResponse) => void> = {
   denied: (response) => response.writeHead(403).end('{"errors":["permission denied"]}'),
   redirect: (response) => response.writeHead(307, { location: "/object" }).end("{}"),
   "no JSON": (response) => response.end("<html>"),
+  "null in place of an object": (response) => response.end("null"),
+  "a text in place of an object": (response) => response.end('"hvs.a-token"'),
   "half of it": (response) => response.write('{"a":', () => response.destroy()),
   "bytes of another kind": (response) => response.end(Buffer.from([0xff, 0xfe, 0x00])),
   silence: () => {},
@@ -65,6 +67,8 @@ describe("an answer", () => {
 
   test.each([
     "no JSON",
+    "null in place of an object",
+    "a text in place of an object",
     "half of it",
     "bytes of another kind",
     "silence",
@@ -74,6 +78,12 @@ describe("an answer", () => {
     const failure = await ask(path).catch((error) => error);
     expect(failure).toBeInstanceOf(HttpError);
     expect(failure.message).toContain(encodeURIComponent(path));
+  });
+
+  test("is quoted in no error: it may hold a token", async () => {
+    await expect(ask("a text in place of an object")).rejects.toThrow(
+      /^(?!.*hvs).*status 200, the answer is not a JSON object$/,
+    );
   });
 
   test("of a hundred mebibytes is not read to its end", async () => {

@@ -3,7 +3,15 @@
 import { execFileSync, spawn } from "node:child_process";
 import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, chownSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -59,6 +67,18 @@ function granted(server: Server, container: Container): Promise<AuditLine> {
 
 function stateOf(stage: Stage): string[] {
   return readdirSync(join(stage.directory, "state"));
+}
+
+/** The inode of a listening socket: flags __SO_ACCEPTCON in /proc/net/unix (proc_pid_net(5)). */
+function inodeOf(socket: string): string {
+  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
+  const line = lines.find((text) => text.includes(" 00010000 ") && text.endsWith(` ${socket}`));
+  return line?.trim().split(/\s+/)[6] ?? "";
+}
+
+function descriptorsOf(pid: number): string[] {
+  const directory = `/proc/${pid}/fd`;
+  return readdirSync(directory).map((name) => readlinkSync(join(directory, name)));
 }
 
 /** Says the token that its container was given, and lives on. */
@@ -624,6 +644,7 @@ describe("a running server", () => {
       const [, server = ""] =
         readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").match(/(\d+) $/) ??
         [];
+      expect(descriptorsOf(Number(server))).not.toContain(`socket:[${inodeOf(socket)}]`);
       process.kill(Number(server), "SIGTERM"); // some of the three are served, others wait
       started.push(...(await Promise.all(starting)));
     }

@@ -545,6 +545,24 @@ describe("the server and its helper", () => {
     expect(await ask(first.socket)).toContain("refused");
   });
 
+  test("that were started beside a living server by mistake leave its leases as they are", async () => {
+    await using stage = new Stage();
+    const gate = await Gate.before(bao.address);
+    stage.defer(() => gate.shut());
+    const file = stage.configure({ vault: vaultAt(gate.address) });
+    const first = stage.start(file);
+    await first.until({ event: "ready" });
+    await (await stage.container()).says(STARTED); // it has logged in
+    const held = gate.hold();
+    const container = await stage.container();
+    await held; // a lease is open, and its token is not there yet
+    const before = stage.leases();
+    expect(await stage.start(file).ended).toBe(1);
+    expect(stage.leases()).toEqual(before);
+    gate.release();
+    await container.says(STARTED);
+  });
+
   test("do not start without the helper's binary, and say where it should be", async () => {
     await using stage = new Stage();
     for (const part of ["server"])

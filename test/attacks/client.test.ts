@@ -366,7 +366,7 @@ describe("a variable whose name leads out of the directory for secrets", () => {
     const { server } = await ours(stage);
     const container = await stage.container({ environment });
     expect(await container.ended).toBe(CONFIG);
-    expect(container.output).toContain("a file's name is of letters, digits and _ only");
+    expect(container.output).toContain("before _FILE, use only letters, digits and _ for a file");
     expect(decisions(server, container)).toEqual([]);
     note("defended", "the client's look: exit 78");
     const right = await stage.container();

@@ -20,7 +20,7 @@ import {
   Peercred,
 } from "../../server/peercred.ts";
 
-type Heard = { peer: Peer } | { drop: DropReason; peer: Peer };
+type Heard = { peer: Peer } | { drop: DropReason; peer: Pick<Peer, "pid" | "uid" | "gid"> };
 
 /** The helper that is started next. */
 function nextChild(): Promise<ChildProcess> {
@@ -81,10 +81,7 @@ const peer: fc.Arbitrary<Peer> = fc.record(
   { id, pid, uid: number, gid: number, groups: fc.array(number), label },
   { noNullPrototype: true },
 );
-const dropped = fc.record(
-  { id: fc.constant(""), pid, uid: number, gid: number },
-  { noNullPrototype: true },
-);
+const dropped = fc.record({ pid, uid: number, gid: number }, { noNullPrototype: true });
 
 /** What peercred says, and what the server is to make of it. */
 type Said = { line: string; heard?: Heard; answers?: { id: string; outcome: Outcome } };
@@ -100,7 +97,7 @@ const drop: fc.Arbitrary<Said> = fc
   .tuple(fc.constantFrom(...DROP_REASONS), dropped)
   .map(([reason, p]) => ({
     line: `drop ${reason} ${p.pid} ${p.uid} ${p.gid}`,
-    heard: { drop: reason, peer: { ...p, groups: [], label: "" } },
+    heard: { drop: reason, peer: p },
   }));
 const answered: fc.Arbitrary<Said> = fc
   .tuple(id, fc.constantFrom(...OUTCOMES))
