@@ -148,7 +148,7 @@ export async function measurePeers(scale: Scale): Promise<Report> {
     report.notes.push("Custodia was left out: this machine has no apt, or no such package");
   for (const [name, { pid }] of Object.entries(peers))
     noteMemory(report, `${name}, memory idle`, pid);
-  report.note("two idle Node processes that load https, memory (alone)", "MB", [await bareNodes()]);
+  report.note("an idle Node process that loads https, memory (alone)", "MB", [await bareNode()]);
   for (const atOnce of levels) {
     const samples = scale.quick ? 15 : 160;
     const arms: Record<string, () => Promise<Round>> = {};
@@ -177,17 +177,15 @@ export async function measurePeers(scale: Scale): Promise<Report> {
   return report;
 }
 
-/** What the server cannot be below. */
-async function bareNodes(): Promise<number> {
+/** What the server cannot be below: a Node process that has loaded TLS, and does nothing. */
+async function bareNode(): Promise<number> {
   const program = 'require("node:https"); console.log("ready"); setInterval(() => {}, 1e9)';
-  const start = () =>
-    spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
-  const nodes = [start(), start()];
+  const node = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
   try {
-    await Promise.all(nodes.map(({ stdout }) => once(stdout, "data")));
-    return memoryOf(...nodes.map(({ pid = 0 }) => pid)).alone;
+    await once(node.stdout, "data");
+    return memoryOf(node.pid ?? 0).alone;
   } finally {
-    for (const node of nodes) node.kill("SIGKILL");
+    node.kill("SIGKILL");
   }
 }
 
