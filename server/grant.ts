@@ -17,6 +17,8 @@ import { choose, type NamedService } from "./policy.ts";
 import { type Process, readProcess } from "./process.ts";
 import { Refusal } from "./refusal.ts";
 
+const host = hostname();
+
 /** What a grant is made with. */
 export type Server = {
   engine: Engine;
@@ -117,7 +119,7 @@ function startOf({ container, init }: Facts) {
 
 function metaOf({ peer, container }: Facts, service: string): Lease["meta"] {
   const { Id, Image } = container;
-  return { service, container: Id, image: Image, uid: `${peer.uid}`, host: hostname() };
+  return { service, container: Id, image: Image, uid: `${peer.uid}`, host };
 }
 
 /** `alone` was judged again, and `ppid` may change when runc exits: both are left out. */

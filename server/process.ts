@@ -34,8 +34,11 @@ export type Process = {
   namespaces: { user: string; pid: string; mnt: string };
 };
 
-/** The name of a container's cgroup, by either cgroup driver of Docker or Podman. */
-const CONTAINER_NAME = /^(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?$/;
+/** A line of /proc/PID/cgroup, HIERARCHY:CONTROLLERS:PATH, up to the leftmost name in its path that is
+ * a container's, by either cgroup driver of Docker or Podman: a container in a container is part of
+ * the outer one. */
+const UP_TO_CONTAINER =
+  /^\d+:([^:]*):((?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?)(?:\/|$)/;
 /** A name outside the server's cgroup namespace; one that a user may choose (rootless engines); the
  * kubelet's. */
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
@@ -110,17 +113,11 @@ export function containerIn(cgroup: string[]): CgroupOfContainer {
   throw new Refusal("no-container", { cgroup });
 }
 
-/** Of the path, the leftmost id counts: a container in a container is part of the outer one. */
 function containerInLine(line: string): CgroupOfContainer | undefined {
-  // HIERARCHY:CONTROLLERS:PATH, where the path may hold colons.
-  const [, controllers = "", ...rest] = line.split(":");
-  const [beforeFirstSlash, ...names] = rest.join(":").split("/");
-  const index = names.findIndex((name) => CONTAINER_NAME.test(name));
-  const [, id] = CONTAINER_NAME.exec(names[index] ?? "") ?? [];
-  if (!id || beforeFirstSlash !== "") return undefined; // none, or a relative path
-
+  const [, controllers, path, id] = UP_TO_CONTAINER.exec(line) ?? [];
+  if (!id) return undefined;
   const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
-  return { id, directory: [CGROUP_ROOT + hierarchy, ...names.slice(0, index + 1)].join("/") };
+  return { id, directory: CGROUP_ROOT + hierarchy + path };
 }
 
 /** In this cgroup and all below it. */
