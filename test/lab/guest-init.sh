@@ -22,8 +22,18 @@ fi
 ip link set lo up
 ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up || die "no network to the host"
 
+# By ourselves, because dockerd gives a containerd of its own 15 s to start, and an emulated one may need
+# longer. As dockerd has it: without the plugin for Kubernetes.
+echo 'version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]' >/tmp/containerd.toml
 {
-  dockerd $options --iptables=false --ip6tables=false --bridge=none --userland-proxy=false \
+  containerd --config /tmp/containerd.toml >/tmp/containerd.log 2>&1
+  die "containerd ended: $(tail -n 3 /tmp/containerd.log)"
+} &
+until [ -S /run/containerd/containerd.sock ]; do sleep 0.2; done
+{
+  dockerd $options --containerd /run/containerd/containerd.sock --iptables=false \
+    --ip6tables=false --bridge=none --userland-proxy=false \
     --exec-opt native.cgroupdriver=cgroupfs >/tmp/dockerd.log 2>&1
   die "dockerd ended"
 } &
