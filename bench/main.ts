@@ -48,7 +48,7 @@ const parts: Record<string, (scale: Scale) => Promise<Report>> = {
   vault: measureVault,
 };
 const docs = join(import.meta.dirname, "../docs");
-const published = join(docs, "bench");
+const published = join(import.meta.dirname, "results");
 const SCALE_TABLE = /(<!-- written by npm run bench -->\n)[\s\S]*?(\n<!-- end -->)/;
 
 function write(directory: string, name: string, report: Report): void {
