@@ -1,4 +1,4 @@
-// Question: the server, its keeper or its helper is killed at a random moment of a grant; who has a
+// Question: the server or its helper is killed at a random moment of a grant; who has a
 // token afterwards? After one TTL each living process has exactly one that lives, and no other does.
 // CHAOS_ROUNDS (200 unless told otherwise) and CHAOS_SEED choose how often, and which moments.
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
