@@ -65,18 +65,27 @@ export class LeaseFiles {
 
   /** All of the file or nothing, by rename(2). Throws an error of the file system, as the others do. */
   write(lease: Lease): void {
-    const file = this.#path(lease.name);
+    this.prepare(lease);
+    this.commit(lease.name);
+  }
+
+  /** Writes what `commit` puts in place of the file. */
+  prepare(lease: Lease): void {
     const text = JSON.stringify({ version: VERSION, boot: bootId, ...lease });
-    writeFileSync(file + UNFINISHED, `${text}\n`, { mode: 0o600 });
-    renameSync(file + UNFINISHED, file);
+    writeFileSync(this.#path(lease.name) + UNFINISHED, `${text}\n`, { mode: 0o600 });
+  }
+
+  commit(name: string): void {
+    renameSync(this.#path(name) + UNFINISHED, this.#path(name));
   }
 
   rename(from: string, to: string): void {
     renameSync(this.#path(from), this.#path(to));
+    this.remove(from); // what was prepared for it
   }
 
   remove(name: string): void {
-    rmSync(this.#path(name), { force: true });
+    for (const ending of ["", UNFINISHED]) rmSync(this.#path(name) + ending, { force: true });
   }
 
   /** What an earlier run has left. `invalidReason` says why a file cannot be believed: then all that

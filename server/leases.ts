@@ -73,8 +73,15 @@ export class Leases {
   /** A token. Its accessor, never the token itself, is on file before this resolves: a crash does not
    * lose what was minted, and `abandon` revokes it. Throws the refusals of vault.ts. */
   async mint(lease: Lease, source: TokenSource): Promise<string> {
-    if (source.read) return await this.#vault.readSharedToken(source.read, source.namespace);
+    const token = source.read
+      ? await this.#vault.readSharedToken(source.read, source.namespace)
+      : await this.#create(lease, source);
+    // The note of the delivery is then one rename. A crash between the two costs the process its token.
+    this.#files.prepare({ ...lease, sent: true });
+    return token;
+  }
 
+  async #create(lease: Lease, source: TokenSource): Promise<string> {
     const created = await this.#vault.create(source, lease.meta);
     const { token, accessor, namespace, wrapped } = created;
     Object.assign(lease, { accessor, namespace, wrapped, ttl: created.description?.ttl });
@@ -91,7 +98,7 @@ export class Leases {
   keepUntil(exited: Promise<void>, lease: Lease): void {
     lease.sent = true;
     void exited.then(() => this.#end(lease));
-    this.#files.write(lease);
+    this.#files.commit(lease.name);
   }
 
   /** The token was not sent: the start may ask again from now on, and what was minted is revoked
@@ -169,7 +176,7 @@ export class Leases {
 
   async #renew(lease: Lease): Promise<void> {
     this.#renewalsUnderWay++;
-    const ttlSeconds = await this.#vault.renew(lease);
+    const ttlSeconds = await this.#vault.askFor("renew", lease);
     this.#renewalsUnderWay--;
     // Where Vault did not do it, it is asked again after a tenth of the usual delay.
     this.#planRenewal(lease, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));

@@ -62,9 +62,7 @@ process.on("uncaughtException", ({ message }) => {
   process.exit(1); // peercred ends with this process
 });
 
-const { values } = parseArgs({
-  options: { config: { type: "string" }, check: { type: "boolean" } },
-});
-const { config: file = DEFAULT_FILE, check = false } = values;
+const options = { config: { type: "string" }, check: { type: "boolean" } } as const;
+const { config: file = DEFAULT_FILE, check } = parseArgs({ options }).values;
 const config = loadConfig(file);
 if (!check) serve(file, config);

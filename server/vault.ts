@@ -22,7 +22,8 @@ export type CreatedToken = {
   token: string;
   accessor: string | undefined;
   wrapped: boolean;
-  description: TokenDescription | undefined;
+  /** Absent for a wrapped token. */
+  description: TokenDescription | null | undefined;
   namespace: string;
 };
 
@@ -83,9 +84,9 @@ export class Vault {
     const { auth, wrap_info } = await this.#api.call(create, body, { namespace, wrapTtl });
     return {
       token: auth?.client_token ?? wrap_info?.token ?? "",
-      accessor: (auth ? auth.accessor : wrap_info?.wrapped_accessor) || undefined,
+      accessor: auth?.accessor || wrap_info?.wrapped_accessor,
       wrapped: !auth,
-      description: auth ? describe(auth) : undefined,
+      description: auth && describe(auth),
       namespace,
     };
   }
@@ -120,22 +121,18 @@ export class Vault {
     if (!this.#api.token) throw unavailable("vault", "not logged in yet");
   }
 
-  /** The new life in seconds; 0 where Vault refuses for good, undefined where it may do it later. Both
-   * are noted. */
-  renew(lease: Lease): Promise<number | undefined> {
-    return this.#askFor("renew", lease);
-  }
-
   /** Resolves when Vault has done it or refuses for good, or when the token has died by itself
    * (invariant 7). */
   async revoke(lease: Lease): Promise<void> {
     const diesAtMs = performance.now() + (lease.ttl ?? UNKNOWN_TTL_SECONDS) * 1000;
-    while ((await this.#askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)
+    while ((await this.askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)
       await sleep(RETRY_MS * (1 + Math.random()));
     note("revoked", { ...lease.meta, accessor: lease.accessor });
   }
 
-  async #askFor(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
+  /** Asks once. Resolves with the new life in seconds; 0 where Vault refuses for good, undefined where
+   * it may do it later. Both are noted. */
+  async askFor(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
     const { accessor = "", namespace, meta } = lease;
     try {
       const path = `auth/token/${verb}-accessor`;
