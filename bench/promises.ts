@@ -19,8 +19,8 @@ const broken: Record<string, Change[]> = {
   "the second look": [["server/grant.js", "= readProcess(peer.pid);", "= facts.process;"]],
   "the lease on file": [
     ["server/lease-files.js", "    writeFileSync(", "    void ("],
-    ["server/lease-files.js", "    renameSync(file", "    void (file"],
-    ["server/lease-files.js", "    renameSync(this", "    void (this"],
+    ["server/lease-files.js", "    renameSync(this.#path(name)", "    void (this.#path(name)"],
+    ["server/lease-files.js", "    renameSync(this.#path(from)", "    void (this.#path(from)"],
   ],
   "the audit line": [["server/grant.js", 'await record("granted"', 'void ("granted"']],
 };

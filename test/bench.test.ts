@@ -90,12 +90,18 @@ test("a goal is held or not by its ratio, or by the difference of two figures", 
   const peers = (more: number) =>
     part({
       figures: {
-        "authproxy, memory after 500 grants (alone)": one(60),
-        "authproxy, memory after 10000 grants (alone)": one(60 + more),
+        "authproxy, memory after 10000 grants (alone)": one(60),
+        "authproxy, memory after 20000 grants (alone)": one(60 + more),
       },
     });
-  expect(heldGoals({ peers: peers(4) })).toMatchObject([{ measured: "4", held: true }]);
-  expect(heldGoals({ peers: peers(6) })).toMatchObject([{ measured: "6", held: false }]);
+  expect(heldGoals({ peers: peers(4) })).toMatchObject([
+    { measured: "60 (60 to 60)", held: true },
+    { measured: "4", held: true },
+  ]);
+  expect(heldGoals({ peers: peers(6) })).toMatchObject([
+    { held: true },
+    { measured: "6", held: false },
+  ]);
   expect(heldGoals({})).toEqual([]);
 });
 
