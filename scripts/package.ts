@@ -26,8 +26,8 @@ import { stripTypeScriptTypes } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
 import { packagesOf, termsOf } from "./licences.ts";
+import { metafileOf } from "./size.ts";
 
 const root = join(import.meta.dirname, "..");
 const distribution = join(root, "dist");
@@ -97,7 +97,7 @@ export async function makeArchive(directory = distribution): Promise<Archive> {
 /** What runs on a host, as it runs there: the daemon, and the command `authproxy`. */
 export async function placePrograms(tree: string): Promise<void> {
   const place = placeIn(tree);
-  for (const path of await modules())
+  for (const path of Object.keys((await metafileOf(ENTRIES)).inputs))
     writeFileSync(
       place(path.replace(/\.ts$/, ".js")),
       erase(readFileSync(join(root, path), "utf8")),
@@ -163,23 +163,6 @@ ${RELINK}
 `;
   writeFileSync(place("licenses/peercred/README"), notice);
   for (const [name, terms] of termsOf(packages)) cpSync(terms, place(`licenses/peercred/${name}`));
-}
-
-/** Our own modules that run on a host. */
-async function modules(): Promise<string[]> {
-  const { metafile } = await build({
-    absWorkingDir: root,
-    entryPoints: ENTRIES,
-    bundle: true,
-    write: false,
-    metafile: true,
-    outdir: "dist",
-    platform: "node",
-    format: "esm",
-    packages: "external",
-    logLevel: "silent",
-  });
-  return Object.keys(metafile.inputs);
 }
 
 /** Mode "strip" (node:module): what is erased leaves as much white space. */

@@ -82,6 +82,19 @@ function measurePart(name: string, maxTokens: number, paths: string[]): Part {
  * import loads nothing. The module `except` is left out, and so is whatever only that module imports.
  */
 export async function modulesLoadedBy(entries: string[], except?: string): Promise<string[]> {
+  const metafile = await metafileOf(entries);
+  const loaded = new Set<string>();
+  const waiting = [...entries];
+  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
+    if (path === except || loaded.has(path)) continue;
+    loaded.add(path);
+    waiting.push(...importsOf(path, metafile));
+  }
+  return [...loaded].filter((path) => !path.endsWith(".json")).sort();
+}
+
+/** Our own modules that these load, and what each imports, as esbuild sees them. */
+export async function metafileOf(entries: string[]): Promise<Metafile> {
   const { metafile } = await build({
     absWorkingDir: root,
     entryPoints: entries.map((path) => `./${path}`),
@@ -95,14 +108,7 @@ export async function modulesLoadedBy(entries: string[], except?: string): Promi
     treeShaking: false,
     logLevel: "silent",
   });
-  const loaded = new Set<string>();
-  const waiting = [...entries];
-  for (let path = waiting.pop(); path !== undefined; path = waiting.pop()) {
-    if (path === except || loaded.has(path)) continue;
-    loaded.add(path);
-    waiting.push(...importsOf(path, metafile));
-  }
-  return [...loaded].filter((path) => !path.endsWith(".json")).sort();
+  return metafile;
 }
 
 /** What esbuild lists as an import where it adds functions of its own to a bundle. */
