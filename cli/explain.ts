@@ -60,7 +60,7 @@ function decide(
   }
   const [name, service] = chosen;
   try {
-    judge(facts, false, service);
+    judge(facts, undefined, service);
     return { answer: "granted", service: name };
   } catch (error) {
     return { ...verdictOf(toRefusal(error)), service: name };
@@ -72,7 +72,7 @@ function verdictOf({ reason, detail, canRetry }: Refusal): Verdict {
 }
 
 function explainChecks(facts: Facts, { match, relax = [] }: Service): ExplainedCheck[] {
-  return evaluate(facts, false, match).map(({ name, holds, detail }) => ({
+  return evaluate(facts, undefined, match).map(({ name, holds, detail }) => ({
     name,
     holds: name === "once" ? null : holds,
     relaxed: relax.includes(name),

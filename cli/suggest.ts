@@ -144,7 +144,7 @@ function relaxationsOf(facts: Facts, match: JsonObject): { names: string[]; note
   const hasInit = Init === true && Runtime !== "authproxy";
   const names = hasInit ? ["init", "alone"] : [];
   const notes: string[] = [];
-  for (const { name, holds } of evaluate(facts, false, match)) {
+  for (const { name, holds } of evaluate(facts, undefined, match)) {
     if (holds || name === "once" || names.includes(name)) continue;
     if (name === "readonly") names.push(name);
     else if (name === "alone")

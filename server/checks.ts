@@ -29,10 +29,10 @@ export type Check = {
 
 /** Returns the names of the checks that are relaxed and do not hold, for the audit. Throws a Refusal
  * with the first check that neither holds nor is relaxed. */
-export function judge(facts: Facts, startHadToken: boolean, service: Service): string[] {
+export function judge(facts: Facts, spentBy: string | undefined, service: Service): string[] {
   const { match, relax = [] } = service;
   const relaxed: string[] = [];
-  for (const { name, holds, detail, mayPass } of evaluate(facts, startHadToken, match)) {
+  for (const { name, holds, detail, mayPass } of evaluate(facts, spentBy, match)) {
     if (holds) continue;
     if (!relax.includes(name)) throw new Refusal(name, detail, mayPass);
     relaxed.push(name);
@@ -40,8 +40,8 @@ export function judge(facts: Facts, startHadToken: boolean, service: Service): s
   return relaxed;
 }
 
-/** All checks, in their order. `startHadToken`: this start of the container has had its token. */
-export function evaluate(facts: Facts, startHadToken: boolean, match: JsonObject): Check[] {
+/** All checks, in their order. `spentBy`: why this start of the container can have no token. */
+export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonObject): Check[] {
   const { peer, container, init } = facts;
   const { uids, gids, tracer, pids, namespaces } = facts.process;
 
@@ -91,8 +91,8 @@ export function evaluate(facts: Facts, startHadToken: boolean, match: JsonObject
     },
     {
       name: "once", // invariant 6
-      holds: !startHadToken,
-      detail: "this start of the container has had its token",
+      holds: spentBy === undefined,
+      detail: spentBy ?? null,
     },
     { name: "readonly", holds: writable === undefined, detail: writable ?? null },
     { name: "labels", holds: declared === undefined, detail: declared ?? null },

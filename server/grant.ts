@@ -15,9 +15,11 @@ import type { Leases } from "./leases.ts";
 import type { Delivery, Peer, Peercred } from "./peercred.ts";
 import { choose, type NamedService } from "./policy.ts";
 import { type Process, readProcess } from "./process.ts";
-import { Refusal } from "./refusal.ts";
+import { type Reason, Refusal, toRefusal } from "./refusal.ts";
 
 const host = hostname();
+/** Reasons of a refusal that no peer can bring about. */
+const NOT_THE_PEERS: Reason[] = ["vault", "audit", "internal"];
 
 /** What a grant is made with. */
 export type Server = {
@@ -78,9 +80,9 @@ export async function grant(request: Request, server: Server): Promise<void> {
   // Invariant 6: nothing is awaited between this look and `open`, so that of two processes of one
   // start only one is the first.
   const start = startOf(facts);
-  const startHadToken = leases.hadToken(start);
-  request.relaxed = judge(facts, startHadToken, service);
   const holder = { pid: peer.pid, ticks: facts.process.start_ticks };
+  const spentBy = leases.spentBy(start, holder);
+  request.relaxed = judge(facts, spentBy, service);
   const lease = leases.open(start, holder, metaOf(facts, serviceName));
 
   let delivery: Delivery;
@@ -89,7 +91,7 @@ export async function grant(request: Request, server: Server): Promise<void> {
 
     // Invariant 3: what was judged is what gets the token.
     const processNow = readProcess(peer.pid);
-    const relaxedNow = judge({ ...facts, process: processNow }, startHadToken, service);
+    const relaxedNow = judge({ ...facts, process: processNow }, spentBy, service);
     request.relaxed = [...new Set([...request.relaxed, ...relaxedNow])];
     requireUnchanged(facts.process, processNow);
 
@@ -101,10 +103,16 @@ export async function grant(request: Request, server: Server): Promise<void> {
     delivery = await peercred.answer("grant", peer.id, answer);
     if (delivery.outcome !== "sent") throw new Refusal(delivery.outcome, null);
   } catch (error) {
-    leases.abandon(lease);
+    leases.abandon(lease, isOurs(error, lease) ? "revoking" : "in-vain");
     throw error;
   }
   leases.keepUntil(delivery.exited, lease);
+}
+
+/** The peer is not charged for it: no token was minted, or Vault or this server could not go on. */
+function isOurs(error: unknown, lease: Lease): boolean {
+  const isMinted = lease.accessor !== undefined || lease.stage === "sending";
+  return !isMinted || NOT_THE_PEERS.includes(toRefusal(error).reason);
 }
 
 /** The identity document that a policy is matched against. */

@@ -20,14 +20,22 @@ export type ProcessStart = { pid: number; ticks: number };
 /** One start of a container: its first process. */
 export type Start = ProcessStart & { container: string };
 
+/** How far it has come:
+ *  - "minting": the process has no token;
+ *  - "sending": perhaps it has. A crash leaves it so;
+ *  - "sent": it has;
+ *  - "revoking": it has not, and never will;
+ *  - "in-vain": as before, and its start has one try less. */
+const STAGES = ["minting", "sending", "sent", "revoking", "in-vain"] as const;
+export type Stage = (typeof STAGES)[number];
+
 /** The token of one process, as it is on file. */
 export type Lease = ProcessStart & {
   /** Of its file. The name of the start holds `once`; further leases of that start, and those that
    * were abandoned, have ".UUID" behind it. */
   name: string;
   start: Start;
-  /** The process has its token. */
-  sent: boolean;
+  stage: Stage;
   /** What Vault is given at minting, and logs at each use of the token. */
   meta: { container: string; service?: string; image?: string; uid?: string; host?: string };
   /** Absent before the token is minted, and for one that all containers of the service share. */
@@ -39,11 +47,13 @@ export type Lease = ProcessStart & {
   namespace?: string;
 };
 
-const VERSION = 1;
+const VERSION = 2;
+/** It had `sent`, true or false, in place of `stage`. */
+const FORMER_VERSION = 1;
 const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?$/;
 const UNFINISHED = ".new";
 const TICKS_OF_NO_PROCESS = -1;
-const MEMBERS = { pid: "number", ticks: "number", sent: "boolean", meta: "object" };
+const MEMBERS = { pid: "number", ticks: "number", meta: "object" };
 const bootId = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
 /** The name of the first lease of a start. */
@@ -65,27 +75,18 @@ export class LeaseFiles {
 
   /** All of the file or nothing, by rename(2). Throws an error of the file system, as the others do. */
   write(lease: Lease): void {
-    this.prepare(lease);
-    this.commit(lease.name);
-  }
-
-  /** Writes what `commit` puts in place of the file. */
-  prepare(lease: Lease): void {
     const text = JSON.stringify({ version: VERSION, boot: bootId, ...lease });
-    writeFileSync(this.#path(lease.name) + UNFINISHED, `${text}\n`, { mode: 0o600 });
-  }
-
-  commit(name: string): void {
-    renameSync(this.#path(name) + UNFINISHED, this.#path(name));
+    const unfinished = this.#path(lease.name) + UNFINISHED;
+    writeFileSync(unfinished, `${text}\n`, { mode: 0o600 });
+    renameSync(unfinished, this.#path(lease.name));
   }
 
   rename(from: string, to: string): void {
     renameSync(this.#path(from), this.#path(to));
-    this.remove(from); // what was prepared for it
   }
 
   remove(name: string): void {
-    for (const ending of ["", UNFINISHED]) rmSync(this.#path(name) + ending, { force: true });
+    rmSync(this.#path(name), { force: true });
   }
 
   /** What an earlier run has left. `invalidReason` says why a file cannot be believed: then all that
@@ -101,7 +102,7 @@ export class LeaseFiles {
         return { ...parseLease(readTrustedFile(this.#path(name)), start), name };
       } catch (error) {
         const { message: invalidReason } = error as Error;
-        return { ...start, name, start, sent: true, meta: { container }, invalidReason };
+        return { ...start, name, start, stage: "sent", meta: { container }, invalidReason };
       }
     });
   }
@@ -114,10 +115,12 @@ export class LeaseFiles {
 /** Throws an Error that says what is wrong. */
 function parseLease(text: string, start: Start): Omit<Lease, "name"> {
   // Older servers wrote this before they asked for a token.
-  if (text === "pending") return { ...start, start, sent: false, meta: start };
+  if (text === "pending") return { ...start, start, stage: "minting", meta: start };
 
-  const { version, boot, ...lease } = JSON.parse(text);
-  if (version !== VERSION) throw new Error(`its version is ${version}, expected ${VERSION}`);
+  const { version, boot, sent, ...lease } = JSON.parse(text);
+  if (version === FORMER_VERSION) lease.stage = { true: "sent", false: "minting" }[String(sent)];
+  else if (version !== VERSION) throw new Error(`its version is ${version}, expected ${VERSION}`);
+  if (!STAGES.includes(lease.stage)) throw new Error("its stage is not known");
   for (const [member, type] of Object.entries(MEMBERS)) {
     if (typeof lease[member] !== type) throw new Error(`its ${member} is not a ${type}`);
   }

@@ -22,6 +22,8 @@ import { renewalDelayMs, type Vault } from "./vault.ts";
 const RENEWAL_LOOK_MS = 100;
 /** More of them would keep a mint waiting for a connection. */
 const RENEWALS_AT_ONCE_MAX = 32;
+/** A start whose tokens could not be sent, whatever its processes did, gets no more of them. */
+const IN_VAIN_MAX = 3;
 /** After a start of the server a hundred tokens a second are renewed. */
 const RENEWAL_SPREAD_MS_PER_LEASE = 10;
 
@@ -32,8 +34,8 @@ export class Leases {
   readonly #files: LeaseFiles;
   readonly #vault: Vault;
   readonly #peercred: Peercred;
-  /** The names of all leases that have a file. */
-  readonly #names = new Set<string>();
+  /** All leases that have a file, by the name of their start. */
+  readonly #ofStart = new Map<string, Lease[]>();
   /** Leases whose process waits for its token or has it. */
   readonly #living = new Map<Lease, Renewals>();
   #renewalsUnderWay = 0;
@@ -55,16 +57,24 @@ export class Leases {
     }
   }
 
-  /** This start of a container has had a token, or is about to get one. */
-  hadToken(start: Start): boolean {
-    return this.#names.has(nameOf(start));
+  /** Why this process of a start can have no token (invariant 6), or undefined where it can. */
+  spentBy(start: Start, holder: ProcessStart): string | undefined {
+    const leases = this.#leasesOf(start);
+    if (leases.some((lease) => isFirst(lease) && !mayBeReplacedBy(holder, lease)))
+      return "this start of the container has had its token";
+    if (leases.filter(isInVain).length >= IN_VAIN_MAX)
+      return `${IN_VAIN_MAX} tokens were made for this start of the container, and none could be sent`;
+    return undefined;
   }
 
   /** A lease without a token, on file: from now on its start has had its token (invariant 6). Throws
    * an error of the file system; then there is no lease. */
   open(start: Start, holder: ProcessStart, meta: Lease["meta"]): Lease {
-    const name = this.hadToken(start) ? furtherNameOf(start) : nameOf(start);
-    const lease: Lease = { ...holder, name, start, sent: false, meta };
+    const former = this.#leasesOf(start).find((lease) => mayBeReplacedBy(holder, lease));
+    if (former) this.abandon(former, "revoking");
+
+    const name = this.#leasesOf(start).some(isFirst) ? furtherNameOf(start) : nameOf(start);
+    const lease: Lease = { ...holder, name, start, stage: "minting", meta };
     this.#files.write(lease);
     this.#add(lease);
     return lease;
@@ -76,8 +86,8 @@ export class Leases {
     const token = source.read
       ? await this.#vault.readSharedToken(source.read, source.namespace)
       : await this.#create(lease, source);
-    // The note of the delivery is then one rename. A crash between the two costs the process its token.
-    this.#files.prepare({ ...lease, sent: true });
+    lease.stage = "sending";
+    this.#files.write(lease);
     return token;
   }
 
@@ -96,24 +106,37 @@ export class Leases {
   /** The token was sent. It lives until its process exits (invariant 7). Throws an error of the file
    * system; the lease is kept all the same. */
   keepUntil(exited: Promise<void>, lease: Lease): void {
-    lease.sent = true;
+    lease.stage = "sent";
     void exited.then(() => this.#end(lease));
-    this.#files.commit(lease.name);
+    this.#files.write(lease);
   }
 
   /** The token was not sent: the start may ask again from now on, and what was minted is revoked
    * (invariant 7). Throws an error of the file system; it is revoked all the same. */
-  abandon(lease: Lease): void {
+  abandon(lease: Lease, stage: "revoking" | "in-vain"): void {
+    lease.stage = stage;
     try {
       this.#freeStart(lease);
+      this.#files.write(lease);
     } finally {
       void this.#end(lease);
     }
   }
 
+  #leasesOf(start: Start): Lease[] {
+    return this.#ofStart.get(nameOf(start)) ?? [];
+  }
+
   #add(lease: Lease): void {
-    this.#names.add(lease.name);
+    this.#ofStart.set(nameOf(lease.start), [...this.#leasesOf(lease.start), lease]);
     this.#living.set(lease, { nextMs: Infinity });
+  }
+
+  #remove(lease: Lease): void {
+    const others = this.#leasesOf(lease.start).filter((other) => other !== lease);
+    if (others.length > 0) this.#ofStart.set(nameOf(lease.start), others);
+    else this.#ofStart.delete(nameOf(lease.start));
+    this.#files.remove(lease.name);
   }
 
   /** `once` asks for the first lease of a start; this one becomes a further one. */
@@ -121,20 +144,23 @@ export class Leases {
     if (!isFirst(lease)) return;
     const name = furtherNameOf(lease.start);
     this.#files.rename(lease.name, name);
-    this.#names.delete(lease.name);
-    this.#names.add(name);
     lease.name = name;
   }
 
   async #end(lease: Lease): Promise<void> {
     const renewals = this.#living.get(lease);
+    if (!renewals) return; // it has been ended before
     this.#living.delete(lease);
-    await renewals?.underWay; // a renewal after the revocation would fail
+    await renewals.underWay; // a renewal after the revocation would fail
     if (lease.accessor) await this.#vault.revoke(lease);
-    // `once` holds as long as the container's first process lives.
-    if (isFirst(lease) && lease.pid !== lease.start.pid) await this.#exitOf(lease.start);
-    this.#files.remove(lease.name);
-    this.#names.delete(lease.name);
+    if (this.#mustOutliveItsToken(lease)) await this.#exitOf(lease.start);
+    this.#remove(lease);
+  }
+
+  /** `once` holds as long as the container's first process lives. */
+  #mustOutliveItsToken(lease: Lease): boolean {
+    if (isInVain(lease)) return this.#leasesOf(lease.start).filter(isInVain).length <= IN_VAIN_MAX;
+    return isFirst(lease) && lease.pid !== lease.start.pid;
   }
 
   /** Resolves when no process has this pid and start any more. */
@@ -146,11 +172,10 @@ export class Leases {
 
   async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
     this.#add(lease);
-    // Perhaps nobody has its token: it is revoked, and the start may ask again.
-    if (!lease.sent) this.#freeStart(lease);
+    if (lease.stage === "minting") this.#freeStart(lease); // nobody has its token
 
     await this.#vault.whenLoggedIn;
-    if (lease.sent) {
+    if (lease.stage === "sent" || lease.stage === "sending") {
       // Renewed soon, so that a token outlives quick restarts of the server.
       const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, spreadMs);
       this.#planRenewal(lease, soonMs * Math.random());
@@ -181,6 +206,17 @@ export class Leases {
     // Where Vault did not do it, it is asked again after a tenth of the usual delay.
     this.#planRenewal(lease, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));
   }
+}
+
+/** A crash came between the sending and its note. If this process did not get its token it asks again:
+ * then the former one is revoked. */
+function mayBeReplacedBy(holder: ProcessStart, lease: Lease): boolean {
+  const { stage, pid, ticks } = lease;
+  return stage === "sending" && pid === holder.pid && ticks === holder.ticks;
+}
+
+function isInVain({ stage }: Lease): boolean {
+  return stage === "in-vain";
 }
 
 function isFirst({ name, start }: Lease): boolean {

@@ -56,8 +56,9 @@ const service: Service = {
   token: { create: "auth/token/create/app" },
 };
 
-/** `hadToken`: this start of the container has had its token. */
-type Changes = Partial<Facts> & { hadToken?: boolean };
+/** `spentBy`: why this start of the container can have no token. */
+type Changes = Partial<Facts> & { spentBy?: string };
+const spentBy = "this start of the container has had its token";
 
 const ofProcess = (changes: Partial<Process>) => ({ process: { ...first, ...changes } });
 const ofContainer = (changes: JsonObject) => ({
@@ -76,8 +77,8 @@ const later = {
 
 const labels = (Labels: JsonObject | null) => ofContainer({ Config: { WorkingDir: "", Labels } });
 
-function judgeChanged({ hadToken = false, ...changes }: Changes, relax: string[] = []): string[] {
-  return judge({ ...facts, ...changes }, hadToken, { ...service, relax });
+function judgeChanged({ spentBy, ...changes }: Changes, relax: string[] = []): string[] {
+  return judge({ ...facts, ...changes }, spentBy, { ...service, relax });
 }
 
 /** The answer and the reason, or the relaxed checks that do not hold. */
@@ -188,7 +189,7 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
     [],
   ],
   ["alone", "unavailable: alone", [["company", ofProcess({ alone: false })]], []],
-  ["once", "refused: once", [["this start has had its token", { hadToken: true }]], []],
+  ["once", "refused: once", [["this start has had its token", { spentBy }]], []],
   [
     "readonly",
     "refused: readonly",
@@ -302,7 +303,7 @@ describe("a refusal says what was seen:", () => {
       { pids: [7, 3], "State.Pid": 7 },
     ],
     ["company", ofProcess({ alone: false }), "other processes are in the container"],
-    ["a second time", { hadToken: true }, "this start of the container has had its token"],
+    ["a second time", { spentBy }, spentBy],
     ["what can be written", mounted("/app/main"), "/app/main.js"],
     ["which variable, without its value", searched("NODE_OPTIONS=-r /data/x"), "NODE_OPTIONS"],
     ["what the image declares", { imageLabels: { app: "app" } }, "app"],
@@ -313,14 +314,14 @@ describe("a refusal says what was seen:", () => {
 
 describe("of several checks that do not hold", () => {
   test("the first that is not relaxed is the reason", () => {
-    expect(verdict({ ...later, hadToken: true })).toBe("refused: init");
-    expect(verdict({ ...later, hadToken: true }, ["init"])).toBe("unavailable: alone");
-    expect(verdict({ ...later, hadToken: true }, ["init", "alone"])).toBe("refused: once");
+    expect(verdict({ ...later, spentBy })).toBe("refused: init");
+    expect(verdict({ ...later, spentBy }, ["init"])).toBe("unavailable: alone");
+    expect(verdict({ ...later, spentBy }, ["init", "alone"])).toBe("refused: once");
   });
 
   test("all that are relaxed are said", () => {
     const relax = ["once", "alone", "init"];
-    expect(verdict({ ...later, hadToken: true }, relax)).toEqual(["init", "alone", "once"]);
+    expect(verdict({ ...later, spentBy }, relax)).toEqual(["init", "alone", "once"]);
   });
 
   test("none is said that holds", () => {
@@ -330,5 +331,5 @@ describe("of several checks that do not hold", () => {
 
 test("a container without labels, for a service that matches on its image: allowed", () => {
   const match = { container: { Image: "sha256:1" } };
-  expect(judge({ ...facts, ...labels(null) }, false, { ...service, match })).toEqual([]);
+  expect(judge({ ...facts, ...labels(null) }, undefined, { ...service, match })).toEqual([]);
 });

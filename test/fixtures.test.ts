@@ -92,8 +92,8 @@ describe.each(named ?? [])("$name:", (capture) => {
       bootMs,
     };
     const reason = REFUSED[capture.name];
-    if (reason) expect(() => judge(facts, false, service)).toThrow(reason);
-    else expect(judge(facts, false, service)).toEqual([]);
+    if (reason) expect(() => judge(facts, undefined, service)).toThrow(reason);
+    else expect(judge(facts, undefined, service)).toEqual([]);
   });
 });
 

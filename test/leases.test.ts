@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -349,12 +350,20 @@ describe("the server logs in", () => {
   });
 });
 
+/** Its first process runs the client once more at SIGHUP, by execve: its pid and start stay. */
+const againWords = ["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"];
+const onSignal = `process.once("SIGHUP", () => process.execve("/usr/local/bin/node",
+  ${JSON.stringify(againWords)}, { ...process.env, DB_PASSWORD_FILE: "vault:secret/data/app#password" }))`;
+const asksAgainOnSignal = {
+  command: ["node", "-e", `${onSignal}; setInterval(() => {}, 1e9); console.log("it waits")`],
+};
+
 /** A server that has served a container and was killed; `file` is the lease that it has left. */
-async function crashed(stage: Stage, changes: JsonObject = {}) {
+async function crashed(stage: Stage, changes: JsonObject = {}, run?: { command: string[] }) {
   const config = stage.configure(changes);
   const first = stage.start(config);
-  const container = await stage.container();
-  await container.says(STARTED);
+  const container = await stage.container(run);
+  await container.says(run ? "it waits" : STARTED);
   const { accessor = "" } = await granted(first, container);
   await stage.crash(first, container);
   const [name = ""] = stateOf(stage);
@@ -386,12 +395,7 @@ describe("a crash of the server", () => {
     await using stage = new Stage();
     const config = stage.configure();
     const first = stage.start(config);
-    const again = ["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"];
-    const onSignal = `process.once("SIGHUP", () => process.execve("/usr/local/bin/node",
-      ${JSON.stringify(again)}, { ...process.env, DB_PASSWORD_FILE: "vault:secret/data/app#password" }))`;
-    const container = await stage.container({
-      command: ["node", "-e", `${onSignal}; setInterval(() => {}, 1e9); console.log("it waits")`],
-    });
+    const container = await stage.container(asksAgainOnSignal);
     await container.says("it waits");
     await granted(first, container);
     await stage.crash(first, container);
@@ -421,7 +425,8 @@ describe("a crash of the server", () => {
     const [, pid, ticks] = name.split("-").map(Number);
     const lease = JSON.parse(readFileSync(file, "utf8"));
     // Version 0.1.0 wrote over what was there, which may leave a newline of the longer text.
-    const former = JSON.stringify({ ...lease, start: { pid, ticks } });
+    const { stage: _, ...others } = { ...lease, version: 1, sent: true, start: { pid, ticks } };
+    const former = JSON.stringify(others);
     writeFileSync(file, `${former}\n\n`);
     const second = stage.start(config);
     await second.until({ event: "ready" });
@@ -452,14 +457,54 @@ describe("a crash of the server", () => {
     expect(stateOf(stage).filter((name) => name.endsWith(".new"))).toEqual([]);
   });
 
-  test("before the answer was noted as sent: its token is revoked, its start forgotten", async () => {
+  test("before the answer was noted as sent: its token lives on, and nobody else gets one", async () => {
     await using stage = new Stage();
-    const { config, accessor, file } = await crashed(stage);
+    const create = await role(stage, { token_period: "3s" });
+    const { config, container, accessor, file } = await crashed(stage, {
+      services: { app: { ...app, token: { create }, relax: ["init", "alone"] } },
+    });
     const lease = JSON.parse(readFileSync(file, "utf8"));
-    writeFileSync(file, JSON.stringify({ ...lease, sent: false }));
+    writeFileSync(file, JSON.stringify({ ...lease, stage: "sending" }));
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    await container.exec(...["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"]);
+    await second.until({ event: "refused", container: container.id, reason: "once" });
+    const { issue_time } = (await lookUp(accessor)) ?? {};
+    await until("two lives have passed", () => Date.now() > Date.parse(String(issue_time)) + 6000);
+    expect(await lookUp(accessor)).toBeDefined();
+    await container.kill();
+    await second.until({ event: "revoked", accessor });
+    await until("no lease is left", () => stateOf(stage).length === 0);
+  });
+
+  test("before the answer was noted as sent, and its process asks again: another token, and the former is revoked", async () => {
+    await using stage = new Stage();
+    const { config, container, accessor, file } = await crashed(stage, {}, asksAgainOnSignal);
+    const lease = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(file, JSON.stringify({ ...lease, stage: "sending" }));
+    const second = stage.start(config);
+    await second.until({ event: "ready" });
+    process.kill((await container.inspect()).State.Pid, "SIGHUP");
+    const again = await granted(second, container);
+    await second.until({ event: "revoked", accessor });
+    expect(await lookUp(accessor)).toBeUndefined();
+    expect(await lookUp(again.accessor)).toBeDefined();
+    await until("one lease is left", () => stateOf(stage).length === 1);
+  });
+
+  test("after a token was given up: it is revoked, and its start may ask again", async () => {
+    await using stage = new Stage();
+    const { config, container, accessor, file } = await crashed(stage, {}, asksAgainOnSignal);
+    const lease = JSON.parse(readFileSync(file, "utf8"));
+    writeFileSync(`${file}.${randomUUID()}`, JSON.stringify({ ...lease, stage: "revoking" }), {
+      mode: 0o600,
+    });
+    rmSync(file);
     const second = stage.start(config);
     await second.until({ event: "revoked", accessor });
     await until("it is forgotten", () => stateOf(stage).length === 0);
+    process.kill((await container.inspect()).State.Pid, "SIGHUP");
+    await granted(second, container);
   });
 
   test.each([
@@ -467,18 +512,23 @@ describe("a crash of the server", () => {
     { what: "empty", change: () => "", trouble: "JSON" },
     {
       what: "of a newer version",
-      change: (text: string) => text.replace('"version":1', '"version":2'),
-      trouble: "its version is 2, expected 1",
+      change: (text: string) => text.replace('"version":2', '"version":3'),
+      trouble: "its version is 3, expected 2",
     },
     {
       what: "of an older version",
-      change: (text: string) => text.replace('"version":1', '"version":0'),
-      trouble: "its version is 0, expected 1",
+      change: (text: string) => text.replace('"version":2', '"version":0'),
+      trouble: "its version is 0, expected 2",
     },
     {
       what: "of another shape",
-      change: (text: string) => text.replace('"sent":true', '"sent":1'),
-      trouble: "its sent is not a boolean",
+      change: (text: string) => text.replace('"ticks":', '"ticks":"1","former":'),
+      trouble: "its ticks is not a number",
+    },
+    {
+      what: "of no stage that is known",
+      change: (text: string) => text.replace('"stage":"sent"', '"stage":"lost"'),
+      trouble: "its stage is not known",
     },
   ])("and a file that is $what: its container is refused, others are served", async (broken) => {
     await using stage = new Stage();

@@ -328,8 +328,8 @@ export class Stage {
 
   /** Kills a server that has noted that this container has its token. */
   async crash(server: Server, container: Container): Promise<void> {
-    const noted = ({ sent, meta }: JsonObject) =>
-      sent === true && (meta as JsonObject).container === container.id;
+    const noted = ({ stage, meta }: JsonObject) =>
+      stage === "sent" && (meta as JsonObject).container === container.id;
     await until("the delivery is noted", () => this.leases().some(noted));
     await server.end("SIGKILL");
   }

@@ -307,7 +307,7 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     const { accessor } = (await grants()).at(-1) ?? {};
     const inode = "stat --format %i /run/authproxy; ls /run/authproxy-state";
     await until(
-      `grep --quiet '"sent":true' $(grep --files-with-matches ${accessor} /run/authproxy-state/*)`,
+      `grep --quiet '"stage":"sent"' $(grep --files-with-matches ${accessor} /run/authproxy-state/*)`,
     );
     const before = await host.sh(inode);
     await host.sh("systemctl stop authproxy.socket authproxy.service; docker rm --force ends");
