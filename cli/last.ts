@@ -38,7 +38,8 @@ function parseRefusal(line: string): RefusalEntry | undefined {
   }
 }
 
-function concerns({ container, pid, service, detail }: RefusalEntry, name: string): boolean {
+function concerns(entry: RefusalEntry, name: string): boolean {
+  const { container = entry.claimed, pid, service, detail } = entry;
   const isId =
     typeof container === "string" && name.length >= ID_LENGTH_MIN && container.startsWith(name);
   const isPid = pid !== undefined && String(pid) === name;

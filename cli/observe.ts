@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { Engine } from "../server/engine.ts";
 import { type Facts, gatherFacts } from "../server/facts.ts";
 import type { Peer } from "../server/peercred.ts";
+import { glanceAt } from "../server/process.ts";
 import { type Refusal, toRefusal, unavailable } from "../server/refusal.ts";
 import { ENGINE_SOCKET } from "./ask-engine.ts";
 
@@ -21,7 +22,7 @@ export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<
   const partialFacts: Partial<Facts> = {};
   try {
     const engine = new Engine(socketPath);
-    return { facts: await gatherFacts(peerByProc(pid), engine, partialFacts) };
+    return { facts: await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts) };
   } catch (error) {
     return { partialFacts, refusal: toRefusal(error) };
   }

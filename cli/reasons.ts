@@ -114,10 +114,17 @@ const WORDS: Record<Reason, ReasonWords> = {
       "Match on a label of your own that is given at the container's start (-l, or `labels:` in " +
       "Compose), or pin the image. Compose writes its own labels into images that it builds.",
   },
+  "too-large": {
+    happened: "what the engine says about the container is longer than the server reads (1 MiB)",
+    advice: "Shorten its labels, environment or command: `docker inspect` shows which is long.",
+  },
   busy: {
-    happened: "too many requests were being answered, or the server was stopping",
+    happened:
+      "another process of the container was being judged or had just been refused, or the server " +
+      "was stopping",
     advice:
-      "Do nothing if it got its token a moment later; otherwise find out what floods the socket.",
+      "Do nothing if it got its token a moment later; otherwise look at the other lines of this " +
+      "container: what asks again and again?",
   },
   vault: {
     happened: "Vault did not answer in time, or answered with an error",

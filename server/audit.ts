@@ -7,6 +7,10 @@ import { unavailable } from "./refusal.ts";
 
 const WRITE_DEADLINE_MS = 1000;
 const STRING_LENGTH_MAX = 512;
+/** In bytes: room for lines that must be written, when all others have filled the stream. */
+const RESERVE = 1 << 20;
+/** A second, of each key. */
+const COUNTED_LINES_MAX = 10;
 
 // The reader has gone: the callback of each write says so, and nothing else has to be done.
 process.stdout.on("error", () => {});
@@ -15,7 +19,7 @@ process.stdout.on("error", () => {});
  * is no token (invariant 9). */
 export async function record(event: string, fields: object): Promise<void> {
   // Lines must not pile up in memory while nobody reads them.
-  if (process.stdout.writableNeedDrain) throw notWritten();
+  if (process.stdout.writableLength > RESERVE) throw notWritten();
 
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const line = JSON.stringify({ time: new Date().toISOString(), event, ...fields }, shorten);
@@ -24,9 +28,30 @@ export async function record(event: string, fields: object): Promise<void> {
   await promise.finally(() => clearTimeout(timer));
 }
 
-/** Writes a line that nothing waits for: a refusal, a revocation, trouble with Vault. */
+/** Writes a line that nothing waits for: a revocation, trouble with Vault. It is lost where the stream
+ * is full. */
 export function note(event: string, fields: object): void {
-  record(event, fields).catch(() => {});
+  if (!process.stdout.writableNeedDrain) record(event, fields).catch(() => {});
+}
+
+type Tally = { lines: number; latest: () => void };
+
+/** By key: the lines of this second. */
+let tallies = new Map<string, Tally>();
+
+/** As `note`. Beyond ten lines of a key in a second there is one, of the latest, with their `count`:
+ * nobody fills the stream (invariant 10). */
+export function noteCounted(key: string, event: string, fields: object): void {
+  if (tallies.size === 0) setTimeout(noteCounts, 1000).unref();
+  const lines = (tallies.get(key)?.lines ?? 0) + 1;
+  const count = lines - COUNTED_LINES_MAX;
+  tallies.set(key, { lines, latest: () => note(event, { ...fields, count }) });
+  if (count <= 0) note(event, fields);
+}
+
+function noteCounts(): void {
+  for (const { lines, latest } of tallies.values()) if (lines > COUNTED_LINES_MAX) latest();
+  tallies = new Map();
 }
 
 function notWritten() {

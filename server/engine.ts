@@ -5,7 +5,8 @@
 // Source: Docker Engine API, GET /version, /containers/ID/json and /images/ID/json; Podman's too.
 import { exchange, type HttpAnswer, HttpError } from "./http.ts";
 import type { JsonObject } from "./json.ts";
-import { Refusal, unavailable } from "./refusal.ts";
+import { Refusal, toRefusal, unavailable } from "./refusal.ts";
+import { SharedCalls } from "./shared.ts";
 
 // `import` would evaluate every lazy export of node:http (WebSocket too), which costs 8 MB.
 const { Agent, request } = process.getBuiltinModule("node:http");
@@ -15,6 +16,8 @@ const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
 const SERVER_DEADLINE_MS = 1500;
 const MESSAGE_LENGTH_MAX = 200;
+const TOO_LARGE_MAX = 1000;
+const IMAGES_MAX = 1000;
 
 /** What the engine says, under its own names: the members that checks use, and all others. */
 export type Container = JsonObject & {
@@ -74,6 +77,7 @@ export class EngineApi {
       return await exchange(request, { ...this.#options, path });
     } catch (error) {
       this.#version = undefined; // another engine may answer next
+      if (error instanceof HttpError && error.isTooLong) throw new Refusal("too-large", { path });
       if (error instanceof HttpError) throw unavailable("engine", error.message);
       throw error;
     }
@@ -88,16 +92,24 @@ function engineError(path: string, status: number, { message }: JsonObject): Ref
 
 export class Engine {
   readonly #api: EngineApi;
+  /** By the container's id. */
+  readonly #inspects = new SharedCalls<Container>();
+  /** The latest paths whose answer was too long: the engine is not asked for them again. */
+  readonly #tooLarge = new Set<string>();
   /** By the image's digest, which never means another image. */
-  readonly #imageLabels = new Map<string, JsonObject>();
+  readonly #imageLabels = new Map<string, Promise<JsonObject>>();
 
   constructor(socketPath: string) {
     this.#api = new EngineApi(socketPath);
   }
 
-  /** The running container with this id. Throws the refusals "unknown-container", "starting" and
-   * "engine". */
-  async inspect(id: string): Promise<Container> {
+  /** The running container with this id, as the engine knows it after this call. Throws the refusals
+   * "unknown-container", "starting", "too-large" and "engine". */
+  inspect(id: string): Promise<Container> {
+    return this.#inspects.share(id, () => this.#inspectNow(id));
+  }
+
+  async #inspectNow(id: string): Promise<Container> {
     const container = (await this.#get(`/containers/${id}/json`)) as Container;
     if (container.Id !== id) throw unavailable("engine", { asked: id, answered: container.Id });
     if (!(container.State.Pid > 0))
@@ -113,21 +125,37 @@ export class Engine {
   }
 
   /** The labels that the image with this digest declares itself. Throws as `inspect`. */
-  async imageLabels(digest: string): Promise<JsonObject> {
-    const cached = this.#imageLabels.get(digest);
-    if (cached) return cached;
+  imageLabels(digest: string): Promise<JsonObject> {
+    const known = this.#imageLabels.get(digest);
+    if (known) return known;
 
+    const asked = this.#askForImageLabels(digest);
+    this.#imageLabels.set(digest, asked);
+    asked.catch(() => this.#imageLabels.delete(digest));
+    if (this.#imageLabels.size > IMAGES_MAX) this.#imageLabels.clear();
+    return asked;
+  }
+
+  async #askForImageLabels(digest: string): Promise<JsonObject> {
     const image = await this.#get(`/images/${digest}/json`);
-    const labels = (image.Config as Container["Config"] | null)?.Labels ?? {};
-    this.#imageLabels.set(digest, labels);
-    return labels;
+    return (image.Config as Container["Config"] | null)?.Labels ?? {};
   }
 
   async #get(path: string): Promise<JsonObject> {
-    const { status, value } = await this.#api.get(path);
+    if (this.#tooLarge.has(path)) throw new Refusal("too-large", { path });
+    const { status, value } = await this.#api.get(path).catch((error) => {
+      if (toRefusal(error).reason === "too-large") this.#rememberTooLarge(path);
+      throw error;
+    });
     if (status === 404) throw new Refusal("unknown-container", path);
     if (status !== 200) throw engineError(path, status, value);
     return value;
+  }
+
+  #rememberTooLarge(path: string): void {
+    const [oldest = ""] = this.#tooLarge;
+    if (this.#tooLarge.size >= TOO_LARGE_MAX) this.#tooLarge.delete(oldest);
+    this.#tooLarge.add(path);
   }
 }
 

@@ -9,7 +9,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Container, Engine } from "./engine.ts";
 import type { JsonObject } from "./json.ts";
 import type { Peer } from "./peercred.ts";
-import { containerIn, type Process, readCgroup, readProcess } from "./process.ts";
+import { containerIn, type Glance, type Process, readProcess } from "./process.ts";
 
 export type Facts = {
   peer: Peer;
@@ -27,18 +27,18 @@ export type Facts = {
 
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
-/** Asks /proc and the engine. `partialFacts` gets peer, process and container as soon as they are
+/** Asks the engine, and the rest of /proc. `partialFacts` gets peer, process and container as soon as they are
  * known, so that a caller can tell them when this throws: any Refusal of process.ts and engine.ts. */
 export async function gatherFacts(
   peer: Peer,
+  glance: Glance,
   engine: Engine,
   partialFacts: Partial<Facts> = {},
 ): Promise<Facts> {
   partialFacts.peer = peer;
-  const cgroup = readCgroup(peer.pid);
-  const inspecting = engine.inspect(containerIn(cgroup).id);
+  const inspecting = engine.inspect(containerIn(glance.cgroup).id);
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
-  const reading = nextTurn().then(() => readProcess(peer.pid, cgroup));
+  const reading = nextTurn().then(() => readProcess(peer.pid, glance));
   const [container, peerProcess] = await Promise.all([
     inspecting.then((answer) => (partialFacts.container = answer)),
     reading.then((answer) => (partialFacts.process = answer)),

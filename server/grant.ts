@@ -14,7 +14,7 @@ import type { Lease } from "./lease-files.ts";
 import type { Leases } from "./leases.ts";
 import type { Delivery, Peer, Peercred } from "./peercred.ts";
 import { choose, type NamedService } from "./policy.ts";
-import { type Process, readProcess } from "./process.ts";
+import { type Glance, isInit, type Process, pidsOf, readProcess } from "./process.ts";
 import { type Reason, Refusal, toRefusal } from "./refusal.ts";
 
 const host = hostname();
@@ -38,6 +38,8 @@ export type Server = {
 export class Request {
   readonly peer: Peer;
   readonly facts: Partial<Facts> = {};
+  /** The container's id in the name of its cgroup. The engine has not confirmed it. */
+  claimed: string | undefined;
   service: string | undefined;
   /** The checks that did not hold, and that the service relaxes. */
   relaxed: string[] | undefined;
@@ -59,6 +61,7 @@ export class Request {
       pidfd: server.hasPidfd,
       exe: peerProcess?.exe,
       container: container?.Id,
+      claimed: container ? undefined : this.claimed,
       image: container?.Image,
       service: this.service,
       relaxed: this.relaxed,
@@ -69,11 +72,12 @@ export class Request {
 
 /** Sends the peer its token. Throws a Refusal that says why there is none (invariant 5); a token that
  * was minted by then is revoked (invariant 7). */
-export async function grant(request: Request, server: Server): Promise<void> {
+export async function grant(request: Request, glance: Glance, server: Server): Promise<void> {
   const { peer } = request;
   const { leases, peercred } = server;
 
-  const facts = await gatherFacts(peer, server.engine, request.facts);
+  if (request.claimed) requireInit(glance, server.services);
+  const facts = await gatherFacts(peer, glance, server.engine, request.facts);
   const [serviceName, service] = choose(documentOf(facts), server.services);
   request.service = serviceName;
 
@@ -113,6 +117,13 @@ export async function grant(request: Request, server: Server): Promise<void> {
 function isOurs(error: unknown, lease: Lease): boolean {
   const isMinted = lease.accessor !== undefined || lease.stage === "sending";
   return !isMinted || NOT_THE_PEERS.includes(toRefusal(error).reason);
+}
+
+/** Where only the first process of a container can be served, the engine is not asked about others. */
+function requireInit(glance: Glance, services: NamedService[]): void {
+  const pids = pidsOf(glance);
+  const isRelaxed = services.some(([, { relax = [] }]) => relax.includes("init"));
+  if (!isInit(pids) && !isRelaxed) throw new Refusal("init", { pids });
 }
 
 /** The identity document that a policy is matched against. */

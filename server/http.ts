@@ -1,18 +1,27 @@
 // Question: what does the engine or Vault answer to one HTTP request?
 //
-// Guaranteed: a status and a JSON object of at most 4 Mi characters before the deadline, or an
+// Guaranteed: a status and a JSON object of at most 1 Mi characters before the deadline, or an
 // HttpError. No redirect is followed: node:http never does. No error quotes the answer, because it
 // may hold a token.
 import type { RequestOptions, request } from "node:http";
 import type { JsonObject } from "./json.ts";
 
-const BODY_LENGTH_MAX = 1 << 22;
+/** It takes some 10 ms to read, and nobody else is served meanwhile. */
+const BODY_LENGTH_MAX = 1 << 20;
+const TOO_LONG = "the answer is too long";
 
 export type HttpAnswer = { status: number; value: JsonObject };
 export type HttpRequest = RequestOptions & { path: string; deadlineMs: number };
 
 /** There is no answer. The message names the path and says why. */
-export class HttpError extends Error {}
+export class HttpError extends Error {
+  readonly isTooLong: boolean;
+
+  constructor(path: string, why: string) {
+    super(`${path}: ${why}`);
+    this.isTooLong = why === TOO_LONG;
+  }
+}
 
 /** `send` is `request` of node:http or node:https. The deadline includes the wait for one of the
  * agent's sockets. */
@@ -28,7 +37,7 @@ export async function exchange(
     response.setEncoding("utf8").on("error", reject);
     response.on("data", (chunk: string) => {
       text += chunk;
-      if (text.length > BODY_LENGTH_MAX) outgoing.destroy(new Error("the answer is too long"));
+      if (text.length > BODY_LENGTH_MAX) outgoing.destroy(new Error(TOO_LONG));
     });
     response.on("end", () => resolve([response.statusCode ?? 0, text]));
   });
@@ -39,7 +48,7 @@ export async function exchange(
   outgoing.on("error", reject).on("close", () => clearTimeout(timer));
   outgoing.end(body && JSON.stringify(body));
 
-  const fail = (why: string) => new HttpError(`${options.path}: ${why}`);
+  const fail = (why: string) => new HttpError(options.path, why);
   const [status, text] = await promise.catch(({ message }) => Promise.reject(fail(message)));
   let value: unknown;
   try {

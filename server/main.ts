@@ -2,7 +2,7 @@
 //
 // This module puts the parts together. From a connection to its answer: requests.ts, then grant.ts.
 import { parseArgs } from "node:util";
-import { note } from "./audit.ts";
+import { note, noteCounted } from "./audit.ts";
 import { type Config, loadConfig } from "./config.ts";
 import { Engine } from "./engine.ts";
 import type { Server } from "./grant.ts";
@@ -27,7 +27,8 @@ function serve(file: string, config: Config): void {
       note("ready", { pidfd: hasPidfd });
     },
     peer: (peer) => void requests.attend(peer),
-    drop: (reason, peer) => note("refused", { ...peer, pidfd: server.hasPidfd, reason }),
+    drop: (reason, peer) =>
+      noteCounted(`${reason} ${peer.uid}`, "refused", { ...peer, pidfd: server.hasPidfd, reason }),
   });
   const server: Server = {
     engine: new Engine(config.engine),

@@ -46,18 +46,42 @@ const CGROUP_ROOT = "/sys/fs/cgroup";
 /** Where cgroup v1 is mounted as well, v2 is below it. */
 const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
 
-/** What /proc says now. Throws the refusal "exited" where the process is gone. `cgroup`: its lines
- * where they were read before. */
-export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
+/** As much of a process as tells whose turn it is, before the engine is asked. */
+export type Glance = {
+  /** The lines of /proc/PID/cgroup. The name of a cgroup holds no newline. */
+  cgroup: string[];
+  /** /proc/PID/status. The kernel escapes the process's name in it, so that no line can be forged. */
+  status: string;
+  pidNamespace: string;
+};
+
+/** What /proc says now. Throws the refusal "exited" where the process is gone. */
+export function glanceAt(pid: number): Glance {
+  return whileItLives(pid, () => ({
+    cgroup: readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n"),
+    status: readFileSync(`/proc/${pid}/status`, "utf8"),
+    pidNamespace: readlinkSync(`/proc/${pid}/ns/pid`),
+  }));
+}
+
+/** The process's numbers in each of its pid namespaces, the server's first. */
+export function pidsOf({ status }: Glance): number[] {
+  return numbersOf(status, "NSpid");
+}
+
+/** It is pid 1 of a pid namespace of its own. */
+export function isInit(pids: number[]): boolean {
+  return pids.length > 1 && pids.at(-1) === 1;
+}
+
+/** All that is known of it, by this glance and what /proc says now. Throws as `glanceAt`. */
+export function readProcess(pid: number, glance = glanceAt(pid)): Process {
   return whileItLives(pid, () => {
     const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
     const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
-
-    // The kernel escapes the process's name in this file, so that no line of it can be forged.
-    const status = read("status");
-    const numbers = (field: string) => statusOf(status, field).split(/\s/).map(Number);
-    const uids = numbers("Uid");
-    const pids = numbers("NSpid");
+    const { cgroup, status, pidNamespace } = glance;
+    const uids = numbersOf(status, "Uid");
+    const pids = pidsOf(glance);
 
     return {
       exe: readLink("exe"),
@@ -65,22 +89,16 @@ export function readProcess(pid: number, cgroup = readCgroup(pid)): Process {
       ppid: Number(statusOf(status, "PPid")),
       start_ticks: startTicks(read("stat")),
       uids,
-      gids: numbers("Gid"),
+      gids: numbersOf(status, "Gid"),
       // The files of a process that is not dumpable belong to root.
       dumpable: statSync(`/proc/${pid}/environ`).uid === uids[1],
       alone: countProcesses(containerIn(cgroup).directory) === 1,
       pids,
-      init: pids.length > 1 && pids.at(-1) === 1,
+      init: isInit(pids),
       tracer: Number(statusOf(status, "TracerPid")),
-      namespaces: { user: readLink("ns/user"), pid: readLink("ns/pid"), mnt: readLink("ns/mnt") },
+      namespaces: { user: readLink("ns/user"), pid: pidNamespace, mnt: readLink("ns/mnt") },
     };
   });
-}
-
-/** The lines of /proc/PID/cgroup; the name of a cgroup holds no newline. Throws as `readProcess`. */
-export function readCgroup(pid: number): string[] {
-  const read = () => readFileSync(`/proc/${pid}/cgroup`, "utf8");
-  return whileItLives(pid, read).trimEnd().split("\n");
 }
 
 /** The process with this pid is the one that started then, in clock ticks after boot. A zombie counts
@@ -105,12 +123,17 @@ type CgroupOfContainer = { id: string; directory: string };
  * make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the refusal
  * "no-container". */
 export function containerIn(cgroup: string[]): CgroupOfContainer {
+  const container = findContainer(cgroup);
+  if (container) return container;
+  throw new Refusal("no-container", { cgroup });
+}
+
+export function findContainer(cgroup: string[]): CgroupOfContainer | undefined {
   const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
   const last = found.at(-1); // the line of cgroup v2, where it is mounted
   const isOne = found.every(({ id }) => id === last?.id);
   const isSupported = !cgroup.some((line) => UNSUPPORTED.test(line));
-  if (last && isOne && isSupported) return last;
-  throw new Refusal("no-container", { cgroup });
+  return isOne && isSupported ? last : undefined;
 }
 
 function containerInLine(line: string): CgroupOfContainer | undefined {
@@ -142,6 +165,10 @@ function statusOf(status: string, field: string): string {
   const [, value] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
   if (value === undefined) throw new Error(`/proc/PID/status has no ${field}`);
   return value;
+}
+
+function numbersOf(status: string, field: string): number[] {
+  return statusOf(status, field).split(/\s/).map(Number);
 }
 
 function whileItLives<Reading>(pid: number, read: () => Reading): Reading {

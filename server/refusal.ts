@@ -16,6 +16,7 @@ export type Reason =
   | "no-container"
   | "unknown-container"
   | "engine"
+  | "too-large"
   | "starting"
   // policy
   | "no-match"

@@ -1,15 +1,16 @@
 // Question: when is a peer judged, and how often?
 //
 // Guaranteed: every peer gets an answer without a reason; after any error it is no token
-// (invariant 5). peercred admits one connection of a process, and IN_FLIGHT_MAX bounds them all
-// (invariant 10).
+// (invariant 5). One peer of a key is judged at a time, the others wait their turn:
+// turns.ts.
 import { setTimeout as sleep } from "node:timers/promises";
-import { note } from "./audit.ts";
+import { noteCounted } from "./audit.ts";
 import { grant, Request, type Server } from "./grant.ts";
 import type { Peer } from "./peercred.ts";
+import { findContainer, type Glance, glanceAt } from "./process.ts";
 import { type Reason, type Refusal, toRefusal, unavailable } from "./refusal.ts";
+import { Turns } from "./turns.ts";
 
-const IN_FLIGHT_MAX = 256;
 const FIRST_PAUSE_MS = 100;
 /** The last try begins before that. It ends when its calls to the engine and Vault have met their
  * deadlines, at the latest. */
@@ -20,9 +21,7 @@ const TRANSIENT: Reason[] = ["alone", "clock", "engine", "starting", "vault"];
 export class Requests {
   readonly #server: Server;
   readonly #drained = Promise.withResolvers<void>();
-  /** Keys of peers that wait for their next try, one a key: the container's id, or the peer's pid
-   * before that is known. */
-  readonly #pausing = new Set<string>();
+  readonly #turns = new Turns();
   #inFlight = 0;
   #stopping = false;
 
@@ -33,12 +32,12 @@ export class Requests {
   /** From a connection to its answer. */
   async attend(peer: Peer): Promise<void> {
     const request = new Request(peer);
-    if (this.#stopping || this.#inFlight >= IN_FLIGHT_MAX) {
-      await this.#refuse(request, unavailable("busy", { inFlight: this.#inFlight }));
-      return;
-    }
+    if (this.#stopping)
+      return await this.#refuse(request, unavailable("busy", "the server is stopping"));
+
     this.#inFlight++;
-    await this.#tryUntilAnswered(request);
+    const refusal = await this.#attendInTurn(request).catch(toRefusal);
+    if (refusal) await this.#refuse(request, refusal);
     this.#inFlight--;
     if (this.#stopping && this.#inFlight === 0) this.#drained.resolve();
   }
@@ -49,36 +48,49 @@ export class Requests {
     if (this.#inFlight > 0) await this.#drained.promise;
   }
 
-  async #tryUntilAnswered(request: Request): Promise<void> {
-    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
-      const refusal = await grant(request, this.#server).catch(toRefusal);
-      if (!refusal) return;
+  async #attendInTurn(request: Request): Promise<void> {
+    const glance = glanceAt(request.peer.pid);
+    request.claimed = findContainer(glance.cgroup)?.id;
+    const key = `${request.claimed} ${glance.pidNamespace}`;
+    if (!(await this.#turns.take(key)))
+      throw unavailable("busy", "another process of the container is judged, or one was refused");
 
-      const retryKey = request.facts.container?.Id ?? `pid ${request.peer.pid}`;
-      if (!this.#mayTryAgain(request, refusal, retryKey, pauseMs)) {
-        await this.#refuse(request, refusal);
-        return;
-      }
-      this.#note("retry", request, refusal);
-      this.#pausing.add(retryKey);
-      await sleep(pauseMs);
-      this.#pausing.delete(retryKey);
+    let gotToken = false;
+    try {
+      await this.#tryUntilGranted(request, glance);
+      gotToken = true;
+    } finally {
+      this.#turns.leave(key, gotToken);
     }
   }
 
-  #mayTryAgain(request: Request, refusal: Refusal, retryKey: string, pauseMs: number): boolean {
-    const isTransient = refusal.canRetry && TRANSIENT.includes(refusal.reason);
+  async #tryUntilGranted(request: Request, firstGlance: Glance): Promise<void> {
+    let glance = firstGlance;
+    for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs *= 2) {
+      const refusal = await grant(request, glance, this.#server).catch(toRefusal);
+      if (!refusal) return;
+      if (!this.#mayTryAgain(request, refusal, pauseMs)) throw refusal;
+
+      this.#note("retry", request, refusal);
+      await sleep(pauseMs);
+      glance = glanceAt(request.peer.pid);
+    }
+  }
+
+  #mayTryAgain(request: Request, { reason, canRetry }: Refusal, pauseMs: number): boolean {
+    const isTransient = canRetry && TRANSIENT.includes(reason);
     const isInTime = request.ageMs + pauseMs < LAST_TRY_MS;
-    return isTransient && isInTime && !this.#stopping && !this.#pausing.has(retryKey);
+    return isTransient && isInTime && !this.#stopping;
   }
 
   async #refuse(request: Request, refusal: Refusal): Promise<void> {
-    const error = refusal.canRetry ? "unavailable" : "refused";
-    this.#note(error, request, refusal);
-    await this.#server.peercred.answer("refuse", request.peer.id, { error });
+    const event = refusal.canRetry ? "unavailable" : "refused";
+    this.#note(event, request, refusal);
+    await this.#server.peercred.answer("refuse", request.peer.id, { error: event });
   }
 
   #note(event: string, request: Request, { reason, detail }: Refusal): void {
-    note(event, { ...request.auditEntry(this.#server), reason, detail });
+    const fields = { ...request.auditEntry(this.#server), reason, detail };
+    noteCounted(request.claimed ?? `uid ${request.peer.uid}`, event, fields);
   }
 }

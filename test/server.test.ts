@@ -145,10 +145,9 @@ describe("a container that the policy names", () => {
     );
     expect(later.exitCode).toBe(REFUSED);
     expect(later.output).not.toContain(password);
-    expect(await server.until({ event: "refused", container: container.id })).toMatchObject({
-      service: "app",
-      reason: "init",
-    });
+    const line = await server.until({ event: "refused", claimed: container.id });
+    expect(line).toMatchObject({ reason: "init" });
+    expect(line.container, "the engine was not asked").toBeUndefined();
   });
 
   test("gets one token a start: its first process is refused a second", async () => {

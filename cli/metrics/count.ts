@@ -129,7 +129,7 @@ export class Counter {
     this.#addEntry(entry);
   }
 
-  #addEntry({ time, event, ms, accessor, service, reason }: JsonObject): void {
+  #addEntry({ time, event, ms, accessor, service, reason, count }: JsonObject): void {
     if (typeof event !== "string" || !Object.hasOwn(COUNTED_EVENTS, event)) return;
     const seconds = typeof time === "string" ? Date.parse(time) / 1000 : Number.NaN;
     if (seconds > this.#lastSeconds) this.#lastSeconds = seconds;
@@ -139,7 +139,9 @@ export class Counter {
     const keys = COUNTED_EVENTS[event]?.labels ?? [];
     const samples = this.#samplesByEvent.get(event) ?? new Samples();
     this.#samplesByEvent.set(event, samples);
-    samples.add(Object.fromEntries(keys.map((key) => [key, values[key]])));
+    // A line may stand for many.
+    const amount = Number.isSafeInteger(count) && Number(count) > 0 ? Number(count) : 1;
+    samples.add(Object.fromEntries(keys.map((key) => [key, values[key]])), amount);
 
     if (typeof ms === "number" && ms >= 0 && ms < DAY_MS) this.#addAnswer(event, ms / 1000);
     if (typeof accessor !== "string") return;

@@ -5,7 +5,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HostConfig } from "dockerode";
@@ -21,7 +21,7 @@ const sources = join(import.meta.dirname, "programs");
 const built = mkdtempSync(join(tmpdir(), "authproxy-attacks-"));
 const images: string[] = [];
 afterAll(() => {
-  for (const image of images)
+  for (const image of images.toReversed()) // those that others were made of come last
     execFileSync("docker", ["image", "rm", "--force", image], { stdio: "pipe" });
   rmSync(built, { recursive: true, force: true });
 });
@@ -61,6 +61,26 @@ export function imageWith(programs: string[], options: ImageOptions = {}): strin
   const lines = changes.flatMap((line) => ["--change", line]);
   const id = execFileSync("docker", ["import", ...lines, archive, name], { encoding: "utf8" });
   images.push(id.trim()); // by its id: an attack may give its name to another
+  return name;
+}
+
+/** The same image with other labels of its own, however long. */
+export function relabelled(image: string, labels: Record<string, string>): string {
+  const directory = mkdtempSync(join(built, "image-"));
+  const tar = (...words: string[]) => execFileSync("tar", ["-C", directory, ...words]);
+  execFileSync("docker", ["save", "-o", `${directory}.tar`, image]);
+  tar("-xf", `${directory}.tar`);
+  const manifestFile = join(directory, "manifest.json");
+  const [manifest] = JSON.parse(readFileSync(manifestFile, "utf8"));
+  const configFile = join(directory, manifest.Config);
+  const imageConfig = JSON.parse(readFileSync(configFile, "utf8"));
+  imageConfig.config.Labels = labels;
+  writeFileSync(configFile, JSON.stringify(imageConfig));
+  const name = `authproxy-attack:${randomUUID()}`;
+  writeFileSync(manifestFile, JSON.stringify([{ ...manifest, RepoTags: [name] }]));
+  tar("-cf", `${directory}.tar`, ".");
+  execFileSync("docker", ["load", "-i", `${directory}.tar`], { stdio: "pipe" });
+  images.push(name);
   return name;
 }
 
@@ -194,7 +214,8 @@ const DECISIONS = ["granted", "refused", "unavailable"];
 /** What our server decided about a container, so far. */
 export function decisions(server: Server, container: Container): AuditLine[] {
   return server.events.filter(
-    (line) => DECISIONS.includes(line.event) && line.container === container.id,
+    ({ event, container: confirmed, claimed }) =>
+      DECISIONS.includes(event) && (confirmed ?? claimed) === container.id,
   );
 }
 

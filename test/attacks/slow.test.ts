@@ -85,7 +85,7 @@ describe("a peer that dies between decision and answer, while its child reads", 
     const { server } = await ours(stage);
     const thief = await run(stage, wanted);
     expect(await thief.says("thief: end")).not.toContain(TOKEN);
-    await server.until({ event: "refused", reason: "init", container: thief.id });
+    await server.until({ event: "refused", reason: "init", claimed: thief.id });
     note("defended", "init");
   });
 });

@@ -61,6 +61,10 @@ export const attacks = {
   "45": "a container that shares the pid namespace takes the socket that waits",
   "46": "the wall clock is stepped",
   "47": "a health check given at docker run patches the client, under all pins of 33",
+  "50": "400 processes of a container whose image has 3.9 MB of labels ask without an end",
+  "50b": "200 processes, each in a pid namespace of its own, ask without an end",
+  "55": "a served container hangs up before it is answered, again and again",
+  "63b": "as 50b, below the cgroup of a victim that starts again",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
