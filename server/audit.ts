@@ -5,6 +5,25 @@
 // (invariant 8).
 import { unavailable } from "./refusal.ts";
 
+/** docs/audit.md explains them. */
+export type AuditEvent =
+  | "ready"
+  | "reload"
+  | "reload-failed"
+  | "login"
+  // what became of a peer
+  | "granted"
+  | "refused"
+  | "unavailable"
+  | "retry"
+  // what became of a token
+  | "revoked"
+  | "gone"
+  | "expired"
+  | "renew-failed"
+  | "revoke-failed"
+  | "set-aside";
+
 const WRITE_DEADLINE_MS = 1000;
 const STRING_LENGTH_MAX = 512;
 
@@ -13,7 +32,7 @@ process.stdout.on("error", () => {});
 
 /** Writes one line. Throws the refusal "audit" where it is not written in time: without a line there
  * is no token (invariant 9). */
-export async function record(event: string, fields: object): Promise<void> {
+export async function record(event: AuditEvent, fields: object): Promise<void> {
   // Lines must not pile up in memory while nobody reads them.
   if (process.stdout.writableNeedDrain) throw notWritten();
 
@@ -25,7 +44,7 @@ export async function record(event: string, fields: object): Promise<void> {
 }
 
 /** Writes a line that nothing waits for: a refusal, a revocation, trouble with Vault. */
-export function note(event: string, fields: object): void {
+export function note(event: AuditEvent, fields: object): void {
   record(event, fields).catch(() => {});
 }
 

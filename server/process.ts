@@ -88,8 +88,8 @@ export function readCgroup(pid: number): string[] {
 export function isRunning(pid: number, ticks: number): boolean {
   try {
     return startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")) === ticks;
-  } catch {
-    return false; // ENOENT, or ESRCH when it ends while it is read
+  } catch (error) {
+    return !hasVanished(error); // without a descriptor to look by (EMFILE), assume that it lives
   }
 }
 

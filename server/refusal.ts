@@ -34,6 +34,7 @@ export type Reason =
   // token, second look, audit
   | "vault"
   | "wrong-role"
+  | "wrapping"
   | "no-token"
   | "changed"
   | "audit"

@@ -4,7 +4,7 @@
 // (invariant 5). peercred admits one connection of a process, and IN_FLIGHT_MAX bounds them all
 // (invariant 10).
 import { setTimeout as sleep } from "node:timers/promises";
-import { note } from "./audit.ts";
+import { type AuditEvent, note } from "./audit.ts";
 import { grant, Request, type Server } from "./grant.ts";
 import type { Peer } from "./peercred.ts";
 import { type Reason, type Refusal, toRefusal, unavailable } from "./refusal.ts";
@@ -78,7 +78,7 @@ export class Requests {
     await this.#server.peercred.answer("refuse", request.peer.id, { error });
   }
 
-  #note(event: string, request: Request, { reason, detail }: Refusal): void {
+  #note(event: AuditEvent, request: Request, { reason, detail }: Refusal): void {
     note(event, { ...request.auditEntry(this.#server), reason, detail });
   }
 }

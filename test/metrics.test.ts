@@ -5,9 +5,10 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Counter } from "../cli/metrics/count.ts";
+import { COUNTED_EVENTS, Counter } from "../cli/metrics/count.ts";
 import { exposition, type Labels } from "../cli/metrics/exposition.ts";
 import { REASONS } from "../cli/reasons.ts";
+import { addLine, type Grants } from "../cli/who/grants.ts";
 import { authproxy, start } from "./command.ts";
 import { Stage, until } from "./stage.ts";
 
@@ -160,6 +161,26 @@ describe("the count", () => {
     expect([seconds("refused", "0.25"), seconds("refused", "0.5")]).toEqual([1, 2]);
     expect([seconds("unavailable", "10"), seconds("unavailable", "+Inf")]).toEqual([0, 1]);
     expect(value(samples, "answer_seconds_sum", { answer: "refused" })).toBeCloseTo(0.303);
+  });
+
+  test("is of each event of docs/audit.md, and of no other", () => {
+    const page = readFileSync(join(import.meta.dirname, "../docs/audit.md"), "utf8");
+    const table = page.slice(page.indexOf("| event |"), page.indexOf("| field |"));
+    const documented = [...table.matchAll(/^\| (`[a-z`, -]+`) \|/gm)].flatMap(([, names = ""]) =>
+      names.replaceAll("`", "").split(", "),
+    );
+    expect(documented.sort()).toEqual(Object.keys(COUNTED_EVENTS).sort());
+  });
+
+  test.each(["revoked", "gone", "expired"])("and `who` know of a token that is %s", (end) => {
+    const fields = { service: "app", container: "c", accessor: "a" };
+    const lines = [lineOf("granted", fields), lineOf(end, fields)];
+    const samples = counted(lines);
+    expect(value(samples, `${end}_total`, { service: "app" })).toBe(1);
+    expect(value(samples, "leases", { service: "app" })).toBe(0);
+    const grants: Grants = new Map();
+    for (const line of lines) addLine(grants, line);
+    expect(grants.get("c")).toMatchObject({ ended: expect.any(String), living: new Set() });
   });
 
   test("has few series in a valid text, whatever the lines say", () => {
