@@ -216,11 +216,11 @@ describe("the count", () => {
     const text = readFileSync(join(import.meta.dirname, "../docs/metrics.md"), "utf8");
     const rows = text.matchAll(/^\| `(authproxy_\w+)` \| (\w+) \| ([\w, ]*?) *\|/gm);
     const documented = [...rows].map(([, name, type, labels]) => `${name} ${type} ${labels}`);
-    const events = ["granted", "refused", "unavailable", "retry", "revoked"];
-    const more = ["renew-failed", "revoke-failed"].concat(events);
     const fields = { service: "app", reason: "once", accessor: "a", ms: 1 };
     const samples = counted(
-      more.map((event) => lineOf(event, fields)).concat(lineOf("granted", fields)),
+      Object.keys(COUNTED_EVENTS)
+        .map((event) => lineOf(event, fields))
+        .concat(lineOf("granted", fields)),
     );
     const keys = (labels: Labels) => Object.keys(labels).filter((key) => key !== "le");
     const real = samples.map(
