@@ -61,6 +61,11 @@ export const attacks = {
   "45": "a container that shares the pid namespace takes the socket that waits",
   "46": "the wall clock is stepped",
   "47": "a health check given at docker run patches the client, under all pins of 33",
+  "59": "a front of Vault answers a revocation by 404 without a body",
+  "68": "a front of Vault answers by a text that is no JSON, and holds a token",
+  "69": "a front of Vault answers in its place after a wrapped token was minted",
+  "71": "a front of Vault drops the header that asks for a wrapped token",
+  "73": "a host user can write the directory of the configuration, and puts a link there",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
