@@ -43,10 +43,7 @@ async function naiveCall(path: string, body: object, headers: Record<string, str
 }
 
 describe("a front of Vault that answers 404 without a body to a revocation", () => {
-  const note = attack(
-    "59",
-    "not separable: one look at the form of the answer; its tests are in test/vault.test.ts",
-  );
+  const note = attack("59", "not separable: one look; its tests are in test/vault.test.ts");
 
   test("is believed by a naive server: the token lives", async () => {
     const { auth } = await naiveCall("auth/token/create/app", {});
