@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditEvent, note } from "./audit.ts";
 import type { LoginConfig, TokenSource, VaultConfig } from "./config.ts";
-import type { Json } from "./json.ts";
+import type { Json, JsonObject } from "./json.ts";
 import type { Lease } from "./lease-files.ts";
 import { logIn } from "./login.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
@@ -25,7 +25,7 @@ const DAY_SECONDS = 86_400;
 const UNKNOWN_TTL_SECONDS = 3600;
 /** Vault's default of the longest life that it gives to a token. */
 const LONGEST_TTL_SECONDS = 32 * DAY_SECONDS;
-/** Of a warning of a revocation; versions differ. And of an error. */
+/** In the warnings of a revocation, or in its errors: versions differ. */
 const NO_SUCH_TOKEN = /no token found with this accessor|invalid accessor/i;
 
 /** What Vault has made. Of a wrapped token the accessor is known, but not what it may do. */
@@ -104,7 +104,7 @@ export class Vault {
     return {
       token: auth?.client_token ?? wrap_info?.token ?? "",
       accessor: auth?.accessor || wrap_info?.wrapped_accessor,
-      wrapped: !auth,
+      wrapped: Boolean(wrap_info),
       description: auth && describe(auth),
       namespace,
     };
@@ -172,8 +172,8 @@ export class Vault {
       throw unavailable("vault", { errors: warnings });
     } catch (error) {
       const { detail } = toRefusal(error);
-      const { errors } = detail as { errors?: string[] };
-      if (errors?.some((text) => NO_SUCH_TOKEN.test(text))) return "gone";
+      const { errors = "" } = detail as JsonObject; // of an answer; else there are none
+      if (NO_SUCH_TOKEN.test(JSON.stringify(errors))) return "gone";
       noteLease("revoke-failed", lease, detail);
       return undefined;
     }
@@ -208,5 +208,5 @@ function describe(auth: Auth): TokenDescription {
 
 /** Those of its entity and groups too. */
 function policiesOf({ policies, identity_policies }: Auth | TokenDescription): string[] {
-  return [...policies, ...(identity_policies ?? [])];
+  return [...(policies ?? []), ...(identity_policies ?? [])];
 }
