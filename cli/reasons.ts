@@ -141,6 +141,14 @@ const WORDS: Record<Reason, ReasonWords> = {
       "Write the role with orphan=true, token_type=service and allowed_policies=<only the " +
       "service's own policies>.",
   },
+  wrapping: {
+    happened:
+      'Vault\'s answer was wrapped and "wrap_ttl" is not configured, or it was not wrapped and ' +
+      '"wrap_ttl" is',
+    advice:
+      "Find out what changes requests or answers between the server and Vault, such as a proxy " +
+      "that drops or adds the header X-Vault-Wrap-TTL.",
+  },
   "no-token": {
     happened: "no token is where the service's ready one should be",
     advice: 'Write it there, under the key that "read" names after the #.',

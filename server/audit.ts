@@ -5,6 +5,25 @@
 // (invariant 8).
 import { unavailable } from "./refusal.ts";
 
+/** docs/audit.md explains them. */
+export type AuditEvent =
+  | "ready"
+  | "reload"
+  | "reload-failed"
+  | "login"
+  // what became of a peer
+  | "granted"
+  | "refused"
+  | "unavailable"
+  | "retry"
+  // what became of a token
+  | "revoked"
+  | "gone"
+  | "expired"
+  | "renew-failed"
+  | "revoke-failed"
+  | "set-aside";
+
 const WRITE_DEADLINE_MS = 1000;
 const STRING_LENGTH_MAX = 512;
 /** In bytes: room for lines that must be written, when all others have filled the stream. */
@@ -17,7 +36,7 @@ process.stdout.on("error", () => {});
 
 /** Writes one line. Throws the refusal "audit" where it is not written in time: without a line there
  * is no token (invariant 9). */
-export async function record(event: string, fields: object): Promise<void> {
+export async function record(event: AuditEvent, fields: object): Promise<void> {
   // Lines must not pile up in memory while nobody reads them.
   if (process.stdout.writableLength > RESERVE) throw notWritten();
 
@@ -30,7 +49,7 @@ export async function record(event: string, fields: object): Promise<void> {
 
 /** Writes a line that nothing waits for: a revocation, trouble with Vault. It is lost where the stream
  * is full. */
-export function note(event: string, fields: object): void {
+export function note(event: AuditEvent, fields: object): void {
   if (!process.stdout.writableNeedDrain) record(event, fields).catch(() => {});
 }
 
@@ -41,7 +60,7 @@ let tallies = new Map<string, Tally>();
 
 /** As `note`. Beyond ten lines of a key in a second there is one, of the latest, with their `count`:
  * nobody fills the stream (invariant 10). */
-export function noteCounted(key: string, event: string, fields: object): void {
+export function noteCounted(key: string, event: AuditEvent, fields: object): void {
   if (tallies.size === 0) setTimeout(noteCounts, 1000).unref();
   const lines = (tallies.get(key)?.lines ?? 0) + 1;
   const count = lines - COUNTED_LINES_MAX;

@@ -63,8 +63,8 @@ type WrittenConfig = Partial<Pick<Config, "socket" | "state" | "engine" | "allow
   services: Record<string, Service>;
 };
 
-/** The answer to a container holds the certificate, and peercred takes a line of 128 KiB. */
-const CERTIFICATE_LENGTH_MAX = 65_536;
+/** The answer to a container holds the certificate as JSON, and peercred takes a line of 128 KiB. */
+const CERTIFICATE_BYTES_MAX = 65_536;
 
 /** Throws an Error of one line that says what is wrong, and where. */
 export function loadConfig(file: string): Config {
@@ -102,6 +102,7 @@ function readCertificate(file: string | undefined): string | undefined {
   const text = readTrustedFile(file);
   if (!text.includes("-----BEGIN CERTIFICATE-----"))
     throw new Error(`${file}: is not a PEM certificate`);
-  if (text.length > CERTIFICATE_LENGTH_MAX) throw new Error(`${file}: is longer than 64 KiB`);
+  if (Buffer.byteLength(JSON.stringify(text)) > CERTIFICATE_BYTES_MAX)
+    throw new Error(`${file}: is longer than 64 KiB, as JSON`);
   return text;
 }

@@ -13,7 +13,7 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { readTrustedFile } from "./trusted-file.ts";
+import { readTrustedFile, resolveTrusted } from "./trusted-file.ts";
 
 /** A process, by kernel facts: `ticks` is when it started, in clock ticks after boot. */
 export type ProcessStart = { pid: number; ticks: number };
@@ -51,6 +51,8 @@ const VERSION = 2;
 /** It had `sent`, true or false, in place of `stage`. */
 const FORMER_VERSION = 1;
 const NAME = /^([0-9a-f]{64})-(\d+)-(\d+)(\.[0-9a-f-]{36})?$/;
+/** In a file that only we or root have written, also where it was cut or is of another version. */
+const TOKEN = /"accessor":"([^"]+)","namespace":"([^"]*)"/;
 const UNFINISHED = ".new";
 const TICKS_OF_NO_PROCESS = -1;
 const MEMBERS = { pid: "number", ticks: "number", meta: "object" };
@@ -64,10 +66,10 @@ export function nameOf({ container, pid, ticks }: Start): string {
 export class LeaseFiles {
   readonly #directory: string;
 
-  /** Makes the directory where it is missing. Throws where others could look into it. */
+  /** Makes the directory where it is missing. Throws where others could look into it or replace it. */
   constructor(directory: string) {
-    this.#directory = directory;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
+    this.#directory = resolveTrusted(directory);
     const { uid, mode } = lstatSync(directory);
     if (uid !== process.getuid?.() || (mode & 0o170777) !== 0o040700)
       throw new Error(`${directory}: must be a directory of the server's own user, with mode 0700`);
@@ -90,7 +92,7 @@ export class LeaseFiles {
   }
 
   /** What an earlier run has left. `invalidReason` says why a file cannot be believed: then all that
-   * is known is that its start had a token. */
+   * is known is that its start had a token, and perhaps which. */
   readAll(): (Lease & { invalidReason?: string })[] {
     const names = readdirSync(this.#directory);
     for (const name of names) if (name.endsWith(UNFINISHED)) this.remove(name);
@@ -98,11 +100,17 @@ export class LeaseFiles {
       const [, container, pid, ticks] = NAME.exec(name) ?? [];
       if (!container) return []; // not ours
       const start = { container, pid: Number(pid), ticks: Number(ticks) };
+      let text = "";
       try {
-        return { ...parseLease(readTrustedFile(this.#path(name)), start), name };
+        text = readTrustedFile(this.#path(name));
+        return { ...parseLease(text, start), name };
       } catch (error) {
-        const { message: invalidReason } = error as Error;
-        return { ...start, name, start, stage: "sent", meta: { container }, invalidReason };
+        // The text of a SyntaxError quotes the file.
+        const invalidReason =
+          error instanceof SyntaxError ? "is not JSON" : (error as Error).message;
+        const lease = { ...start, name, start, stage: "sent", meta: { container } } as const;
+        const [, accessor, namespace = ""] = TOKEN.exec(text) ?? [];
+        return { ...lease, accessor, namespace, renewable: Boolean(accessor), invalidReason };
       }
     });
   }

@@ -6,6 +6,7 @@
 //
 // The life of a lease: open, mint, then keep until its process exits; or abandon.
 import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { note } from "./audit.ts";
 import type { TokenSource } from "./config.ts";
 import {
@@ -20,15 +21,17 @@ import { isRunning } from "./process.ts";
 import { renewalDelayMs, type Vault } from "./vault.ts";
 
 const RENEWAL_LOOK_MS = 100;
-/** More of them would keep a mint waiting for a connection. */
-const RENEWALS_AT_ONCE_MAX = 32;
+const RENEWALS_AT_ONCE_MAX = 16;
+/** peercred had no descriptor left to watch a process by. */
+const WATCH_RETRY_MS = 1000;
 /** A start whose tokens could not be sent, whatever its processes did, gets no more of them. */
 const IN_VAIN_MAX = 3;
 /** After a start of the server a hundred tokens a second are renewed. */
 const RENEWAL_SPREAD_MS_PER_LEASE = 10;
 
-/** When a lease is renewed next, by performance.now(), and the renewal that is under way. */
-type Renewals = { nextMs: number; underWay?: Promise<void> };
+/** When a lease is renewed next, and when its token dies otherwise, by performance.now(); and the
+ * renewal that is under way. */
+type Renewals = { nextMs: number; diesMs: number; underWay?: Promise<void> };
 
 export class Leases {
   readonly #files: LeaseFiles;
@@ -99,7 +102,7 @@ export class Leases {
 
     const { ttl, renewable } = await this.#vault.requireOwn(created, source);
     Object.assign(lease, { ttl, renewable });
-    this.#planRenewal(lease, renewalDelayMs(ttl));
+    this.#planRenewal(lease, ttl);
     return token;
   }
 
@@ -129,7 +132,7 @@ export class Leases {
 
   #add(lease: Lease): void {
     this.#ofStart.set(nameOf(lease.start), [...this.#leasesOf(lease.start), lease]);
-    this.#living.set(lease, { nextMs: Infinity });
+    this.#living.set(lease, { nextMs: Infinity, diesMs: Infinity });
   }
 
   #remove(lease: Lease): void {
@@ -165,9 +168,13 @@ export class Leases {
 
   /** Resolves when no process has this pid and start any more. */
   async #exitOf({ pid, ticks }: ProcessStart): Promise<void> {
-    const { exited } = await this.#peercred.watch(pid);
-    // peercred watches the process that has this number now: is it the one that is meant?
-    if (isRunning(pid, ticks)) await exited;
+    for (;;) {
+      const watched = await this.#peercred.watch(pid);
+      // peercred watches the process that has this number now: is it the one that is meant?
+      if (!isRunning(pid, ticks)) return;
+      if (watched) return await watched.exited;
+      await sleep(WATCH_RETRY_MS);
+    }
   }
 
   async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
@@ -178,22 +185,31 @@ export class Leases {
     if (lease.stage === "sent" || lease.stage === "sending") {
       // Renewed soon, so that a token outlives quick restarts of the server.
       const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, spreadMs);
-      this.#planRenewal(lease, soonMs * Math.random());
+      this.#planRenewal(lease, lease.ttl, soonMs * Math.random());
       await this.#exitOf(lease);
     }
     await this.#end(lease);
   }
 
-  #planRenewal(lease: Lease, delayMs: number): void {
+  /** The token has so long a life ahead of it; undefined where that is not known, or has not changed. */
+  #planRenewal(
+    lease: Lease,
+    ttlSeconds: number | undefined,
+    delayMs = renewalDelayMs(ttlSeconds),
+  ): void {
     const renewals = this.#living.get(lease);
-    if (renewals && lease.renewable) renewals.nextMs = performance.now() + delayMs;
+    if (!renewals || !lease.renewable) return;
+    renewals.nextMs = performance.now() + delayMs;
+    if (ttlSeconds) renewals.diesMs = performance.now() + ttlSeconds * 1000;
   }
 
   #renewDue(): void {
     const nowMs = performance.now();
-    for (const [lease, renewals] of this.#living) {
-      if (this.#renewalsUnderWay >= RENEWALS_AT_ONCE_MAX) return;
-      if (renewals.nextMs > nowMs) continue;
+    const due: [Lease, Renewals][] = [];
+    for (const entry of this.#living) if (entry[1].nextMs <= nowMs) due.push(entry);
+    // The token that dies first goes first; Vault may have been away for half of all lives.
+    due.sort(([, a], [, b]) => a.diesMs - b.diesMs);
+    for (const [lease, renewals] of due.slice(0, RENEWALS_AT_ONCE_MAX - this.#renewalsUnderWay)) {
       renewals.nextMs = Infinity; // until this renewal has its answer
       renewals.underWay = this.#renew(lease);
     }
@@ -201,10 +217,11 @@ export class Leases {
 
   async #renew(lease: Lease): Promise<void> {
     this.#renewalsUnderWay++;
-    const ttlSeconds = await this.#vault.askFor("renew", lease);
+    const ttlSeconds = await this.#vault.renew(lease);
     this.#renewalsUnderWay--;
+    if (ttlSeconds) lease.ttl = ttlSeconds;
     // Where Vault did not do it, it is asked again after a tenth of the usual delay.
-    this.#planRenewal(lease, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));
+    this.#planRenewal(lease, ttlSeconds, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));
   }
 }
 

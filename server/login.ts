@@ -44,10 +44,11 @@ async function renewSelf(
   api: VaultApi,
   token: string,
 ): Promise<{ auth: Auth; hasHalfItsLife: boolean }> {
-  const { data } = await api.call("auth/token/lookup-self", undefined, { token });
-  const { ttl, creation_ttl, renewable, policies, orphan } = data;
-  const asItIs = { client_token: token, lease_duration: ttl, policies, orphan } as Auth;
-  const renewal = renewable ? await api.call("auth/token/renew-self", {}, { token }) : undefined;
+  const own = { token, isUpkeep: true };
+  const { data } = await api.call("auth/token/lookup-self", undefined, own);
+  const { ttl, creation_ttl, renewable } = data;
+  const asItIs = { ...data, client_token: token, lease_duration: ttl } as object as Auth;
+  const renewal = renewable ? await api.call("auth/token/renew-self", {}, own) : undefined;
   const auth = renewal?.auth ?? asItIs;
   return { auth, hasHalfItsLife: auth.lease_duration * 2 >= creation_ttl };
 }

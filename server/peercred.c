@@ -21,6 +21,7 @@
  *   answered ID sent|spoke|exited|closed
  *   exit ID (a process that waits or is watched)
  *   watching ID PID (ID 0: there is no such process)
+ *   watching later PID (no descriptor is left to watch it by)
  *
  * GROUPS is "" or "1,2,3,"; LABEL, perhaps empty, is the rest of the line.
  * Sources: unix(7) for SO_PEERCRED, SO_PEERSEC, SIOCINQ; pidfd_open(2); SO_PEERPIDFD is Linux 6.5;
@@ -186,13 +187,18 @@ static void answer(struct peer *p, bool grant, const char *text, size_t length) 
         forget_peer(p);
 }
 
-/* Watches the process that has this number now, and tells the server its id. */
+/* Watches the process that has this number now, and tells the server its id. Where no descriptor or
+ * memory is left the server asks again later: its token lives on meanwhile. */
 static void watch(pid_t pid) {
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd >= 0 && pidfd < MAX_DESCRIPTORS) {
+        say("watching %ju %d\n", add_peer(-1, pidfd), pid);
+        return;
+    }
     /* The number belongs to a thread now: ENOENT, EINVAL on older kernels. */
-    if (pidfd < 0 && errno != ESRCH && errno != ENOENT && errno != EINVAL)
-        err(1, "pidfd_open");
-    say("watching %ju %d\n", pidfd < 0 ? 0 : add_peer(-1, pidfd), pid);
+    bool is_gone = pidfd < 0 && (errno == ESRCH || errno == ENOENT || errno == EINVAL);
+    close(pidfd); /* if it is -1, this does nothing */
+    say("watching %s %d\n", is_gone ? "0" : "later", pid);
 }
 
 /* One line of the server, which is trusted: a line that is not a command is a bug in it. */

@@ -7,6 +7,7 @@ import { type ChildProcess, type StdioOptions, spawn } from "node:child_process"
 import { closeSync } from "node:fs";
 
 const NO_PROCESS = "0";
+const NO_DESCRIPTOR = "later";
 const PROGRAM = `${import.meta.dirname}/../dist/peercred`;
 
 /** What the kernel fixed at connect(), and nobody can forge: SO_PEERCRED, SO_PEERGROUPS and
@@ -90,11 +91,12 @@ export class Peercred {
   }
 
   /** Watches the process that has this number now. `exited` resolves when it exits, at once where
-   * there is no such process. */
-  watch(pid: number): Promise<{ exited: Promise<void> }> {
+   * there is no such process. Undefined: peercred has no descriptor left to watch it by. */
+  watch(pid: number): Promise<{ exited: Promise<void> } | undefined> {
     return new Promise((resolve) => {
       this.#command(`watch ${pid}`, `watching ${pid}`, (id) => {
-        resolve({ exited: id === NO_PROCESS ? Promise.resolve() : this.#exitOf(id) });
+        if (id === NO_DESCRIPTOR) resolve(undefined);
+        else resolve({ exited: id === NO_PROCESS ? Promise.resolve() : this.#exitOf(id) });
       });
     });
   }

@@ -106,8 +106,8 @@ export function readProcess(pid: number, glance = glanceAt(pid)): Process {
 export function isRunning(pid: number, ticks: number): boolean {
   try {
     return startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")) === ticks;
-  } catch {
-    return false; // ENOENT, or ESRCH when it ends while it is read
+  } catch (error) {
+    return !hasVanished(error); // without a descriptor to look by (EMFILE), assume that it lives
   }
 }
 

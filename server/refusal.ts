@@ -35,6 +35,7 @@ export type Reason =
   // token, second look, audit
   | "vault"
   | "wrong-role"
+  | "wrapping"
   | "no-token"
   | "changed"
   | "audit"

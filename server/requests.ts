@@ -4,7 +4,7 @@
 // (invariant 5). One peer of a key is judged at a time, the others wait their turn:
 // turns.ts.
 import { setTimeout as sleep } from "node:timers/promises";
-import { noteCounted } from "./audit.ts";
+import { type AuditEvent, noteCounted } from "./audit.ts";
 import { grant, Request, type Server } from "./grant.ts";
 import type { Peer } from "./peercred.ts";
 import { findContainer, type Glance, glanceAt } from "./process.ts";
@@ -89,7 +89,7 @@ export class Requests {
     await this.#server.peercred.answer("refuse", request.peer.id, { error: event });
   }
 
-  #note(event: string, request: Request, { reason, detail }: Refusal): void {
+  #note(event: AuditEvent, request: Request, { reason, detail }: Refusal): void {
     const fields = { ...request.auditEntry(this.#server), reason, detail };
     noteCounted(request.claimed ?? `uid ${request.peer.uid}`, event, fields);
   }

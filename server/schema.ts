@@ -29,7 +29,7 @@ export type Schema = {
   description?: string;
   anyOf?: Schema[];
   required?: string[];
-  properties?: Record<string, Schema>;
+  properties?: Record<string, Schema | false>;
   additionalProperties?: Schema | false;
   minProperties?: number;
   items?: Schema;

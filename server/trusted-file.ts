@@ -1,23 +1,74 @@
 // Question: what is in this file, and can only root or the server's own user have written it?
 //
-// Input: a path from the configuration, or of a lease. Guaranteed: the text is of the very file whose
-// owner and mode were looked at.
-import { closeSync, fstatSync, openSync, readFileSync, statSync } from "node:fs";
+// Input: a path from the configuration, or of a lease. Who could forge the file: whoever can write it,
+// or a directory on the way to it, that of a link included.
+// Guaranteed: nobody else can, and the text is of the very file whose owner and mode were looked at.
+import {
+  closeSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  type Stats,
+  statSync,
+} from "node:fs";
+import { join } from "node:path";
 
 const WRITABLE_BY_OTHERS = 0o022;
+/** In such a directory others can add entries, but replace only their own. */
+const STICKY = 0o1000;
 
-/** The file's text. Throws an Error of one line that names the file and says what to do. */
+/** The file's text. Throws an Error of one line that says which file, or directory on the way to it, is
+ * wrong, and what to do. */
 export function readTrustedFile(file: string): string {
   if (statSync(file).isDirectory()) throw new Error(`${file}: is a directory`);
-  const descriptor = openSync(file, "r");
+  const descriptor = openSync(resolveTrusted(file), "r");
   try {
     const { uid, mode } = fstatSync(descriptor);
-    if (uid !== 0 && uid !== process.getuid?.())
-      throw new Error(`${file}: belongs to uid ${uid}, must belong to root or the server's user`);
-    if (mode & WRITABLE_BY_OTHERS)
-      throw new Error(`${file}: others can write it (try: chmod go-w ${file})`);
+    requireOurs(file, uid, mode);
     return readFileSync(descriptor, "utf8");
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** The path without links of something that exists (links that go round in circles do not end). Throws
+ * an Error of one line where others could put something else in its place. */
+export function resolveTrusted(path: string, directory = process.cwd()): string {
+  let resolved = path.startsWith("/") ? "/" : directory;
+  for (const name of path.split("/").filter(Boolean)) {
+    const entry = join(resolved, name);
+    const stats = lstatSync(entry);
+    requireKept(stats, resolved);
+    resolved = stats.isSymbolicLink() ? resolveTrusted(readlinkSync(entry), resolved) : entry;
+  }
+  return resolved;
+}
+
+/** Others cannot replace this entry of a directory. */
+function requireKept(entry: Stats, directory: string): void {
+  const { uid, mode } = statSync(directory);
+  const isKept = (mode & STICKY && isOurs(entry.uid)) || isReadOnlyVolume(directory, mode);
+  requireOurs(directory, uid, isKept ? 0 : mode);
+}
+
+/** Kubernetes' own volumes have the mode 0777, and a container has them by a read-only mount of a part
+ * of a file system. Other read-only mounts say nothing: to a systemd unit with ProtectSystem=strict all
+ * are, and others write to them by their own. Source: proc_pid_mountinfo(5). */
+function isReadOnlyVolume(directory: string, mode: number): boolean {
+  if (!(mode & WRITABLE_BY_OTHERS)) return false;
+  const mounts = readFileSync("/proc/self/mountinfo", "utf8");
+  return mounts.includes(` ${directory} ro`) && !mounts.includes(` / ${directory} ro`);
+}
+
+function requireOurs(path: string, uid: number, mode: number): void {
+  if (!isOurs(uid))
+    throw new Error(`${path}: belongs to uid ${uid}, must belong to root or the server's user`);
+  if (mode & WRITABLE_BY_OTHERS)
+    throw new Error(`${path}: others can write it (try: chmod go-w ${path})`);
+}
+
+function isOurs(uid: number): boolean {
+  return uid === 0 || uid === process.getuid?.();
 }

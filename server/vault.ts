@@ -1,21 +1,32 @@
 // Question: which token does a service get from Vault, and how does it end?
 //
-// Guaranteed: a token that would end with the server's own, or that has the server's rights, is never
-// approved. A token is revoked again and again until Vault does it or refuses for good, or the token
-// has died by itself.
+// Guaranteed: a token that would end with the server's own, or that has the server's rights, or that
+// is wrapped where it should not be (or is not where it should), is never approved. A token is revoked
+// again and again until Vault has done it or knows no such token, or the token has died by itself.
 // Source: Vault's API page of auth/token.
 import { setTimeout as sleep } from "node:timers/promises";
-import { note } from "./audit.ts";
+import { type AuditEvent, note } from "./audit.ts";
 import type { LoginConfig, TokenSource, VaultConfig } from "./config.ts";
+import type { Json, JsonObject } from "./json.ts";
 import type { Lease } from "./lease-files.ts";
 import { logIn } from "./login.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
-import { type Auth, type TokenDescription, VaultApi } from "./vault-api.ts";
+import { type Auth, type TokenDescription, type VaultAnswer, VaultApi } from "./vault-api.ts";
 
 const RETRY_MS = 1000;
 const LOGIN_RETRY_MAX_MS = 60 * RETRY_MS;
+const REVOCATION_RETRY_MAX_MS = 10 * RETRY_MS;
+/** A thousand containers may end in one moment, while others start. */
+const REVOCATIONS_AT_ONCE_MAX = 8;
+/** A role that Vault denies to this server is denied at each mint: that must not become as many
+ * renewals of the server's own token. */
+const DENIAL_PAUSE_MS = 5 * RETRY_MS;
 const DAY_SECONDS = 86_400;
 const UNKNOWN_TTL_SECONDS = 3600;
+/** Vault's default of the longest life that it gives to a token. */
+const LONGEST_TTL_SECONDS = 32 * DAY_SECONDS;
+/** In the warnings of a revocation, or in its errors: versions differ. */
+const NO_SUCH_TOKEN = /no token found with this accessor|invalid accessor/i;
 
 /** What Vault has made. Of a wrapped token the accessor is known, but not what it may do. */
 export type CreatedToken = {
@@ -26,6 +37,9 @@ export type CreatedToken = {
   description: TokenDescription | null | undefined;
   namespace: string;
 };
+
+/** How a token has ended, by Vault's own word. */
+type Ended = "revoked" | "gone";
 
 /** Milliseconds until a token is renewed: 30 to 40 % of its life, where a life counts as a day at most
  * and an unknown one as an hour. Tokens that were made together must not be renewed together, and
@@ -42,14 +56,17 @@ export class Vault {
   readonly whenLoggedIn = this.#firstLogin.promise;
   /** The policies of the server's own token. */
   #ownPolicies: string[] = [];
+  /** The last revocation of each of so many queues. */
+  readonly #queues: Promise<unknown>[] = [];
+  #revocationCount = 0;
 
   constructor(config: VaultConfig) {
     this.#api = new VaultApi(config);
     this.#login = config.login;
   }
 
-  /** Logs in, and renews the server's own token at a third of its life, or when Vault denies it. Never
-   * rejects. */
+  /** Logs in, and renews the server's own token at a third of its life, or when Vault denies something,
+   * but then not at once after the last time. Never rejects. */
   async stayLoggedIn(): Promise<never> {
     let token: string | undefined;
     let pauseMs = RETRY_MS;
@@ -58,7 +75,7 @@ export class Vault {
         const auth = await logIn(this.#api, this.#login, token);
         token = auth.client_token;
         this.#api.token = token;
-        this.#ownPolicies = auth.policies;
+        this.#ownPolicies = policiesOf(auth);
         this.#firstLogin.resolve();
         pauseMs = RETRY_MS;
         await this.#sleepUnlessDenied(renewalDelayMs(auth.lease_duration));
@@ -73,7 +90,9 @@ export class Vault {
   async #sleepUnlessDenied(delayMs: number): Promise<void> {
     const denied = new AbortController();
     this.#api.onDenied = () => denied.abort();
-    await sleep(delayMs, undefined, { signal: denied.signal }).catch(() => {});
+    const pauseMs = Math.min(delayMs, DENIAL_PAUSE_MS);
+    await sleep(pauseMs);
+    await sleep(delayMs - pauseMs, undefined, { signal: denied.signal }).catch(() => {});
   }
 
   /** A new token for a service. Throws the refusal "vault". */
@@ -85,20 +104,25 @@ export class Vault {
     return {
       token: auth?.client_token ?? wrap_info?.token ?? "",
       accessor: auth?.accessor || wrap_info?.wrapped_accessor,
-      wrapped: !auth,
+      wrapped: Boolean(wrap_info),
       description: auth && describe(auth),
       namespace,
     };
   }
 
-  /** The description of a token that may be sent. Throws the refusal "wrong-role" where it would end
-   * with the server's own token, has the server's rights, or cannot be revoked; and "vault" where a
-   * wrapped token cannot be looked at. */
-  async requireOwn(created: CreatedToken, { create = "" }: TokenSource): Promise<TokenDescription> {
-    const { token, accessor = "", namespace } = created;
+  /** The description of a token that may be sent. Throws the refusal "wrapping" where it is wrapped and
+   * should not be, or the other way round; "wrong-role" where it would end with the server's own token,
+   * has the server's rights, or cannot be revoked; and "vault" where a wrapped token cannot be looked
+   * at. */
+  async requireOwn(created: CreatedToken, source: TokenSource): Promise<TokenDescription> {
+    const { token, accessor = "", namespace, wrapped } = created;
+    const { create = "", wrap_ttl = null } = source;
+    if (wrapped !== Boolean(wrap_ttl)) throw new Refusal("wrapping", { create, wrap_ttl, wrapped });
+
     const lookUp = () => this.#api.call("auth/token/lookup-accessor", { accessor }, { namespace });
     const description = created.description ?? (await lookUp()).data;
-    const { orphan, policies, type } = description;
+    const { orphan, type } = description;
+    const policies = policiesOf(description);
     const ours = this.#ownPolicies.filter(
       (policy) => policy !== "default" && policies.includes(policy),
     );
@@ -121,31 +145,68 @@ export class Vault {
     if (!this.#api.token) throw unavailable("vault", "not logged in yet");
   }
 
-  /** Resolves when Vault has done it or refuses for good, or when the token has died by itself
-   * (invariant 7). */
+  /** Resolves when the token has ended, and notes how (invariant 7): Vault has "revoked" it; it was
+   * "gone", because Vault knows no such token; or it is "expired", because Vault has said neither as long
+   * as it could live. */
   async revoke(lease: Lease): Promise<void> {
-    const diesAtMs = performance.now() + (lease.ttl ?? UNKNOWN_TTL_SECONDS) * 1000;
-    while ((await this.askFor("revoke", lease)) === undefined && performance.now() < diesAtMs)
-      await sleep(RETRY_MS * (1 + Math.random()));
-    note("revoked", { ...lease.meta, accessor: lease.accessor });
+    const diesAtMs = performance.now() + (lease.ttl || LONGEST_TTL_SECONDS) * 1000;
+    for (let pauseMs = RETRY_MS; ; pauseMs = Math.min(2 * pauseMs, REVOCATION_RETRY_MAX_MS)) {
+      const end = await this.#revokeInTurn(lease);
+      if (end || performance.now() > diesAtMs) return noteLease(end ?? "expired", lease);
+      await sleep(pauseMs * (1 + Math.random()));
+    }
+  }
+
+  #revokeInTurn(lease: Lease): Promise<Ended | undefined> {
+    const queue = this.#revocationCount++ % REVOCATIONS_AT_ONCE_MAX;
+    const revocation = Promise.resolve(this.#queues[queue]).then(() => this.#revokeOnce(lease));
+    this.#queues[queue] = revocation;
+    return revocation;
+  }
+
+  /** Undefined where Vault did not do it, which is noted. */
+  async #revokeOnce(lease: Lease): Promise<Ended | undefined> {
+    try {
+      const { warnings } = await this.#askFor("revoke", lease);
+      if (!warnings) return "revoked";
+      throw unavailable("vault", { errors: warnings });
+    } catch (error) {
+      const { detail } = toRefusal(error);
+      const { errors = "" } = detail as JsonObject; // of an answer; else there are none
+      if (NO_SUCH_TOKEN.test(JSON.stringify(errors))) return "gone";
+      noteLease("revoke-failed", lease, detail);
+      return undefined;
+    }
   }
 
   /** Asks once. Resolves with the new life in seconds; 0 where Vault refuses for good, undefined where
    * it may do it later. Both are noted. */
-  async askFor(verb: "renew" | "revoke", lease: Lease): Promise<number | undefined> {
-    const { accessor = "", namespace, meta } = lease;
+  async renew(lease: Lease): Promise<number | undefined> {
     try {
-      const path = `auth/token/${verb}-accessor`;
-      const { auth } = await this.#api.call(path, { accessor }, { namespace });
+      const { auth } = await this.#askFor("renew", lease);
       return auth?.lease_duration ?? 0;
     } catch (error) {
       const { detail, canRetry } = toRefusal(error);
-      note(`${verb}-failed`, { ...meta, accessor, detail });
+      noteLease("renew-failed", lease, detail);
       return canRetry ? undefined : 0;
     }
   }
+
+  #askFor(kind: "renew" | "revoke", { accessor = "", namespace }: Lease): Promise<VaultAnswer> {
+    const path = `auth/token/${kind}-accessor`;
+    return this.#api.call(path, { accessor }, { namespace, isUpkeep: true });
+  }
+}
+
+function noteLease(event: AuditEvent, { meta, accessor }: Lease, detail?: Json): void {
+  note(event, { ...meta, accessor, detail });
 }
 
 function describe(auth: Auth): TokenDescription {
   return { ...auth, ttl: auth.lease_duration, type: auth.token_type };
+}
+
+/** Those of its entity and groups too. */
+function policiesOf({ policies, identity_policies }: Auth | TokenDescription): string[] {
+  return [...(policies ?? []), ...(identity_policies ?? [])];
 }

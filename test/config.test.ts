@@ -1,6 +1,6 @@
 // Question: does the server accept a configuration only as config.schema.json allows it, and from a
 // file that nobody else can write? Does it say in one line what is wrong?
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,10 +17,12 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { loadConfig } from "../server/config.ts";
+import { LeaseFiles } from "../server/lease-files.ts";
 import { findFlaw } from "../server/schema.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
 
 const main = join(import.meta.dirname, "../server/main.ts");
+const trustedFile = join(import.meta.dirname, "../server/trusted-file.ts");
 const cases = join(import.meta.dirname, "fixtures/config");
 const usual = readFileSync(join(cases, "valid/usual.json"), "utf8");
 
@@ -119,6 +122,159 @@ describe("a file is read", () => {
     writeFileSync(file, usual, { mode: 0o600 });
     chownSync(file, 65534, 0);
     expect(() => readTrustedFile(file)).toThrow(`${file}: belongs to uid 65534`);
+  });
+});
+
+describe.runIf(process.getuid?.() === 0)("a file is read where its directory", () => {
+  const read = (path: string) => {
+    try {
+      return readTrustedFile(path);
+    } catch (error) {
+      return (error as Error).message;
+    }
+  };
+  const make = (path: string, mode: number, uid = 0) => {
+    mkdirSync(path);
+    chmodSync(path, mode);
+    chownSync(path, uid, 0);
+  };
+  const trusted = "/tmp is sticky, and what is in it is ours";
+  let inner: string;
+  let outer: string;
+  beforeEach(() => {
+    outer = join(directory, "outer");
+    inner = join(outer, "inner");
+    file = join(inner, "file");
+  });
+  /** A file in DIRECTORY/outer/inner, of these modes and owners. */
+  function nested(outerMode: number, innerMode: number, outerUid = 0, innerUid = 0, fileUid = 0) {
+    make(outer, 0o755);
+    make(inner, 0o755);
+    writeFileSync(file, trusted, { mode: 0o644 });
+    chownSync(file, fileUid, 0);
+    chownSync(inner, innerUid, 0);
+    chmodSync(inner, innerMode);
+    chownSync(outer, outerUid, 0);
+    chmodSync(outer, outerMode);
+  }
+
+  test.each([
+    ["nobody else can write", 0o755, 0o700],
+    ["is sticky, and the file is ours", 0o755, 0o1777],
+    ["stands in a sticky one, and is ours", 0o1777, 0o755],
+  ])("%s", (_, outerMode, innerMode) => {
+    nested(outerMode, innerMode);
+    expect(read(file)).toBe(trusted);
+  });
+
+  test.each([
+    ["others can write", 0o755, 0o757, [0, 0, 0], "inner: others can write it (try: chmod go-w"],
+    ["a group can write", 0o755, 0o775, [0, 0, 0], "inner: others can write it"],
+    ["stands where others can write", 0o777, 0o755, [0, 0, 0], "outer: others can write it"],
+    ["is somebody else's", 0o755, 0o755, [0, 65534, 0], "inner: belongs to uid 65534"],
+    ["stands in somebody else's", 0o755, 0o755, [65534, 0, 0], "outer: belongs to uid 65534"],
+    ["is sticky, but somebody else's", 0o755, 0o1777, [0, 65534, 0], "inner: belongs to uid 65534"],
+    [
+      "is sticky, and the file is not ours",
+      0o755,
+      0o1777,
+      [0, 0, 65534],
+      "inner: others can write",
+    ],
+    ["stands in a sticky one, not ours", 0o1777, 0o755, [0, 65534, 0], "outer: others can write"],
+  ])("%s: it is not", (_, outerMode, innerMode, [a, b, c], message) => {
+    nested(outerMode, innerMode, a, b, c);
+    expect(read(file)).toContain(message);
+  });
+
+  test("is that of a link in an open one: it is not", () => {
+    nested(0o777, 0o755);
+    const safe = join(directory, "safe");
+    writeFileSync(safe, trusted);
+    const link = join(outer, "link");
+    symlinkSync(safe, link);
+    expect(read(link)).toContain(`${outer}: others can write it`);
+    // Nor where that link is on the way of another.
+    const first = join(directory, "first");
+    symlinkSync(link, first);
+    expect(read(first)).toContain(`${outer}: others can write it`);
+  });
+
+  test("is reached by a link into an open one: it is not", () => {
+    nested(0o777, 0o755);
+    const link = join(directory, "link");
+    symlinkSync("outer/inner", link); // relative
+    expect(read(join(link, "file"))).toContain(`${outer}: others can write it`);
+  });
+
+  test("is reached by links between safe ones, as Kubernetes makes them", () => {
+    nested(0o755, 0o755);
+    symlinkSync("inner", join(outer, "..data"));
+    symlinkSync("..data/file", join(outer, "file"));
+    expect(read(join(outer, "file"))).toBe(trusted);
+  });
+
+  test("of a link is left by .. as the kernel leaves it", () => {
+    nested(0o755, 0o755);
+    const other = join(directory, "other");
+    mkdirSync(join(other, "deep"), { recursive: true });
+    writeFileSync(join(other, "file"), "the one that is opened");
+    symlinkSync(join(other, "deep"), join(outer, "link"));
+    expect(read(`${outer}/link/../file`)).toBe("the one that is opened");
+  });
+
+  test("is on a link that goes round in circles: it is not", () => {
+    symlinkSync("a", join(directory, "b"));
+    symlinkSync("b", join(directory, "a"));
+    expect(read(join(directory, "a"))).toContain("ELOOP");
+  });
+
+  test("is a volume of Kubernetes, of mode 0777 and mounted read-only", () => {
+    nested(0o755, 0o777);
+    execFileSync("mount", ["--bind", inner, inner]);
+    try {
+      expect(read(file)).toContain("inner: others can write it");
+      execFileSync("mount", ["-o", "remount,bind,ro", inner]);
+      expect(read(file)).toBe(trusted);
+    } finally {
+      execFileSync("umount", [inner]);
+    }
+  });
+
+  test("is open and lies on a file system that is read-only to this process alone: it is not", () => {
+    nested(0o755, 0o777);
+    // As a unit of systemd with ProtectSystem=strict sees it.
+    const words = ["--mount", "--propagation", "private", "sh", "-ec"];
+    const script = 'mount -o remount,bind,ro / && exec "$@"';
+    const program = `console.log((await import("${trustedFile}")).readTrustedFile("${file}"))`;
+    const node = [process.execPath, "--input-type=module", "-e", program];
+    const { stderr } = spawnSync("unshare", [...words, script, "sh", ...node], {
+      encoding: "utf8",
+    });
+    expect(stderr).toContain("inner: others can write it");
+  });
+
+  test("is that of the state, too", () => {
+    nested(0o777, 0o755);
+    expect(() => new LeaseFiles(join(outer, "state"))).toThrow(`${outer}: others can write it`);
+  });
+});
+
+describe("a certificate", () => {
+  const read = (text: string) => {
+    const certificate = join(directory, "ca.pem");
+    writeFileSync(certificate, `-----BEGIN CERTIFICATE-----${text}`);
+    writeFileSync(file, usual.replace("/etc/authproxy/ca.pem", certificate));
+    return () => loadConfig(file);
+  };
+
+  test.each([
+    ["in bytes, not in characters", "\u20ac".repeat(22_000)],
+    ["with its escapes", "\n".repeat(33_000)],
+    ["with escapes of control characters", "\u0001".repeat(11_000)],
+  ])("is at most 64 KiB long as JSON, which is counted %s", (_, text) => {
+    expect(read(text)).toThrow("ca.pem: is longer than 64 KiB, as JSON");
+    expect(read(text.slice(0, text.length * 0.9))).not.toThrow();
   });
 });
 

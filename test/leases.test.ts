@@ -6,6 +6,7 @@ import { once } from "node:events";
 import {
   chmodSync,
   chownSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -192,7 +193,7 @@ describe("a token", () => {
     await until("it has died", async () => (await lookUp(accessor)) === undefined);
     expect((await container.inspect()).State.Running).toBe(true);
     await container.kill();
-    await server.until({ event: "revoked", accessor: accessor ?? "" });
+    await server.until({ event: "gone", accessor: accessor ?? "" });
     await until("no lease is left", () => stateOf(stage).length === 0);
     expect(isGone(server.pid)).toBe(false);
   });
@@ -508,8 +509,8 @@ describe("a crash of the server", () => {
   });
 
   test.each([
-    { what: "cut", change: (text: string) => text.slice(0, 40), trouble: "JSON" },
-    { what: "empty", change: () => "", trouble: "JSON" },
+    { what: "cut", change: (text: string) => text.slice(0, 40), trouble: "is not JSON" },
+    { what: "empty", change: () => "", trouble: "is not JSON" },
     {
       what: "of a newer version",
       change: (text: string) => text.replace('"version":2', '"version":3'),
@@ -532,19 +533,84 @@ describe("a crash of the server", () => {
     },
   ])("and a file that is $what: its container is refused, others are served", async (broken) => {
     await using stage = new Stage();
-    const { config, container, name, file } = await crashed(stage, {
+    const { config, container, accessor, name, file } = await crashed(stage, {
       services: { app: { ...app, relax: ["init", "alone"] } },
     });
-    writeFileSync(file, broken.change(readFileSync(file, "utf8")));
+    const text = broken.change(readFileSync(file, "utf8"));
+    const hasAccessor = text.includes(String(accessor));
+    writeFileSync(file, text);
     const second = stage.start(config);
-    expect((await second.until({ event: "set-aside", file: name })).detail).toContain(
-      broken.trouble,
-    );
+    const line = await second.until({ event: "set-aside", file: name });
+    expect(line.detail).toBe(broken.trouble); // and nothing of the file
     await container.exec(...["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"]);
     await second.until({ event: "refused", container: container.id, reason: "once" });
     await (await stage.container()).says(STARTED);
     await container.kill();
+    if (hasAccessor) await second.until({ event: "revoked", accessor });
     await until("it is forgotten", () => !stateOf(stage).includes(name));
+  });
+
+  test("and a file of a newer version: its token is renewed, and revoked at the end", async () => {
+    await using stage = new Stage();
+    const create = await role(stage, { token_period: "3s" });
+    const services = { app: { ...app, token: { create } } };
+    const { config, container, accessor, name, file } = await crashed(stage, { services });
+    const text = readFileSync(file, "utf8");
+    writeFileSync(file, text.replace('"version":2', '"version":3'));
+    const second = stage.start(config);
+    const line = await second.until({ event: "set-aside", file: name });
+    expect(line.detail).toBe("its version is 3, expected 2");
+    const { issue_time } = (await lookUp(accessor)) ?? {};
+    await until("two lives have passed", () => Date.now() > Date.parse(String(issue_time)) + 6000);
+    expect(await lookUp(accessor)).toBeDefined();
+    await container.kill();
+    await second.until({ event: "revoked", accessor });
+    expect(await lookUp(accessor)).toBeUndefined();
+  });
+
+  test("and more processes than peercred has descriptors: their tokens live, and end with them", async () => {
+    await using stage = new Stage();
+    const gate = await Gate.before(bao.address);
+    stage.defer(() => gate.shut());
+    const config = stage.configure({ vault: vaultAt(gate.address) });
+    const sleepers = Array.from({ length: 30 }, () => spawn("sleep", ["600"]));
+    stage.defer(() => {
+      for (const sleeper of sleepers) sleeper.kill();
+    });
+    const state = join(stage.directory, "state");
+    mkdirSync(state, { mode: 0o700 });
+    const accessors: string[] = [];
+    for (const { pid } of sleepers) {
+      const { auth } = await root.write("auth/token/create/app", {});
+      accessors.push(auth.accessor);
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const ticks = Number(stat.slice(stat.lastIndexOf(")")).split(" ")[20]);
+      const id = randomUUID().replaceAll("-", "").repeat(2);
+      const lease = { pid, ticks, stage: "sent", meta: { container: id }, accessor: auth.accessor };
+      const boot = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
+      const text = JSON.stringify({ version: 2, boot, ...lease, ttl: 3600, renewable: true });
+      writeFileSync(join(state, `${id}-${pid}-${ticks}`), text, { mode: 0o600 });
+    }
+    const held = gate.hold(); // nothing is watched before the server has logged in
+    const server = stage.start(config);
+    await server.until({ event: "ready" });
+    execFileSync("prlimit", ["--pid", `${server.helper}`, "--nofile=16:16"]);
+    await held;
+    gate.release();
+    const watched = () =>
+      descriptorsOf(server.helper).filter((target) => target.includes("pidfd")).length;
+    await until("all descriptors are in use", () => watched() > 3);
+    const count = watched();
+    expect(count).toBeLessThan(sleepers.length);
+    const [last] = accessors.slice(-1); // of a process that is not watched
+    sleepers.at(-1)?.kill();
+    await server.until({ event: "revoked", accessor: last ?? "" });
+    for (const sleeper of sleepers.slice(0, 8)) sleeper.kill();
+    for (const accessor of accessors.slice(0, 8))
+      await server.until({ event: "revoked", accessor });
+    await until("others are watched in their place", () => watched() === count);
+    expect(server.events.filter(({ event }) => event === "revoked")).toHaveLength(9);
+    expect(isGone(server.pid)).toBe(false);
   });
 
   test.each([

@@ -5,9 +5,10 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Counter } from "../cli/metrics/count.ts";
+import { COUNTED_EVENTS, Counter } from "../cli/metrics/count.ts";
 import { exposition, type Labels } from "../cli/metrics/exposition.ts";
 import { REASONS } from "../cli/reasons.ts";
+import { addLine, type Grants } from "../cli/who/grants.ts";
 import { authproxy, start } from "./command.ts";
 import { Stage, until } from "./stage.ts";
 
@@ -162,6 +163,26 @@ describe("the count", () => {
     expect(value(samples, "answer_seconds_sum", { answer: "refused" })).toBeCloseTo(0.303);
   });
 
+  test("is of each event of docs/audit.md, and of no other", () => {
+    const page = readFileSync(join(import.meta.dirname, "../docs/audit.md"), "utf8");
+    const table = page.slice(page.indexOf("| event |"), page.indexOf("| field |"));
+    const documented = [...table.matchAll(/^\| (`[a-z`, -]+`) \|/gm)].flatMap(([, names = ""]) =>
+      names.replaceAll("`", "").split(", "),
+    );
+    expect(documented.sort()).toEqual(Object.keys(COUNTED_EVENTS).sort());
+  });
+
+  test.each(["revoked", "gone", "expired"])("and `who` know of a token that is %s", (end) => {
+    const fields = { service: "app", container: "c", accessor: "a" };
+    const lines = [lineOf("granted", fields), lineOf(end, fields)];
+    const samples = counted(lines);
+    expect(value(samples, `${end}_total`, { service: "app" })).toBe(1);
+    expect(value(samples, "leases", { service: "app" })).toBe(0);
+    const grants: Grants = new Map();
+    for (const line of lines) addLine(grants, line);
+    expect(grants.get("c")).toMatchObject({ ended: expect.any(String), living: new Set() });
+  });
+
   test("has few series in a valid text, whatever the lines say", () => {
     const word = fc.oneof(
       fc.string({ unit: "binary" }),
@@ -195,11 +216,11 @@ describe("the count", () => {
     const text = readFileSync(join(import.meta.dirname, "../docs/metrics.md"), "utf8");
     const rows = text.matchAll(/^\| `(authproxy_\w+)` \| (\w+) \| ([\w, ]*?) *\|/gm);
     const documented = [...rows].map(([, name, type, labels]) => `${name} ${type} ${labels}`);
-    const events = ["granted", "refused", "unavailable", "retry", "revoked"];
-    const more = ["renew-failed", "revoke-failed"].concat(events);
     const fields = { service: "app", reason: "once", accessor: "a", ms: 1 };
     const samples = counted(
-      more.map((event) => lineOf(event, fields)).concat(lineOf("granted", fields)),
+      Object.keys(COUNTED_EVENTS)
+        .map((event) => lineOf(event, fields))
+        .concat(lineOf("granted", fields)),
     );
     const keys = (labels: Labels) => Object.keys(labels).filter((key) => key !== "le");
     const real = samples.map(

@@ -296,6 +296,21 @@ describe("a process that is watched", () => {
     peercred.tell(`watch ${dead.pid}`);
     expect(await peercred.says(/^watching (\d+) /)).toEqual(["0"]);
   });
+
+  test("and for which no descriptor is left is to be asked for later, and costs nobody else", async () => {
+    const peercred = await helper("prlimit", "--nofile=16:16", "--");
+    const sleepers = Array.from({ length: 20 }, () => new Program("sleep", "60"));
+    const answers = () => peercred.stdout.match(/^watching \w+ \d+$/gm) ?? [];
+    for (const { pid } of sleepers) peercred.tell(`watch ${pid}`);
+    await peercred.says(new RegExp(`^watching later (${sleepers.at(-1)?.pid})$`));
+    expect(answers()).toHaveLength(20);
+    expect(answers().filter((line) => !line.includes("later")).length).toBeGreaterThan(5);
+    sleepers[0]?.child.kill("SIGKILL");
+    await peercred.says(/^exit (\d+)$/);
+    peercred.tell(`watch ${sleepers.at(-1)?.pid}`);
+    const [id] = await peercred.says(new RegExp(`^watching (\\d+) ${sleepers.at(-1)?.pid}$`));
+    expect(Number(id)).toBeGreaterThan(0);
+  });
 });
 
 test("the helper has no capability and cannot get one, also when root has started it", async () => {

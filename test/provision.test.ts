@@ -100,6 +100,7 @@ describe("a host", () => {
     expect(dry.stdout).toMatch(/create +policy +authproxy-service-app\n/);
     expect(dry.stdout).toContain('+ path "secret/data/app" { capabilities = ["read"] }');
     expect(dry.stdout).toContain(" 0 unchanged");
+    expect(dry.stdout).toContain("can renew and revoke any token whose accessor it learns");
     expect((await root.policies()).data.keys).not.toContain("authproxy-host-first");
     const unasked = await provision(config, "first", ...here);
     expect(unasked.status).toBe(64);

@@ -3,7 +3,9 @@
 // lists them. Guaranteed: a bounded number of time series, whatever a line says. Reasons are those
 // of server/refusal.ts, and any other is "internal"; services are the first hundred, and any other
 // is "other"; nothing that a container chooses becomes a label.
+import type { AuditEvent } from "../../server/audit.ts";
 import type { Json, JsonObject } from "../../server/json.ts";
+import { isEnd } from "../ends.ts";
 import { REASONS } from "../reasons.ts";
 import type { Family, Labels, Sample } from "./exposition.ts";
 
@@ -15,7 +17,7 @@ const BUCKET_BOUNDS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 type CountedEvent = { name: string; help: string; labels: ("service" | "reason")[] };
 
 /** The counter of each event of the audit stream. */
-const COUNTED_EVENTS: Record<string, CountedEvent> = {
+export const COUNTED_EVENTS: Record<AuditEvent, CountedEvent> = {
   granted: { name: "granted_total", help: "Tokens granted", labels: ["service"] },
   refused: {
     name: "refused_total",
@@ -32,7 +34,17 @@ const COUNTED_EVENTS: Record<string, CountedEvent> = {
     help: "Requests that the server itself tried again",
     labels: ["reason"],
   },
-  revoked: { name: "revoked_total", help: "Tokens ended", labels: ["service"] },
+  revoked: { name: "revoked_total", help: "Tokens that Vault has ended", labels: ["service"] },
+  gone: {
+    name: "gone_total",
+    help: "Tokens that Vault knew no longer when they were to be ended",
+    labels: ["service"],
+  },
+  expired: {
+    name: "expired_total",
+    help: "Tokens that Vault did not end as long as they could live",
+    labels: ["service"],
+  },
   "renew-failed": {
     name: "renew_failures_total",
     help: "Renewals that Vault did not do; each is tried again",
@@ -130,13 +142,13 @@ export class Counter {
   }
 
   #addEntry({ time, event, ms, accessor, service, reason, count }: JsonObject): void {
-    if (typeof event !== "string" || !Object.hasOwn(COUNTED_EVENTS, event)) return;
+    if (!isCounted(event)) return;
     const seconds = typeof time === "string" ? Date.parse(time) / 1000 : Number.NaN;
     if (seconds > this.#lastSeconds) this.#lastSeconds = seconds;
 
     const serviceLabel = this.#serviceLabel(service);
     const values = { service: serviceLabel, reason: reasonLabel(reason) };
-    const keys = COUNTED_EVENTS[event]?.labels ?? [];
+    const keys = COUNTED_EVENTS[event].labels;
     const samples = this.#samplesByEvent.get(event) ?? new Samples();
     this.#samplesByEvent.set(event, samples);
     // A line may stand for many.
@@ -147,7 +159,7 @@ export class Counter {
     if (typeof accessor !== "string") return;
     if (event === "granted" && this.#leases.size < LEASES_MAX)
       this.#leases.set(accessor, serviceLabel);
-    if (event === "revoked") this.#leases.delete(accessor);
+    if (isEnd(event)) this.#leases.delete(accessor);
   }
 
   #serviceLabel(name: Json | undefined): string {
@@ -211,6 +223,10 @@ export class Counter {
     for (const service of this.#services) samples.add({ service }, 0);
     return samples.all();
   }
+}
+
+function isCounted(event: Json | undefined): event is AuditEvent {
+  return typeof event === "string" && Object.hasOwn(COUNTED_EVENTS, event);
 }
 
 function reasonLabel(reason: Json | undefined): string {

@@ -20,6 +20,10 @@ const DEFAULT_PKI_TTL = "72h";
 const DEFAULT_WRAP_TTL = "30m";
 const ADDRESS_BITS: Record<number, number> = { 4: 32, 6: 128 };
 
+const ACCESSORS_NOTE =
+  "note: this host's server can renew and revoke any token whose accessor it learns: Vault's " +
+  "policies cannot say whose (SECURITY.md)";
+
 /** What is to be done. `destroy` are accessors of secret ids. */
 type Plan = { vault: string; host: string; steps: Step[]; destroy: Json[] };
 
@@ -138,7 +142,7 @@ function planLines({ vault, host, steps, destroy }: Plan): string[] {
     `${countOf("create")} to create, ${countOf("change")} to change, ` +
     `${countOf("keep")} unchanged`;
   const destroyed = destroy.length > 0 ? `, ${destroy.length} to destroy` : "";
-  lines.push("", summary + destroyed);
+  lines.push("", ACCESSORS_NOTE, "", summary + destroyed);
   return lines;
 }
 

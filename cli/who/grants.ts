@@ -3,6 +3,7 @@
 // Guaranteed: a line that is not of a stream is passed over; a token is living unless a stream says
 // that it has ended.
 import type { JsonObject } from "../../server/json.ts";
+import { isEnd } from "../ends.ts";
 
 /** Of one container. Both times are ISO 8601; `living` are the accessors of living tokens. */
 export type Grant = { service: string; since: string; ended?: string; living: Set<string> };
@@ -24,7 +25,7 @@ export function addLine(grants: Grants, line: string): boolean {
 }
 
 function addEntry(grants: Grants, { event, time, container, service, accessor }: JsonObject): void {
-  if (event !== "granted" && event !== "revoked") return;
+  if (event !== "granted" && !isEnd(event)) return;
   if (typeof container !== "string" || typeof service !== "string") return;
 
   const isoTime = new Date(String(time)).toISOString();

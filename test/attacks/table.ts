@@ -65,6 +65,11 @@ export const attacks = {
   "50b": "200 processes, each in a pid namespace of its own, ask without an end",
   "55": "a served container hangs up before it is answered, again and again",
   "63b": "as 50b, below the cgroup of a victim that starts again",
+  "59": "a front of Vault answers a revocation by 404 without a body",
+  "68": "a front of Vault answers by a text that is no JSON, and holds a token",
+  "69": "a front of Vault answers in its place after a wrapped token was minted",
+  "71": "a front of Vault drops the header that asks for a wrapped token",
+  "73": "a host user can write the directory of the configuration, and puts a link there",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
