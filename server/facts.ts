@@ -6,10 +6,16 @@
 import { readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Container, Engine } from "./engine.ts";
-import type { JsonObject } from "./json.ts";
+import type { Container, Engine, ImageLabels } from "./engine.ts";
 import type { Peer } from "./peercred.ts";
-import { containerIn, type Process, readCgroup, readProcess } from "./process.ts";
+import {
+  containerIn,
+  type Mount,
+  type Process,
+  readCgroup,
+  readMounts,
+  readProcess,
+} from "./process.ts";
 
 export type Facts = {
   peer: Peer;
@@ -17,8 +23,10 @@ export type Facts = {
   container: Container;
   /** The process that the engine calls State.Pid. */
   init: Process;
-  /** The labels that the container's image declares itself. */
-  imageLabels: JsonObject;
+  /** What that process sees mounted; undefined where that is too much. */
+  mounts: Mount[] | undefined;
+  /** Undefined where the image is gone, or was not asked for: only matched labels need it. */
+  imageLabels: ImageLabels | undefined;
   /** The server's own, as /proc/self/ns/user says. */
   serverUserNamespace: string;
   /** The wall clock's time at boot, in milliseconds. */
@@ -27,7 +35,7 @@ export type Facts = {
 
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
-/** Asks /proc and the engine. `partialFacts` gets peer, process and container as soon as they are
+/** Asks /proc and the engine; for labels of images, `Engine.imageLabels` does. `partialFacts` gets peer, process and container as soon as they are
  * known, so that a caller can tell them when this throws: any Refusal of process.ts and engine.ts. */
 export async function gatherFacts(
   peer: Peer,
@@ -38,7 +46,7 @@ export async function gatherFacts(
   const cgroup = readCgroup(peer.pid);
   const inspecting = engine.inspect(containerIn(cgroup).id);
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
-  const reading = nextTurn().then(() => readProcess(peer.pid, cgroup));
+  const reading = nextTurn().then(() => readProcess(peer.pid, false, cgroup));
   const [container, peerProcess] = await Promise.all([
     inspecting.then((answer) => (partialFacts.container = answer)),
     reading.then((answer) => (partialFacts.process = answer)),
@@ -50,7 +58,8 @@ export async function gatherFacts(
     process: peerProcess,
     container,
     init: Pid === peer.pid ? peerProcess : readProcess(Pid),
-    imageLabels: await engine.imageLabels(container.Image),
+    mounts: readMounts(Pid),
+    imageLabels: undefined,
     serverUserNamespace,
     bootMs: Date.now() - uptime() * 1000,
   };

@@ -13,6 +13,7 @@ export type HttpRequest = RequestOptions & { path: string; deadlineMs: number };
 
 /** There is no answer. The message names the path and says why. */
 export class HttpError extends Error {}
+export class AnswerTooLong extends HttpError {}
 
 /** `send` is `request` of node:http or node:https. The deadline includes the wait for one of the
  * agent's sockets. */
@@ -28,7 +29,8 @@ export async function exchange(
     response.setEncoding("utf8").on("error", reject);
     response.on("data", (chunk: string) => {
       text += chunk;
-      if (text.length > BODY_LENGTH_MAX) outgoing.destroy(new Error("the answer is too long"));
+      if (text.length > BODY_LENGTH_MAX)
+        outgoing.destroy(new AnswerTooLong(`${options.path}: the answer is too long`));
     });
     response.on("end", () => resolve([response.statusCode ?? 0, text]));
   });
@@ -40,7 +42,9 @@ export async function exchange(
   outgoing.end(body && JSON.stringify(body));
 
   const fail = (why: string) => new HttpError(`${options.path}: ${why}`);
-  const [status, text] = await promise.catch(({ message }) => Promise.reject(fail(message)));
+  const [status, text] = await promise.catch((error) =>
+    Promise.reject(error instanceof HttpError ? error : fail(error.message)),
+  );
   let value: unknown;
   try {
     value = JSON.parse(text || "{}");

@@ -43,9 +43,11 @@ describe("the container in a process's cgroup is", () => {
     ["below a name with a colon", [`0::/a:b/docker-${ID}.scope`]],
     ["below a name that looks like a line", [`0::/0::/${ID}`]],
   ])("%s", (_, cgroup) => {
-    const { id, directory } = containerIn(cgroup);
+    const { id, directories } = containerIn(cgroup);
     expect(id).toBe(ID);
-    expect(directory).toMatch(new RegExp(`^/sys/fs/cgroup/.*${ID}(\\.scope)?$`));
+    expect(directories).toHaveLength(cgroup.filter((line) => line.includes(ID)).length);
+    for (const directory of directories)
+      expect(directory).toMatch(new RegExp(`^/sys/fs/cgroup/.*${ID}(\\.scope)?$`));
   });
 
   test.each<[string, string[]]>([
