@@ -17,6 +17,8 @@ const SERVER_DEADLINE_MS = 1500;
 const MESSAGE_LENGTH_MAX = 200;
 /** The first version in which an image's answer can be that of one platform. */
 const PLATFORM_MINOR = 49;
+/** Drivers that only the classic image store has, Docker's and Podman's. */
+const CLASSIC_DRIVER = /^(overlay2?|vfs|aufs|devicemapper)$/;
 /** Of the labels that are remembered: images, and characters of each. */
 const IMAGES_MAX = 256;
 const LABELS_LENGTH_MAX = 1 << 16;
@@ -47,6 +49,7 @@ export type Container = JsonObject & {
     PidMode?: string;
   };
   Mounts: { Type?: string; Destination: string; RW: boolean }[];
+  Driver?: string;
   /** Of the manifest that runs: API 1.48, with containerd's image store. */
   ImageManifestDescriptor?: { digest: string; platform?: JsonObject } | null;
 };
@@ -157,18 +160,26 @@ export class Engine {
     const canAskPlatform = (await this.#api.minorVersion()) >= PLATFORM_MINOR;
     const platform = canAskPlatform ? manifest?.platform : undefined;
     const query = platform ? `?platform=${encodeURIComponent(JSON.stringify(platform))}` : "";
-    const info = await this.#get("/info");
     const image = await this.#get(`/images/${Image}/json${query}`);
     if (!image) return undefined;
 
-    // A digest of the classic store is one image's; in containerd's it may be an index of many.
-    const areOfManifest = Boolean(query) || manifest?.digest === Image || !isContainerd(info);
+    // In the classic store a digest is one image's; in containerd's it may be an index of many.
+    const isNamed = query !== "" || manifest?.digest === Image;
+    const areOfManifest =
+      isNamed || CLASSIC_DRIVER.test(container.Driver ?? "") || (await this.#isClassic());
     const labels = (image.Config as Container["Config"] | null)?.Labels ?? {};
     if (JSON.stringify(labels).length < LABELS_LENGTH_MAX) {
       if (this.#imageLabels.size >= IMAGES_MAX) this.#imageLabels.clear();
       this.#imageLabels.set(key, { labels, areOfManifest });
     }
     return { labels, areOfManifest };
+  }
+
+  /** The engine takes up to half a second for it, so that it is asked only where the driver has a name
+   * in both stores. */
+  async #isClassic(): Promise<boolean> {
+    const info = await this.#get("/info");
+    return !JSON.stringify(info?.DriverStatus ?? null).includes("io.containerd.snapshotter.v1");
   }
 
   /** Undefined where there is no such thing. */
@@ -178,11 +189,6 @@ export class Engine {
     if (status !== 200) throw engineError(path, status, value);
     return value;
   }
-}
-
-/** Its image store names its snapshotter where the classic one names its graph driver. */
-function isContainerd(info: JsonObject | undefined): boolean {
-  return JSON.stringify(info?.DriverStatus ?? null).includes("io.containerd.snapshotter.v1");
 }
 
 /** Values of `Config.Env` may be secrets, so its JSON has the names alone: whatever is made of a

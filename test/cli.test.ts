@@ -730,7 +730,7 @@ describe("a running container", () => {
     const writable = await stage.container({ ...idle, writable: true });
     const readonly = await authproxy(["explain", writable.id, ...words]);
     expect(readonly.status).toBe(77);
-    expect(readonly.stdout).toMatch(/fails +readonly +"sleep"\n/);
+    expect(readonly.stdout).toMatch(/fails +readonly +\{"part":"root","mount":"\/"\}\n/);
     expect(readonly.stdout).toContain("Start it with --read-only");
     const stranger = await stage.container({ ...idle, labels: { app: "stranger" } });
     const unmatched = await authproxy(["explain", stranger.id.slice(0, 12), ...words]);

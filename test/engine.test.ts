@@ -238,9 +238,24 @@ describe("the labels that an image declares", () => {
     expect(known).toMatchObject({ areOfManifest: true });
   });
 
-  test("are the image's where an engine says nothing of its store, as Podman", async () => {
+  test("are the image's where an engine says nothing of its store", async () => {
     await using engine = await StandIn.start({ images: plain, driverStatus: null });
-    expect((await labelsOf(engine))[0]).toMatchObject({ areOfManifest: true });
+    const [known] = await labelsOf(engine, { Driver: "btrfs" });
+    expect(known).toMatchObject({ areOfManifest: true });
+  });
+
+  test.each([
+    { Driver: "overlay2", isAsked: false },
+    { Driver: "overlay", isAsked: false }, // Podman's
+    { Driver: "vfs", isAsked: false },
+    { Driver: "overlayfs", isAsked: true },
+    { Driver: "btrfs", isAsked: true },
+    { Driver: undefined, isAsked: true },
+  ])("need the engine's info, which is slow, or not: $Driver", async ({ Driver, isAsked }) => {
+    await using engine = await StandIn.start({ images: plain });
+    const [known] = await labelsOf(engine, { Driver });
+    expect(known).toMatchObject({ areOfManifest: true });
+    expect(engine.asked.includes("/v1.51/info")).toBe(isAsked);
   });
 
   test("are remembered of so many images, and not where they are long", async () => {
