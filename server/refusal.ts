@@ -70,8 +70,15 @@ export function unavailable(reason: Reason, detail: Json): Refusal {
  * it arose, never its message, which may quote what was being read. */
 export function toRefusal(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
-  const { code = "", syscall = "", path = "", name, stack } = error as NodeJS.ErrnoException;
+  const {
+    code = "",
+    syscall = "",
+    path = "",
+    name,
+    message,
+    stack,
+  } = error as NodeJS.ErrnoException;
   if (syscall) return unavailable("internal", { code, syscall, path });
-  const at = /\n +at (.*)/.exec(stack ?? "")?.[1] ?? "";
+  const at = /\n +at (.*)/.exec(stack?.replace(message, "") ?? "")?.[1] ?? "";
   return unavailable("internal", { name, at });
 }
