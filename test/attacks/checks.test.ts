@@ -244,7 +244,7 @@ describe("another process that moved out of the container's cgroup, in one hiera
 });
 
 describe("a container whose cgroup is below the victim's (--cgroup-parent)", () => {
-  const note = attack("63", "without alone: served");
+  const note = attack("63");
 
   async function intrude(stage: Stage) {
     const victim = await honest(stage, image);
@@ -276,6 +276,15 @@ describe("a container whose cgroup is below the victim's (--cgroup-parent)", () 
     expect(JSON.stringify(line.detail)).toContain(`${victim.id}/${thief.id}`);
     note("defended", "FALLS, a known weakness: alone; its detail names the intruder's cgroup");
     await honest(stage, image, note);
+  });
+
+  test("does not matter where alone is relaxed, and the audit says so", async () => {
+    await using stage = newStage();
+    const { server } = await ours(stage, { relax: ["alone"] });
+    const { victim } = await intrude(stage);
+    const granted = { event: "granted", relaxed: ["alone"] };
+    expect(await decision(server, victim, 2)).toMatchObject(granted);
+    note("minus one", "without alone: served");
   });
 });
 

@@ -51,7 +51,7 @@ describe("a seccomp agent in another container makes the client's sockets (52), 
   const engine = await startDocker(await fetchTree("trixie", ["docker.io"]));
   afterAll(() => engine.stop());
   const docker = dockerOf(engine);
-  for (const name of ["trusted", "overhear"]) {
+  for (const name of ["late", "overhear"]) {
     const archive = `tar -C "$(dirname ${compile(name)})" -c ${name}`;
     execFileSync("sh", ["-c", `${archive} | docker -H unix://${engine.socket} import - ${name}`]);
   }
@@ -77,7 +77,7 @@ describe("a seccomp agent in another container makes the client's sockets (52), 
     const json = JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", listenerPath, syscalls });
     writeFileSync(profile, spell(json));
     const words = ["-l", "app=app", "--security-opt", `seccomp=${profile}`];
-    const id = docker(...careful(stage), ...words, "trusted", "/trusted", SOCKET);
+    const id = docker(...careful(stage), ...words, "late", "/late", SOCKET);
     stage.defer(() => docker("rm", "-f", id));
     const line = await decision(server, id);
     await until("it is answered", () => docker("logs", id).includes("trusted: end"));
@@ -114,7 +114,7 @@ describe("a seccomp agent in another container makes the client's sockets (52), 
     writeFileSync(profile, JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW" }));
     for (const words of [[], ["--security-opt", `seccomp=${profile}`]]) {
       const honest = [...careful(stage), "-l", "app=app", ...words];
-      const id = docker(...honest, "trusted", "/trusted", SOCKET);
+      const id = docker(...honest, "late", "/late", SOCKET);
       stage.defer(() => docker("rm", "-f", id));
       expect(await decision(server, id)).toMatchObject({ event: "granted", relaxed: [] });
     }
