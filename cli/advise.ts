@@ -3,6 +3,7 @@
 // engine's images and one of its containers. Pure. `authproxy check` prints it.
 import { basename } from "node:path";
 import type { Config } from "../server/config.ts";
+import { INTERPRETER } from "../server/writable.ts";
 import type { Host } from "./host.ts";
 import {
   ANYBODY,
@@ -33,6 +34,9 @@ export const RELAXATION_OPENS: Record<string, string> = {
   once: "code that breaks into the application may ask for a token again",
   readonly: "code inside may overwrite the program, restart the container, and ask as the program",
   labels: "an image that simply declares the label passes for the service",
+  capabilities:
+    "code inside may forge cgroups, programs and mounts, and hide other processes from alone",
+  seccomp: "whoever starts the container may have an agent that overhears the token",
 };
 
 /** What stands in place of the values of Config.Env, which may be secrets. */
@@ -47,9 +51,6 @@ const CODE_PATHS = [
   "container.Config.WorkingDir",
   "container.Config.Healthcheck",
 ];
-
-const INTERPRETER =
-  /^(node(js)?|deno|bun|python[\d.]*|ruby|perl|php|java|dotnet|lua|(b|d|)a?sh|busybox)$/;
 
 /** The advice for each service, by its name. */
 export function advise(config: Config, host: Host): Record<string, Advice> {

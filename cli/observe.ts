@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { Engine } from "../server/engine.ts";
 import { type Facts, gatherFacts } from "../server/facts.ts";
 import type { Peer } from "../server/peercred.ts";
-import { glanceAt } from "../server/process.ts";
+import { glanceAt, readProcess } from "../server/process.ts";
 import { type Refusal, toRefusal, unavailable } from "../server/refusal.ts";
 import { ENGINE_SOCKET } from "./ask-engine.ts";
 
@@ -22,7 +22,10 @@ export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<
   const partialFacts: Partial<Facts> = {};
   try {
     const engine = new Engine(socketPath);
-    return { facts: await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts) };
+    const facts = await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts);
+    // Which service it is decides whether the server needs these two.
+    const imageLabels = await engine.imageLabels(facts.container);
+    return { facts: { ...facts, process: readProcess(pid, true), imageLabels } };
   } catch (error) {
     return { partialFacts, refusal: toRefusal(error) };
   }

@@ -45,6 +45,10 @@ const WORDS: Record<Reason, ReasonWords> = {
     happened: "the engine did not answer in time, or did not answer what it was asked",
     advice: 'Check that the engine answers (docker ps), and "engine" in the configuration.',
   },
+  "too-large": {
+    happened: "the engine's answer about the container, or about its image, is longer than 1 MiB",
+    advice: "Start it with fewer or shorter labels and variables, from an image with fewer labels.",
+  },
   starting: {
     happened: "the engine had not finished starting the container",
     advice: "Do nothing if it got its token a moment later: the client asks again by itself.",
@@ -114,9 +118,24 @@ const WORDS: Record<Reason, ReasonWords> = {
       "Match on a label of your own that is given at the container's start (-l, or `labels:` in " +
       "Compose), or pin the image. Compose writes its own labels into images that it builds.",
   },
-  "too-large": {
-    happened: "what the engine says about the container is longer than the server reads (1 MiB)",
-    advice: "Shorten its labels, environment or command: `docker inspect` shows which is long.",
+  "image-gone": {
+    happened: "the engine no longer has the container's image, so its own labels are not known",
+    advice:
+      "Pull or load the image again and start the container from it, or pin `Image` in place of " +
+      "labels.",
+  },
+  capabilities: {
+    happened:
+      "the container has a capability by which it can deceive the kernel's or engine's word",
+    advice:
+      "Start it without --privileged and without the --cap-add that the detail names, or relax " +
+      '"capabilities" if it cannot work without.',
+  },
+  seccomp: {
+    happened: "an agent of the starter's choice may answer the container's system calls",
+    advice:
+      "Start it without a seccomp profile that has SCMP_ACT_NOTIFY and without run.oci " +
+      "annotations. Under Podman, pin HostConfig.SecurityOpt where the profile is a file.",
   },
   busy: {
     happened:

@@ -93,7 +93,7 @@ function serviceName({ Name, Config }: Facts["container"]): string {
 function labelsOf({ container, imageLabels }: Facts): JsonObject {
   const labels = Object.entries(container.Config.Labels ?? {});
   const given = labels.filter(
-    ([key, value]) => imageLabels[key] !== value && !FOREIGN_LABEL.test(key),
+    ([key, value]) => imageLabels?.labels[key] !== value && !FOREIGN_LABEL.test(key),
   );
   return Object.fromEntries(given);
 }

@@ -39,6 +39,7 @@ const DECIDING_PATH = [
   "server/engine.ts",
   "server/policy.ts",
   "server/checks.ts",
+  "server/writable.ts",
   "server/refusal.ts",
   "server/audit.ts",
 ];

@@ -4,22 +4,22 @@
 // Pure: no I/O, no clock.
 // Guaranteed: every check is evaluated, in the order below; a service can relax only those that the
 // schema lets it name.
-import { posix } from "node:path";
 import type { Service } from "./config.ts";
 import type { Container } from "./engine.ts";
 import type { Facts } from "./facts.ts";
 import type { Json, JsonObject } from "./json.ts";
-import type { Process } from "./process.ts";
+import { CAPABILITIES, type Process } from "./process.ts";
 import { type Reason, Refusal } from "./refusal.ts";
+import { writablePart } from "./writable.ts";
 
-/** Variables that name programs or libraries, for loaders, shells and languages. */
-const SEARCH_VARIABLE = /^(LD_\w+|\w*(PATH\w*|OPT|OPTS|OPTIONS|LIB)|BASH_ENV|ENV|OPENSSL_CONF)=/;
 /** USER_HZ is 100 (proc(5)). */
 const TICK_MS = 10;
 const CLOCK_TOLERANCE_MS = 2000;
 
 export type Check = {
   name: Reason;
+  /** In place of the name, where it says more. */
+  reason?: Reason;
   holds: boolean;
   /** What was seen, for the audit. */
   detail: Json;
@@ -32,9 +32,9 @@ export type Check = {
 export function judge(facts: Facts, spentBy: string | undefined, service: Service): string[] {
   const { match, relax = [] } = service;
   const relaxed: string[] = [];
-  for (const { name, holds, detail, mayPass } of evaluate(facts, spentBy, match)) {
+  for (const { name, reason = name, holds, detail, mayPass } of evaluate(facts, spentBy, match)) {
     if (holds) continue;
-    if (!relax.includes(name)) throw new Refusal(name, detail, mayPass);
+    if (!relax.includes(name)) throw new Refusal(reason, detail, mayPass);
     relaxed.push(name);
   }
   return relaxed;
@@ -47,8 +47,10 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
 
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
   const latestMs = Date.parse(container.State.StartedAt) + CLOCK_TOLERANCE_MS;
-  const writable = writableProgram(facts.process, container);
+  const writable = writablePart(facts);
   const declared = labelOfImage(facts, match);
+  const capabilities = grantedCapabilities(facts);
+  const agent = agentOfStarter(container, match);
 
   return [
     {
@@ -68,7 +70,7 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
       // Invariant 4: the name of a cgroup counts only where the engine's own process is as well.
       name: "namespace",
       holds: namespacesAndCgroup(facts.process) === namespacesAndCgroup(init),
-      detail: namespacesAndCgroup(facts.process),
+      detail: { ...namespaces, cgroup: facts.process.cgroup },
     },
     {
       // Younger than its container: the number that the engine remembers was given to another
@@ -86,7 +88,7 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
     {
       name: "alone",
       holds: facts.process.alone,
-      detail: "other processes are in the container",
+      detail: { cgroup: facts.process.others_in },
       mayPass: true,
     },
     {
@@ -95,35 +97,90 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
       detail: spentBy ?? null,
     },
     { name: "readonly", holds: writable === undefined, detail: writable ?? null },
-    { name: "labels", holds: declared === undefined, detail: declared ?? null },
+    {
+      name: "labels",
+      reason: facts.imageLabels ? "labels" : "image-gone",
+      holds: declared === undefined,
+      detail: declared ?? null,
+    },
+    {
+      // They forge cgroups, `exe` and mounts, and leave the cgroup in which `alone` looks.
+      name: "capabilities",
+      holds: capabilities.length === 0,
+      detail: capabilities,
+    },
+    {
+      // An agent of the profile's choice makes the client's sockets, seccomp_unotify(2).
+      name: "seccomp",
+      holds: agent === undefined,
+      detail: agent ?? null,
+    },
   ];
+}
+
+/** Threads and hierarchies are all looked at where another process may act on this one, or may have
+ * left its cgroup. */
+export function needsCloseLook(facts: Facts, { relax = [] }: Service): boolean {
+  const canLeaveCgroups = grantedCapabilities(facts).includes("SYS_ADMIN");
+  return canLeaveCgroups || relax.includes("alone") || !facts.process.alone || sharesPids(facts);
+}
+
+function sharesPids({ container, init }: Facts): boolean {
+  return !init.init || !["", "private"].includes(container.HostConfig.PidMode ?? "");
 }
 
 function namespacesAndCgroup({ namespaces, cgroup }: Process): string {
   return [namespaces.user, namespaces.pid, namespaces.mnt, ...cgroup].join("\n");
 }
 
-/** A label that the service matches, and that the image declares itself. */
-function labelOfImage({ container, imageLabels }: Facts, match: JsonObject): string | undefined {
-  const wanted = (match.container as Partial<Container> | undefined)?.Config?.Labels ?? {};
-  const labels = container.Config.Labels ?? {};
-  return Object.keys(wanted).find((label) => imageLabels[label] === labels[label]);
+/** The names of the labels that a service matches on. */
+export function matchedLabels(match: JsonObject): string[] {
+  const { Config } = (match.container ?? {}) as Partial<Container>;
+  return Object.keys(Config?.Labels ?? {});
 }
 
-/** What someone inside could overwrite, to be run at the container's next start: a writable mount
- * whose path occurs in the program's path, in a word of its command or in a search path. */
-function writableProgram({ exe }: Process, container: Container): string | undefined {
-  const { Path, Args, Config, HostConfig, Mounts } = container;
-  if (!HostConfig.ReadonlyRootfs) return Path;
-
-  const writableMounts = Mounts.filter(({ RW }) => RW);
-  const isOnWritableMount = (word: string) => {
-    const path = posix.resolve(Config.WorkingDir || "/", word);
-    return writableMounts.some(({ Destination }) => path.includes(Destination));
-  };
-  const word = [exe, Path, ...Args].find(isOnWritableMount);
-  const variable = Config.Env?.find(
-    (text) => SEARCH_VARIABLE.test(text) && isOnWritableMount(text),
+/** A label that the service matches, and that the image declares itself, or may declare. */
+function labelOfImage({ container, imageLabels }: Facts, match: JsonObject): string | undefined {
+  const isPinned = (match.container as Partial<Container> | undefined)?.Image !== undefined;
+  const isKnown = imageLabels && (imageLabels.areOfManifest || isPinned);
+  const given = container.Config.Labels ?? {};
+  return matchedLabels(match).find(
+    (label) => !isKnown || imageLabels.labels[label] === given[label],
   );
-  return word ?? variable?.split("=", 1)[0]; // not its value
+}
+
+/** By the engine's word, which a process cannot take back, and by the kernel's. SYS_PTRACE reaches the
+ * processes of its own pid namespace only. */
+function grantedCapabilities(facts: Facts): string[] {
+  const { process: peer, init, container, serverUserNamespace } = facts;
+  if (init.namespaces.user !== serverUserNamespace) return []; // they count in that one only
+
+  const { Privileged, CapAdd } = container.HostConfig;
+  const added = (CapAdd ?? []).map((name) => name.toUpperCase().replace(/^CAP_/, ""));
+  const isAll = Privileged || added.includes("ALL");
+  const held = [...added, ...peer.capabilities, ...init.capabilities];
+  return Object.keys(CAPABILITIES).filter(
+    (name) => (isAll || held.includes(name)) && (name !== "SYS_PTRACE" || sharesPids(facts)),
+  );
+}
+
+/** By what the starter of a container can have its system calls answered: a profile that asks an
+ * agent, one that is not shown (Podman names a file), an annotation of crun's. */
+function agentOfStarter({ HostConfig }: Container, match: JsonObject): string | undefined {
+  const pins = (match.container as Partial<Container> | undefined)?.HostConfig;
+  for (const option of HostConfig.SecurityOpt ?? []) {
+    const separator = option.includes("=") ? "=" : ":";
+    const [key = "", ...values] = option.split(separator);
+    if (key.trim().toLowerCase() !== "seccomp") continue;
+    const profile = values
+      .join(separator)
+      .replace(/\\u([0-9a-f]{4})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
+    if (/SCMP_ACT_NOTIFY/i.test(profile)) return "SCMP_ACT_NOTIFY";
+    const isShown = /^\s*\{|^(unconfined|builtin)$/.test(profile);
+    if (!isShown && !pins?.SecurityOpt) return "SecurityOpt: a file";
+  }
+  const pinned = pins?.Annotations ?? {};
+  return Object.keys(HostConfig.Annotations ?? {}).find(
+    (name) => /^run\.oci\./i.test(name) && !Object.hasOwn(pinned, name),
+  );
 }

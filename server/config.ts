@@ -3,6 +3,7 @@
 // Input: the path of one JSON file.
 // Guaranteed: only root or the server's own user can have written the file, every key in it is known
 // and stands once, every value is as config.schema.json allows.
+import type { Container } from "./engine.ts";
 import type { JsonObject } from "./json.ts";
 import { findFlaw } from "./schema.ts";
 import { readTrustedFile } from "./trusted-file.ts";
@@ -73,6 +74,13 @@ export function loadConfig(file: string): Config {
   if (flaw) throw new Error(`${file}: ${flaw.message}`);
 
   const written: WrittenConfig = JSON.parse(text);
+  for (const [name, { match }] of Object.entries(written.services)) {
+    const twice = variableTwice(match);
+    if (twice !== undefined)
+      throw new Error(
+        `${file}: services.${name}.match.container.Config.Env must have each variable once, and has ${twice} twice`,
+      );
+  }
   const { address, ca_file, namespace, login, for_clients } = written.vault;
   const clientsCaFile = for_clients?.ca_file ?? ca_file;
   return {
@@ -95,6 +103,14 @@ export function loadConfig(file: string): Config {
 function containerFirst([name, service]: [string, Service]): [string, Service] {
   const { container = null, ...others } = service.match;
   return [name, { ...service, match: { container, ...others } }];
+}
+
+/** Of the same name twice in a list programs take the first or the last, so no container matches. */
+function variableTwice(match: JsonObject): string | undefined {
+  const { Env } = (match.container as Partial<Container> | undefined)?.Config ?? {};
+  if (!Array.isArray(Env)) return undefined;
+  const names = Env.map((text) => String(text).split("=", 1)[0]);
+  return names.find((name, i) => names.indexOf(name) < i);
 }
 
 function readCertificate(file: string | undefined): string | undefined {

@@ -2,7 +2,7 @@
 //
 // Input: a full id. The engine is trusted, but may be slow, restarting or wrong.
 // Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
-// Source: Docker Engine API, GET /version, /containers/ID/json and /images/ID/json; Podman's too.
+// Source: Docker Engine API, GET /version, /containers/ID/json, /images/ID/json and /info; Podman's too.
 import { exchange, type HttpAnswer, HttpError } from "./http.ts";
 import type { JsonObject } from "./json.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
@@ -17,9 +17,16 @@ const NEWEST_MINOR = 51;
 const SERVER_DEADLINE_MS = 1500;
 const MESSAGE_LENGTH_MAX = 200;
 const TOO_LARGE_MAX = 1000;
-const IMAGES_MAX = 1000;
+/** The first version in which an image's answer can be that of one platform. */
+const PLATFORM_MINOR = 49;
+/** Drivers that only the classic image store has, Docker's and Podman's. */
+const CLASSIC_DRIVER = /^(overlay2?|vfs|aufs|devicemapper)$/;
+/** Of the labels that are remembered: images, and characters of each. */
+const IMAGES_MAX = 256;
+const LABELS_LENGTH_MAX = 1 << 16;
 
-/** What the engine says, under its own names: the members that checks use, and all others. */
+/** What the engine says, under its own names: the members that checks use, and all others. What an
+ * engine leaves out, or is null, is empty. */
 export type Container = JsonObject & {
   Id: string;
   /** The digest of the image. */
@@ -27,16 +34,40 @@ export type Container = JsonObject & {
   Path: string;
   Args: string[];
   State: { Pid: number; StartedAt: string };
-  Config: { WorkingDir: string; Env: string[] | null; Labels: JsonObject | null };
-  HostConfig: { ReadonlyRootfs: boolean };
-  Mounts: { Destination: string; RW: boolean }[];
+  Config: {
+    WorkingDir: string;
+    Env: string[] | null;
+    Labels: JsonObject | null;
+    Healthcheck?: { Test?: string[] | null } | null;
+  };
+  HostConfig: {
+    ReadonlyRootfs: boolean;
+    Privileged?: boolean;
+    CapAdd?: string[] | null;
+    SecurityOpt?: string[] | null;
+    Annotations?: JsonObject | null;
+    Tmpfs?: JsonObject | null;
+    /** "" is Docker's word for a namespace of its own, "private" Podman's. */
+    PidMode?: string;
+  };
+  Mounts: { Type?: string; Destination: string; RW: boolean }[];
+  Driver?: string;
+  /** Of the manifest that runs: API 1.48, with containerd's image store. */
+  ImageManifestDescriptor?: { digest: string; platform?: JsonObject } | null;
+};
+
+/** The labels that an image declares itself. */
+export type ImageLabels = {
+  labels: JsonObject;
+  /** False: the image has a manifest for each platform, and the engine does not say which one runs. */
+  areOfManifest: boolean;
 };
 
 /** The engine's HTTP API, in the highest version that both sides know. */
 export class EngineApi {
   readonly #options;
-  /** Such as "/v1.44". Undefined until it is negotiated. */
-  #version: Promise<string> | undefined;
+  /** The minor version, such as 44. Undefined until it is negotiated. */
+  #version: Promise<number> | undefined;
 
   constructor(socketPath: string, deadlineMs = SERVER_DEADLINE_MS) {
     const agent = new Agent({ keepAlive: true, maxSockets: 64 });
@@ -45,17 +76,17 @@ export class EngineApi {
 
   /** GET `path`, which begins with "/". Throws the refusal "engine" where there is no answer. */
   async get(path: string): Promise<HttpAnswer> {
-    const version = await this.#negotiated();
-    const answer = await this.#exchange(version + path);
+    const version = await this.minorVersion();
+    const answer = await this.#exchange(`/v1.${version}${path}`);
     if (answer.status !== 400) return answer;
 
     // An engine of another version may have taken its place: ask it which versions it has.
     this.#version = undefined;
-    const versionNow = await this.#negotiated();
-    return versionNow === version ? answer : await this.#exchange(versionNow + path);
+    const versionNow = await this.minorVersion();
+    return versionNow === version ? answer : await this.#exchange(`/v1.${versionNow}${path}`);
   }
 
-  #negotiated(): Promise<string> {
+  minorVersion(): Promise<number> {
     this.#version ??= this.#negotiate().catch((error) => {
       this.#version = undefined;
       throw error;
@@ -63,13 +94,13 @@ export class EngineApi {
     return this.#version;
   }
 
-  async #negotiate(): Promise<string> {
+  async #negotiate(): Promise<number> {
     const { status, value } = await this.#exchange("/version");
     const [, minor] = /^1\.(\d+)$/.exec(String(value.ApiVersion)) ?? [];
     if (status !== 200 || !minor) throw engineError("/version", status, value);
     // Where there is no common version the engine is asked in the nearest one: its answer to that,
     // a 400, says in its own words what is wrong.
-    return `/v1.${Math.min(Math.max(Number(minor), OLDEST_MINOR), NEWEST_MINOR)}`;
+    return Math.min(Math.max(Number(minor), OLDEST_MINOR), NEWEST_MINOR);
   }
 
   async #exchange(path: string): Promise<HttpAnswer> {
@@ -96,8 +127,8 @@ export class Engine {
   readonly #inspects = new SharedCalls<Container>();
   /** The latest paths whose answer was too long: the engine is not asked for them again. */
   readonly #tooLarge = new Set<string>();
-  /** By the image's digest, which never means another image. */
-  readonly #imageLabels = new Map<string, Promise<JsonObject>>();
+  /** By the digest of the manifest that runs, or of the image: a digest never means another one. */
+  readonly #imageLabels = new Map<string, Promise<ImageLabels | undefined>>();
 
   constructor(socketPath: string) {
     this.#api = new EngineApi(socketPath);
@@ -110,12 +141,16 @@ export class Engine {
   }
 
   async #inspectNow(id: string): Promise<Container> {
-    const container = (await this.#get(`/containers/${id}/json`)) as Container;
-    if (container.Id !== id) throw unavailable("engine", { asked: id, answered: container.Id });
+    const path = `/containers/${id}/json`;
+    const container = (await this.#get(path)) as Container | undefined;
+    if (!container) throw new Refusal("unknown-container", path);
+    if (container.Id !== id)
+      throw unavailable("engine", { asked: id, answered: String(container.Id) });
     if (!(container.State.Pid > 0))
-      throw unavailable("starting", { "State.Pid": container.State.Pid });
+      throw unavailable("starting", { "State.Pid": Number(container.State.Pid) });
 
     // What an engine leaves out is empty.
+    container.HostConfig ??= { ReadonlyRootfs: false };
     container.Args ??= [];
     container.Mounts ??= [];
     // The engine's order differs from one answer to the next; a policy's list is in this one.
@@ -124,30 +159,54 @@ export class Engine {
     return container;
   }
 
-  /** The labels that the image with this digest declares itself. Throws as `inspect`. */
-  imageLabels(digest: string): Promise<JsonObject> {
-    const known = this.#imageLabels.get(digest);
+  /** Undefined where the image is gone: an engine removes one whose containers still run. Throws the
+   * refusals "too-large" and "engine". */
+  imageLabels(container: Container): Promise<ImageLabels | undefined> {
+    const key = container.ImageManifestDescriptor?.digest ?? container.Image;
+    const known = this.#imageLabels.get(key);
     if (known) return known;
 
-    const asked = this.#askForImageLabels(digest);
-    this.#imageLabels.set(digest, asked);
-    asked.catch(() => this.#imageLabels.delete(digest));
-    if (this.#imageLabels.size > IMAGES_MAX) this.#imageLabels.clear();
+    const asked = this.#askForImageLabels(container);
+    if (this.#imageLabels.size >= IMAGES_MAX) this.#imageLabels.clear();
+    this.#imageLabels.set(key, asked);
+    const isKept = (image?: ImageLabels) =>
+      image !== undefined && JSON.stringify(image.labels).length < LABELS_LENGTH_MAX;
+    const forget = () => this.#imageLabels.delete(key);
+    asked.then((image) => isKept(image) || forget(), forget);
     return asked;
   }
 
-  async #askForImageLabels(digest: string): Promise<JsonObject> {
-    const image = await this.#get(`/images/${digest}/json`);
-    return (image.Config as Container["Config"] | null)?.Labels ?? {};
+  async #askForImageLabels(container: Container): Promise<ImageLabels | undefined> {
+    const { Image, ImageManifestDescriptor: manifest } = container;
+    const canAskPlatform = (await this.#api.minorVersion()) >= PLATFORM_MINOR;
+    const platform = canAskPlatform ? manifest?.platform : undefined;
+    const query = platform ? `?platform=${encodeURIComponent(JSON.stringify(platform))}` : "";
+    const image = await this.#get(`/images/${Image}/json${query}`);
+    if (!image) return undefined;
+
+    // In the classic store a digest is one image's; in containerd's it may be an index of many.
+    const isNamed = query !== "" || manifest?.digest === Image;
+    const areOfManifest =
+      isNamed || CLASSIC_DRIVER.test(container.Driver ?? "") || (await this.#isClassic());
+    const labels = (image.Config as Container["Config"] | null)?.Labels ?? {};
+    return { labels, areOfManifest };
   }
 
-  async #get(path: string): Promise<JsonObject> {
+  /** The engine takes up to half a second for it, so that it is asked only where the driver has a name
+   * in both stores. */
+  async #isClassic(): Promise<boolean> {
+    const info = await this.#get("/info");
+    return !JSON.stringify(info?.DriverStatus ?? null).includes("io.containerd.snapshotter.v1");
+  }
+
+  /** Undefined where there is no such thing. */
+  async #get(path: string): Promise<JsonObject | undefined> {
     if (this.#tooLarge.has(path)) throw new Refusal("too-large", { path });
     const { status, value } = await this.#api.get(path).catch((error) => {
       if (toRefusal(error).reason === "too-large") this.#rememberTooLarge(path);
       throw error;
     });
-    if (status === 404) throw new Refusal("unknown-container", path);
+    if (status === 404) return undefined;
     if (status !== 200) throw engineError(path, status, value);
     return value;
   }

@@ -6,7 +6,7 @@
 import { hostname } from "node:os";
 import { isDeepStrictEqual } from "node:util";
 import { record } from "./audit.ts";
-import { judge } from "./checks.ts";
+import { judge, matchedLabels, needsCloseLook } from "./checks.ts";
 import type { VaultAddress } from "./config.ts";
 import type { Engine } from "./engine.ts";
 import { type Facts, gatherFacts } from "./facts.ts";
@@ -80,6 +80,10 @@ export async function grant(request: Request, glance: Glance, server: Server): P
   const facts = await gatherFacts(peer, glance, server.engine, request.facts);
   const [serviceName, service] = choose(documentOf(facts), server.services);
   request.service = serviceName;
+  if (matchedLabels(service.match).length > 0)
+    facts.imageLabels = await server.engine.imageLabels(facts.container);
+  const isClose = needsCloseLook(facts, service);
+  if (isClose) facts.process = readProcess(peer.pid, isClose);
 
   // Invariant 6: nothing is awaited between this look and `open`, so that of two processes of one
   // start only one is the first.
@@ -94,7 +98,7 @@ export async function grant(request: Request, glance: Glance, server: Server): P
     const token = await leases.mint(lease, service.token);
 
     // Invariant 3: what was judged is what gets the token.
-    const processNow = readProcess(peer.pid);
+    const processNow = readProcess(peer.pid, isClose);
     const relaxedNow = judge({ ...facts, process: processNow }, spentBy, service);
     request.relaxed = [...new Set([...request.relaxed, ...relaxedNow])];
     requireUnchanged(facts.process, processNow);
@@ -143,8 +147,15 @@ function metaOf({ peer, container }: Facts, service: string): Lease["meta"] {
 
 /** `alone` was judged again, and `ppid` may change when runc exits: both are left out. */
 function requireUnchanged(before: Process, now: Process): void {
-  const comparable = { ...now, alone: before.alone, ppid: before.ppid };
-  if (!isDeepStrictEqual(comparable, before)) throw new Refusal("changed", now);
+  const { alone, others_in, ppid, ...kept } = before;
+  const changed = Object.entries(kept).filter(
+    ([member, value]) => !isDeepStrictEqual(now[member as keyof Process], value),
+  );
+  if (changed.length > 0)
+    throw new Refusal(
+      "changed",
+      changed.map(([member]) => member),
+    );
 }
 
 /** The line that the peer gets (docs/protocol.md). */

@@ -8,8 +8,14 @@ import type { Service } from "./config.ts";
 import type { Json, JsonObject } from "./json.ts";
 import { Refusal } from "./refusal.ts";
 
-/** A selector that does not hold. Values of `Config.Env` are left out: they may be secrets. */
+/** A selector that does not hold. Values that may be secrets are left out (`SECRET_MEMBER`), and what
+ * is more than scalars and lists of them is named, not shown (invariant 8). */
 export type Mismatch = { path: string; wanted?: Json; seen?: Json };
+
+/** Environment, commands, and what a health check printed. */
+const SECRET_MEMBER = /\.(Env|Args|Cmd|Entrypoint|Health|Healthcheck|Log)(\.|$)/;
+
+const SHOWN_MAX = 32;
 
 export type NamedService = [name: string, service: Service];
 
@@ -40,14 +46,16 @@ export function mismatchesOf(wanted: JsonObject, seen: JsonObject): Mismatch[] {
 }
 
 /** Objects match as fragments, scalars by equality, a list against a list in order, a list against a
- * scalar as any of these. What is absent is null. With `mismatches`, all of them are added to that
+ * scalar as any of these; `Env` as `environments` says. What is absent is null. With `mismatches`, all of them are added to that
  * list; without, the first one ends the search, because there may be a thousand services. */
 function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): boolean {
   if (isObject(wanted) && isObject(seen)) {
     let allMatch = true;
     for (const key in wanted) {
       const memberPath = mismatches ? `${path}${path && "."}${key}` : "";
-      if (matches(wanted[key] ?? null, member(seen, key), mismatches, memberPath)) continue;
+      let pair: [Json, Json] = [wanted[key] ?? null, member(seen, key)];
+      if (key === "Env") pair = environments(...pair);
+      if (matches(...pair, mismatches, memberPath)) continue;
       if (!mismatches) return false;
       allMatch = false;
     }
@@ -56,9 +64,33 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
   if (isEqual(wanted, seen) || isAnyOf(wanted, seen)) return true;
 
   if (!mismatches) return false;
-  const isEnvironment = path.split(".").includes("Env");
-  mismatches.push(isEnvironment ? { path } : { path, wanted, seen });
+  const isSecret = SECRET_MEMBER.test(path);
+  mismatches.push(isSecret ? { path } : { path, wanted: shown(wanted), seen: shown(seen) });
   return false;
+}
+
+/** Both as they are compared: lists sorted, because two starts with the same variables can have them in
+ * another order; an object by name. A variable that stands twice, or has no "=", has no value that a
+ * policy can want: programs differ in what they take it for. */
+function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
+  if (Array.isArray(wanted) && Array.isArray(seen)) return [wanted.toSorted(), seen.toSorted()];
+  if (!isObject(wanted) || isObject(seen)) return [wanted, seen];
+
+  const values = new Map<string, Json>();
+  for (const text of [seen ?? []].flat().map(String)) {
+    const [name = "", ...value] = text.split("=");
+    const isUsual = value.length > 0 && !values.has(name);
+    values.set(name, isUsual ? value.join("=") : false);
+  }
+  return [wanted, Object.fromEntries(values)];
+}
+
+/** Of a list of mounts, what they are; of other objects, that there is one. */
+function shown(value: Json): Json {
+  if (Array.isArray(value)) return value.slice(0, SHOWN_MAX).map(shown);
+  if (!isObject(value)) return value;
+  const { Destination, RW } = value;
+  return typeof Destination === "string" ? `${Destination}${RW ? "" : ":ro"}` : "an object";
 }
 
 function isObject(value: Json): value is JsonObject {

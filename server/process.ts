@@ -4,10 +4,21 @@
 // names, and with enough privilege its cgroup and namespaces.
 // Guaranteed: a reading of one and the same process if it is still alive afterwards. For the peer,
 // peercred checks that last; for the container's first process, where that is another one, the check
-// `namespace` compares the two. Nothing is read that waits for the memory lock of the process (cmdline, environ,
-// maps): whoever holds that lock would hold this server (invariant 10).
-// Sources: proc(5), cgroups(7), namespaces(7).
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+// `namespace` compares the two. Nothing is read that waits for the memory lock of the process
+// (cmdline, environ, maps): whoever holds that lock would hold this server. What a workload can make
+// long (threads, cgroups, mounts) is read up to a bound, and beyond it counts as what a check refuses
+// (invariant 10).
+// Sources: proc(5), cgroups(7), namespaces(7), capabilities(7).
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from "node:fs";
 import { Refusal, unavailable } from "./refusal.ts";
 
 export type Process = {
@@ -22,13 +33,17 @@ export type Process = {
   dumpable: boolean;
   /** It is pid 1 of a pid namespace of its own. */
   init: boolean;
-  /** No other process is in the container's cgroup or below it. With CAP_SYS_ADMIN a process can leave
-   * it. */
+  /** No other process is in the container's cgroup or below it. */
   alone: boolean;
+  /** Where another process was seen, or more cgroups than are searched; below /sys/fs/cgroup. */
+  others_in: string | null;
   /** Its numbers in each of its pid namespaces, the server's first. */
   pids: number[];
-  /** The pid of its tracer, or 0. */
+  /** The pid of its first thread's tracer, or 0; of any thread's where it was looked at closely.
+   * -1: there are too many threads to look at. */
   tracer: number;
+  /** Those of `CAPABILITIES` that it has, or can get by running a program. */
+  capabilities: string[];
   /** When it started, in clock ticks after boot (USER_HZ: 100 a second). */
   start_ticks: number;
   namespaces: { user: string; pid: string; mnt: string };
@@ -42,6 +57,23 @@ const UP_TO_CONTAINER =
 /** A name outside the server's cgroup namespace; one that a user may choose (rootless engines); the
  * kubelet's. */
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
+/** By which a process deceives /proc or the engine, or acts on the host; with their bits. */
+export const CAPABILITIES = {
+  DAC_READ_SEARCH: 2,
+  SYS_MODULE: 16,
+  SYS_RAWIO: 17,
+  SYS_PTRACE: 19,
+  SYS_ADMIN: 21,
+  SYS_RESOURCE: 24,
+  BPF: 39,
+  CHECKPOINT_RESTORE: 40,
+};
+const THREADS_MAX = 4096;
+const CGROUPS_MAX = 64;
+const CGROUP_DEPTH_MAX = 8;
+/** Room for two pids. */
+const PIDS_BYTES_MAX = 64;
+const MOUNTINFO_BYTES_MAX = 1 << 18;
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** Where cgroup v1 is mounted as well, v2 is below it. */
 const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
@@ -74,14 +106,19 @@ export function isInit(pids: number[]): boolean {
   return pids.length > 1 && pids.at(-1) === 1;
 }
 
-/** All that is known of it, by this glance and what /proc says now. Throws as `glanceAt`. */
-export function readProcess(pid: number, glance = glanceAt(pid)): Process {
+/** All that is known of it, by this glance and what /proc says now. `isClose`: every thread and every
+ * hierarchy is looked at, which takes three times as long. Throws as `glanceAt`. */
+export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)): Process {
   return whileItLives(pid, () => {
     const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
     const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
     const { cgroup, status, pidNamespace } = glance;
     const uids = numbersOf(status, "Uid");
     const pids = pidsOf(glance);
+    // The last hierarchy is that of cgroup v2 where it is mounted. With CAP_SYS_ADMIN a process can
+    // leave one of them.
+    const [last = "", ...more] = containerIn(cgroup).directories.reverse();
+    const others = otherProcesses(pid, isClose ? [last, ...more.filter(existsSync)] : [last]);
 
     return {
       exe: readLink("exe"),
@@ -92,10 +129,12 @@ export function readProcess(pid: number, glance = glanceAt(pid)): Process {
       gids: numbersOf(status, "Gid"),
       // The files of a process that is not dumpable belong to root.
       dumpable: statSync(`/proc/${pid}/environ`).uid === uids[1],
-      alone: countProcesses(containerIn(cgroup).directory) === 1,
+      alone: others === undefined,
+      others_in: others?.slice(CGROUP_ROOT.length) ?? null,
       pids,
       init: isInit(pids),
-      tracer: Number(statusOf(status, "TracerPid")),
+      tracer: isClose ? tracerOfThreads(pid) : Number(statusOf(status, "TracerPid")),
+      capabilities: capabilitiesOf(status),
       namespaces: { user: readLink("ns/user"), pid: pidNamespace, mnt: readLink("ns/mnt") },
     };
   });
@@ -116,47 +155,115 @@ function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
 }
 
-type CgroupOfContainer = { id: string; directory: string };
+/** Of any thread: one that is not the first can have a tracer of its own (ptrace(2)). */
+function tracerOfThreads(pid: number): number {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  if (threads.length > THREADS_MAX) return -1;
 
-/** The container's id and the directory that lists its processes, by the cgroup of one of them. What
- * a workload makes below that directory is part of the container. It is only a hint: whoever can
- * make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the refusal
- * "no-container". */
-export function containerIn(cgroup: string[]): CgroupOfContainer {
+  for (const thread of threads) {
+    try {
+      const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
+      const tracer = Number(statusOf(status, "TracerPid"));
+      if (tracer !== 0) return tracer;
+    } catch (error) {
+      if (!hasVanished(error)) throw error;
+    }
+  }
+  return 0;
+}
+
+/** In the permitted set, or in the bounding set, which limits what a program can get by execve(2). */
+function capabilitiesOf(status: string): string[] {
+  const set = (field: string) => BigInt(`0x${statusOf(status, field)}`);
+  const all = set("CapPrm") | set("CapBnd");
+  const held = Object.entries(CAPABILITIES).filter(([, bit]) => (all >> BigInt(bit)) & 1n);
+  return held.map(([name]) => name);
+}
+
+export type Mount = { point: string; isWritable: boolean };
+
+/** MOUNT-ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE SUPER-OPTIONS. */
+const MOUNT = /^(?:\S+ ){4}(\S+) (r[ow])\S* .*?- \S+ \S* (r[ow])/;
+
+/** The mounts that the process sees; undefined where there are too many. Throws as `readProcess`. */
+export function readMounts(pid: number): Mount[] | undefined {
+  const path = `/proc/${pid}/mountinfo`;
+  const text = whileItLives(pid, () => readStart(path, MOUNTINFO_BYTES_MAX));
+  if (text.length >= MOUNTINFO_BYTES_MAX) return undefined;
+
+  return text.split("\n").flatMap((line) => {
+    const [, escaped, ofMount, ofFileSystem] = MOUNT.exec(line) ?? [];
+    if (!escaped) return [];
+    const point = escaped.replace(/\\([0-7]{3})/g, (_, code) =>
+      String.fromCharCode(Number.parseInt(code, 8)),
+    );
+    return { point, isWritable: ofMount === "rw" && ofFileSystem === "rw" };
+  });
+}
+
+type CgroupsOfContainer = { id: string; directories: string[] };
+
+/** The container's id and the directories that list its processes, one for each hierarchy, by the
+ * cgroups of one of them. What a workload makes below that directory is part of the container. It is only a hint:
+ * whoever can make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the
+ * refusal "no-container". */
+export function containerIn(cgroup: string[]): CgroupsOfContainer {
   const container = findContainer(cgroup);
   if (container) return container;
   throw new Refusal("no-container", { cgroup });
 }
 
-export function findContainer(cgroup: string[]): CgroupOfContainer | undefined {
+export function findContainer(cgroup: string[]): CgroupsOfContainer | undefined {
   const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
-  const last = found.at(-1); // the line of cgroup v2, where it is mounted
-  const isOne = found.every(({ id }) => id === last?.id);
+  const id = found[0]?.id;
+  const isOne = found.every((other) => other.id === id);
   const isSupported = !cgroup.some((line) => UNSUPPORTED.test(line));
-  return isOne && isSupported ? last : undefined;
+  return id && isOne && isSupported
+    ? { id, directories: found.map(({ directory }) => directory) }
+    : undefined;
 }
 
-function containerInLine(line: string): CgroupOfContainer | undefined {
+function containerInLine(line: string): { id: string; directory: string } | undefined {
   const [, controllers, path, id] = UP_TO_CONTAINER.exec(line) ?? [];
   if (!id) return undefined;
   const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
   return { id, directory: CGROUP_ROOT + hierarchy + path };
 }
 
-/** In this cgroup and all below it. */
-function countProcesses(directory: string): number {
-  let count = readFileSync(`${directory}/cgroup.procs`, "utf8").split("\n").length - 1;
-  if (statSync(directory).nlink === 2) return count; // its name and ".": nothing is below it
-
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue;
+/** The cgroup, of these and all below them, where a process other than `pid` is, or where the search
+ * meets its bounds. */
+function otherProcesses(pid: number, directories: string[]): string | undefined {
+  const pending = directories.map((directory) => ({ directory, depth: 0 }));
+  for (const { directory, depth } of pending) {
     try {
-      count += countProcesses(`${directory}/${entry.name}`);
+      const pids = readStart(`${directory}/cgroup.procs`, PIDS_BYTES_MAX).trim().split("\n");
+      if (pids.some((other) => other !== "" && other !== `${pid}`)) return directory;
+
+      const below = statSync(directory).nlink - 2; // its name, ".", and one for each that is below
+      if (below === 0) continue;
+      if (depth === CGROUP_DEPTH_MAX || pending.length + below > CGROUPS_MAX) return directory;
+      for (const entry of readdirSync(directory, { withFileTypes: true }))
+        if (entry.isDirectory())
+          pending.push({ directory: `${directory}/${entry.name}`, depth: depth + 1 });
     } catch (error) {
-      if (!hasVanished(error)) throw error; // a cgroup that was removed has no process
+      if (depth === 0 || !hasVanished(error)) throw error; // what was removed has no process
     }
   }
-  return count;
+  return undefined;
+}
+
+/** The file up to this length. */
+function readStart(path: string, bytesMax: number): string {
+  const buffer = Buffer.allocUnsafe(bytesMax);
+  const file = openSync(path, "r");
+  try {
+    let length = 0;
+    for (let read = 1; read > 0; length += read)
+      read = readSync(file, buffer, length, bytesMax - length, null);
+    return buffer.toString("utf8", 0, length);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** The value of a line of /proc/PID/status. Throws where there is no such line: what a check does not
@@ -180,7 +287,10 @@ function whileItLives<Reading>(pid: number, read: () => Reading): Reading {
   }
 }
 
-/** A process or cgroup that is gone: ENOENT where it is opened, ESRCH or ENODEV where it is read. */
+/** A process or cgroup that is gone: ENOENT where it is opened, ESRCH or ENODEV where it is read.
+ * ENOTSUP: a threaded cgroup, whose processes are listed above it. */
 function hasVanished(error: unknown): boolean {
-  return ["ENOENT", "ESRCH", "ENODEV"].includes((error as NodeJS.ErrnoException).code ?? "");
+  return ["ENOENT", "ESRCH", "ENODEV", "ENOTSUP"].includes(
+    (error as NodeJS.ErrnoException).code ?? "",
+  );
 }

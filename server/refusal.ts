@@ -32,6 +32,9 @@ export type Reason =
   | "once"
   | "readonly"
   | "labels"
+  | "image-gone"
+  | "capabilities"
+  | "seccomp"
   // token, second look, audit
   | "vault"
   | "wrong-role"
@@ -45,7 +48,8 @@ export type Reason =
 
 export class Refusal extends Error {
   readonly reason: Reason;
-  /** What was seen, and what was wanted. Holds no secret and no value of an environment. */
+  /** What was seen, and what was wanted: members named one by one, never a whole object of the engine,
+   * no value of an environment or a command (invariant 8). */
   readonly detail: Json;
   /** Asking again may help: the container, the engine or Vault is not ready. */
   readonly canRetry: boolean;
@@ -63,9 +67,19 @@ export function unavailable(reason: Reason, detail: Json): Refusal {
   return new Refusal(reason, detail, true);
 }
 
-/** Any error as a Refusal. One that this server did not foresee is "internal". */
+/** Any error as a Refusal. One that this server did not foresee is "internal": the audit says where
+ * it arose, never its message, which may quote what was being read. */
 export function toRefusal(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
-  const { code = "", syscall = "", path = "", message } = error as NodeJS.ErrnoException;
-  return unavailable("internal", code ? { code, syscall, path } : message);
+  const {
+    code = "",
+    syscall = "",
+    path = "",
+    name,
+    message,
+    stack,
+  } = error as NodeJS.ErrnoException;
+  if (syscall) return unavailable("internal", { code, syscall, path });
+  const at = /\n +at (.*)/.exec(stack?.replace(message, "") ?? "")?.[1] ?? "";
+  return unavailable("internal", { name, at });
 }

@@ -28,6 +28,7 @@ import { suggest } from "../cli/suggest.ts";
 import type { Config, Service } from "../server/config.ts";
 import { hideValues } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
+import { documentOf } from "../server/grant.ts";
 import type { JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { findFlaw } from "../server/schema.ts";
@@ -661,7 +662,7 @@ describe("a running container", () => {
     await using stage = new Stage();
     stage.configure();
     const facts = await factsOf(await stage.container(idle));
-    const declared = { ...facts, imageLabels: { ...facts.imageLabels, app: "app" } };
+    const declared = { ...facts, imageLabels: { labels: { app: "app" }, areOfManifest: true } };
     const labels = (of: Facts) => JSON.stringify(Object.values(suggest(of, []).services)[0]?.match);
     expect(labels(facts)).toContain('"app":"app"');
     expect(labels(declared)).not.toContain('"app":"app"');
@@ -687,7 +688,7 @@ describe("a running container", () => {
       Config: { Image: pinned.Image, Env: [null] },
     });
     for (const each of [facts, withInit, byName])
-      expect(choose(each, Object.entries(suggest(each, []).services))[0]).toBe(
+      expect(choose(documentOf(each), Object.entries(suggest(each, []).services))[0]).toBe(
         String(facts.container.Name).slice(1),
       );
     const unnamed = { Type: "volume", Name: "0".repeat(64), Destination: "/data", RW: true };
@@ -729,7 +730,7 @@ describe("a running container", () => {
     const writable = await stage.container({ ...idle, writable: true });
     const readonly = await authproxy(["explain", writable.id, ...words]);
     expect(readonly.status).toBe(77);
-    expect(readonly.stdout).toMatch(/fails +readonly +"sleep"\n/);
+    expect(readonly.stdout).toMatch(/fails +readonly +\{"part":"root","mount":"\/"\}\n/);
     expect(readonly.stdout).toContain("Start it with --read-only");
     const stranger = await stage.container({ ...idle, labels: { app: "stranger" } });
     const unmatched = await authproxy(["explain", stranger.id.slice(0, 12), ...words]);
@@ -775,7 +776,7 @@ describe("a running container", () => {
     const explanation = explain(seen, { app });
     expect(explanation.checks.find(({ name }) => name === "readonly")).toMatchObject({
       holds: false,
-      detail: "JAVA_OPTIONS",
+      detail: { part: "JAVA_OPTIONS", mount: "/data" },
     });
     expect(JSON.stringify(explanation)).not.toContain("hunter2");
   });

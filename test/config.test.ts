@@ -278,6 +278,41 @@ describe("a certificate", () => {
   });
 });
 
+describe("an environment that a policy lists", () => {
+  function load(Env: unknown) {
+    const config = JSON.parse(usable());
+    const container = { Image: `sha256:${"0".repeat(64)}`, Config: { Env } };
+    config.services = { web: { match: { container }, token: { create: "x" } } };
+    writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+    return loadConfig(file).services;
+  }
+
+  test.each([
+    { Env: ["A=1", "B=2", "A=the-secret"] },
+    { Env: ["A=the-secret", "A=the-secret"] },
+    { Env: ["A=the-secret", "A"] },
+  ])("is refused where a name stands in it twice: $Env", ({ Env }) => {
+    const problem = "services.web.match.container.Config.Env must have each variable once";
+    expect(() => load(Env)).toThrow(`${file}: ${problem}, and has A twice`);
+    expect(() => load(Env)).not.toThrow("the-secret");
+  });
+
+  test.each([
+    { Env: ["A=1", "a=1", "AB=1", "B=A=1"] },
+    { Env: [null] },
+    { Env: { A: "1", B: ["1", null], C: null } },
+  ])("is accepted otherwise: $Env", ({ Env }) => {
+    expect(load(Env).web?.match.container).toMatchObject({ Config: { Env } });
+  });
+
+  test.each([{ Env: {} }, { Env: "A=1" }, { Env: { A: 1 } }, { Env: { A: [] } }])(
+    "is refused where it is neither a list nor a value for each name: $Env",
+    ({ Env }) => {
+      expect(() => load(Env)).toThrow("Config.Env must be the whole list");
+    },
+  );
+});
+
 describe("`main.ts --check`", () => {
   function run(...words: string[]) {
     return spawnSync(process.execPath, [main, "--check", ...words], { encoding: "utf8" });

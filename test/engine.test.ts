@@ -4,8 +4,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
-import { Engine, EngineApi } from "../server/engine.ts";
+import { describe, expect, test } from "vitest";
+import { type Container, Engine, EngineApi } from "../server/engine.ts";
 
 const id = "a".repeat(64);
 const TOO_OLD = (asked: string, oldest: string) =>
@@ -18,6 +18,10 @@ class StandIn {
   readonly asked: string[] = [];
   /** Members of a container's inspect, beside the id. */
   container: object = {};
+  /** The answers about images, by what stands behind /images/; others are 404. */
+  images: Record<string, object> = {};
+  /** Of the engine's info. */
+  driverStatus: string[][] | null = [["Backing Filesystem", "extfs"]];
   oldest = "1.24";
   newest = "1.51";
   /** In place of the usual answer to GET /version. */
@@ -36,6 +40,12 @@ class StandIn {
       } else if (minor(version) < minor(this.oldest) || minor(version) > minor(this.newest)) {
         answer.statusCode = 400;
         answer.end(JSON.stringify({ message: TOO_OLD(version, this.oldest) }));
+      } else if (url.endsWith("/info")) {
+        answer.end(JSON.stringify({ DriverStatus: this.driverStatus }));
+      } else if (url.includes("/images/")) {
+        const image = this.images[decodeURIComponent(url.split("/images/")[1] ?? "")];
+        answer.statusCode = image ? 200 : 404;
+        answer.end(JSON.stringify(image ?? { message: "No such image" }));
       } else {
         answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Config: {}, ...this.container }));
       }
@@ -156,4 +166,134 @@ test("an engine that was away is asked again which versions it has", async () =>
   await engine.listen();
   await api.get("/containers/b/json");
   expect(engine.asked.slice(-2)).toEqual(["/version", "/v1.51/containers/b/json"]);
+});
+
+describe("the labels that an image declares", () => {
+  const digest = "sha256:1";
+  const CONTAINERD = [["driver-type", "io.containerd.snapshotter.v1"]];
+  const labelled = (Labels: object | null) => ({ Config: { Labels } });
+  const plain = { [`${digest}/json`]: labelled({ app: "app" }) };
+  const platform = { architecture: "arm64", os: "linux" };
+  const manifest = { digest: "sha256:2", platform };
+
+  /** What the engine says of the image of a container, and how often it was asked. */
+  async function labelsOf(engine: StandIn, container: object = {}) {
+    const known = new Engine(engine.socket);
+    const asking = { Image: digest, ...container } as Container;
+    return [await known.imageLabels(asking), await known.imageLabels(asking)];
+  }
+
+  test("are asked once for a digest", async () => {
+    await using engine = await StandIn.start({ images: plain });
+    const all = { labels: { app: "app" }, areOfManifest: true };
+    expect(await labelsOf(engine)).toEqual([all, all]);
+    expect(engine.asked.filter((url) => url.includes("/images/"))).toHaveLength(1);
+  });
+
+  test.each([
+    { name: "no labels", image: labelled(null) },
+    { name: "no configuration", image: { Config: null } },
+    { name: "nothing", image: {} },
+  ])("are none where the engine says $name", async ({ image }) => {
+    await using engine = await StandIn.start({ images: { [`${digest}/json`]: image } });
+    expect((await labelsOf(engine))[0]).toEqual({ labels: {}, areOfManifest: true });
+  });
+
+  test("are not known where the image is gone, and asked again then", async () => {
+    await using engine = await StandIn.start();
+    expect(await labelsOf(engine)).toEqual([undefined, undefined]);
+    expect(engine.asked.filter((url) => url.includes("/images/"))).toHaveLength(2);
+  });
+
+  test("are those of the platform that runs, from API 1.49 on", async () => {
+    const images = {
+      ...plain,
+      [`${digest}/json?platform=${JSON.stringify(platform)}`]: labelled({ app: "other" }),
+    };
+    await using engine = await StandIn.start({ images, driverStatus: CONTAINERD, newest: "1.49" });
+    const container = { ImageManifestDescriptor: manifest };
+    const all = { labels: { app: "other" }, areOfManifest: true };
+    expect(await labelsOf(engine, container)).toEqual([all, all]);
+  });
+
+  test.each([
+    { name: "in API 1.48, for one of several manifests", newest: "1.48", of: manifest },
+    { name: "in API 1.47, which names no manifest", newest: "1.47", of: undefined },
+    { name: "of a container from before an upgrade", newest: "1.51", of: undefined },
+    { name: "of a manifest without a platform", newest: "1.51", of: { digest: "sha256:2" } },
+    { name: "where the engine says null", newest: "1.51", of: null },
+  ])("may be another manifest's in containerd's store: $name", async ({ newest, of }) => {
+    await using engine = await StandIn.start({ images: plain, driverStatus: CONTAINERD, newest });
+    const [known] = await labelsOf(engine, { ImageManifestDescriptor: of });
+    expect(known).toEqual({ labels: { app: "app" }, areOfManifest: false });
+  });
+
+  test("are the manifest's in API 1.48, where the image is no index", async () => {
+    await using engine = await StandIn.start({
+      images: plain,
+      driverStatus: CONTAINERD,
+      newest: "1.48",
+    });
+    const [known] = await labelsOf(engine, { ImageManifestDescriptor: { ...manifest, digest } });
+    expect(known).toMatchObject({ areOfManifest: true });
+  });
+
+  test("are the image's where an engine says nothing of its store", async () => {
+    await using engine = await StandIn.start({ images: plain, driverStatus: null });
+    const [known] = await labelsOf(engine, { Driver: "btrfs" });
+    expect(known).toMatchObject({ areOfManifest: true });
+  });
+
+  test.each([
+    { Driver: "overlay2", isAsked: false },
+    { Driver: "overlay", isAsked: false }, // Podman's
+    { Driver: "vfs", isAsked: false },
+    { Driver: "overlayfs", isAsked: true },
+    { Driver: "btrfs", isAsked: true },
+    { Driver: undefined, isAsked: true },
+  ])("need the engine's info, which is slow, or not: $Driver", async ({ Driver, isAsked }) => {
+    await using engine = await StandIn.start({ images: plain });
+    const [known] = await labelsOf(engine, { Driver });
+    expect(known).toMatchObject({ areOfManifest: true });
+    expect(engine.asked.includes("/v1.51/info")).toBe(isAsked);
+  });
+
+  test("are remembered of so many images, and not where they are long", async () => {
+    const names = Array.from({ length: 300 }, (_, i) => `sha256:${i}`);
+    const images = Object.fromEntries(names.map((name) => [`${name}/json`, labelled({ name })]));
+    const long = labelled({ name: "x".repeat(1 << 17) });
+    await using engine = await StandIn.start({ images: { ...images, "sha256:long/json": long } });
+    const known = new Engine(engine.socket);
+    const ask = async (Image: string) => {
+      const before = engine.asked.length;
+      await known.imageLabels({ Image } as Container);
+      return engine.asked.length > before;
+    };
+    for (const name of names) await ask(name);
+    expect(await ask("sha256:299")).toBe(false);
+    expect(await ask("sha256:0")).toBe(true);
+    await ask("sha256:long");
+    expect(await ask("sha256:long")).toBe(true);
+  });
+});
+
+test("an answer that is longer than is read is refused, and its version is kept", async () => {
+  await using engine = await StandIn.start({ container: { Name: "x".repeat(1 << 22) } });
+  const known = new Engine(engine.socket);
+  const path = `/v1.51/containers/${id}/json`;
+  for (let i = 0; i < 2; i++)
+    await expect(known.inspect(id)).rejects.toMatchObject({
+      reason: "too-large",
+      detail: `${path}: the answer is too long`,
+      canRetry: false,
+    });
+  expect(engine.asked).toEqual(["/version", path, path]);
+});
+
+test("an answer without an id is not taken for a container", async () => {
+  await using engine = await StandIn.start({ container: { Id: {} } });
+  const known = new Engine(engine.socket);
+  await expect(known.inspect(id)).rejects.toMatchObject({
+    detail: { asked: id, answered: "[object Object]" },
+  });
 });

@@ -82,11 +82,12 @@ describe.each(named ?? [])("$name:", (capture) => {
     const [gid = -1] = seen.gids;
     const peer: Peer = { id: "1", pid, uid, gid, groups: [], label: "" };
     const identity = { peer, process: seen, container };
-    const imageLabels = capture.imageLabels ?? {};
+    const imageLabels = { labels: capture.imageLabels ?? {}, areOfManifest: true };
     expect(choose(identity, [["app", service]])).toEqual(["app", service]);
     const facts: Facts = {
       ...identity,
       init: seen,
+      mounts: [],
       imageLabels,
       serverUserNamespace,
       bootMs,

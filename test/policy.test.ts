@@ -156,9 +156,131 @@ describe("a service is chosen", () => {
   });
 
   test("by a refusal that shows no value of the environment", () => {
-    for (const Env of [["A=wanted-secret"], "A=wanted-secret", { A: "wanted-secret" }]) {
-      const { detail } = refusal({ app: { container: { Config: { Env } } } });
-      expect(detail).toEqual({ service: "app", path: "container.Config.Env" });
+    const path = "container.Config.Env";
+    for (const [Env, place] of [
+      [["A=wanted-secret"], path],
+      ["A=wanted-secret", path],
+      [{ A: "wanted-secret" }, `${path}.A`],
+    ] as const) {
+      const { detail } = refusal({ app: { container: { Config: { Env } } } as JsonObject });
+      expect(detail).toEqual({ service: "app", path: place });
     }
+  });
+
+  test.each<[string, JsonObject]>([
+    ["Args", { Args: ["the-secret"] }],
+    ["Config.Cmd", { Config: { Cmd: ["the-secret"] } }],
+    ["Config.Entrypoint", { Config: { Entrypoint: ["the-secret"] } }],
+    ["Config.Healthcheck", { Config: { Healthcheck: null } }],
+    ["Config.Healthcheck.Test", { Config: { Healthcheck: { Test: ["the-secret"] } } }],
+    ["State.Health.Log", { State: { Health: { Log: ["the-secret"] } } }],
+    ["State.Health", { State: { Health: null } }],
+  ])(
+    "by a refusal that shows neither what is wanted nor what is seen of %s",
+    (place, container) => {
+      const text = "the-secret-too";
+      const seen: JsonObject = {
+        container: {
+          Args: [text],
+          Config: { Cmd: [text], Entrypoint: [text], Healthcheck: { Test: [text] } },
+          State: { Health: { Log: [{ Output: text }] } },
+        },
+      };
+      expect(mismatchesOf({ container }, seen)).toEqual([{ path: `container.${place}` }]);
+    },
+  );
+
+  test.each<[string, JsonObject, JsonObject, Json, Json]>([
+    ["an object is only named", { State: "x" }, { State: { Error: "secret" } }, "x", "an object"],
+    [
+      "of objects in a list there is no more",
+      { Devices: [] },
+      { Devices: [{ Secret: "secret" }, 1] },
+      [],
+      ["an object", 1],
+    ],
+    [
+      "of mounts, what they are",
+      { Mounts: [] },
+      {
+        Mounts: [
+          { Destination: "/a", RW: true, Source: "/secret" },
+          { Destination: "/b", RW: false },
+        ],
+      },
+      [],
+      ["/a", "/b:ro"],
+    ],
+    [
+      "of a long list, its beginning",
+      { Groups: 7 },
+      { Groups: Array.from({ length: 1000 }, (_, i) => i) },
+      7,
+      Array.from({ length: 32 }, (_, i) => i),
+    ],
+    [
+      "of labels, the one that is asked for",
+      { Config: { Labels: { app: "x" } } },
+      { Config: { Labels: { app: "y", other: "secret" } } },
+      "x",
+      "y",
+    ],
+  ])("by a refusal that shows members one by one: %s", (_, match, seen, wanted, shown) => {
+    const [mismatch] = mismatchesOf(match, seen);
+    expect(mismatch).toMatchObject({ wanted, seen: shown });
+    expect(JSON.stringify(mismatch)).not.toContain("secret");
+  });
+});
+
+describe("the environment of a container", () => {
+  const holds = (wanted: Json, seen: Json) =>
+    mismatchesOf(
+      { container: { Config: { Env: wanted } } },
+      { container: { Config: { Env: seen } } },
+    ).length === 0;
+
+  test.each<[string, Json, Json]>([
+    ["a list in another order", ["A=1", "B=2"], ["B=2", "A=1"]],
+    ["an object, in any order", { A: "1", B: "2" }, ["B=2", "A=1"]],
+    ["an object, beside other variables", { A: "1" }, ["B=2", "A=1"]],
+    ["a variable that is not to be set", { NODE_OPTIONS: null }, ["A=1"]],
+    ["… in no environment at all", { NODE_OPTIONS: null }, null],
+    ["no environment at all", [null], null],
+    ["any of these values", { A: ["1", "2"] }, ["A=2"]],
+    ["any of these values, or none", { A: ["1", null] }, ["B=2"]],
+    ["a value with = in it", { A: "b=c=" }, ["A=b=c="]],
+    ["a value of several lines", { A: "b\nC=d" }, ["A=b\nC=d"]],
+    ["an empty value", { A: "" }, ["A="]],
+    ["a name that every object has", { constructor: null }, ["A=1"]],
+  ])("matches: %s", (_, wanted, seen) => {
+    expect(holds(wanted, seen)).toBe(true);
+  });
+
+  test.each<[string, Json, Json]>([
+    ["a list that is shorter", ["A=1"], ["A=1", "B=2"]],
+    ["a list that is longer", ["A=1", "B=2"], ["A=1"]],
+    ["a list against one with a name twice", ["A=1"], ["A=1", "A=1"]],
+    ["another value", { A: "1" }, ["A=2"]],
+    ["a name in another case", { A: "1" }, ["a=1"]],
+    ["the beginning of a name", { A: "1" }, ["AB=1"]],
+    ["a variable that is set, and is not to be", { NODE_OPTIONS: null }, ["NODE_OPTIONS="]],
+    ["… and stands there without a value", { NODE_OPTIONS: null }, ["NODE_OPTIONS"]],
+    ["a name that stands twice, the first as wanted", { A: "1" }, ["A=1", "A=2"]],
+    ["a name that stands twice, the last as wanted", { A: "1" }, ["A=2", "A=1"]],
+    ["a name that stands twice, both any of these", { A: ["1", "2"] }, ["A=1", "A=2"]],
+    ["a name that stands twice, both as wanted", { A: "1" }, ["A=1", "A=1"]],
+    ["a name that stands twice, and is not to be set", { A: null }, ["A=1", "A=1"]],
+    ["a name without a value, where it is to be empty", { A: "" }, ["A"]],
+    ["a name that every object has", JSON.parse('{"__proto__":null}'), ["__proto__=x"]],
+    ["a variable that is wanted, in no environment", { A: "1" }, null],
+  ])("does not match: %s", (_, wanted, seen) => {
+    expect(holds(wanted, seen)).toBe(false);
+  });
+
+  test("is compared so in no other place", () => {
+    const labels = { Config: { Labels: { Env: "a" } } };
+    expect(mismatchesOf(labels, labels)).toEqual([]);
+    expect(mismatchesOf({ Args: { A: "1" } }, { Args: ["A=1"] })).toHaveLength(1);
+    expect(mismatchesOf({ Args: ["a", "b"] }, { Args: ["b", "a"] })).toHaveLength(1);
   });
 });

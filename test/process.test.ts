@@ -1,8 +1,11 @@
 import { type SpawnOptions, spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   copyFileSync,
+  existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   rmdirSync,
@@ -12,7 +15,7 @@ import {
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { containerIn, readProcess } from "../server/process.ts";
+import { containerIn, readMounts, readProcess } from "../server/process.ts";
 import { Stage, until } from "./stage.ts";
 
 const ID = "0123456789abcdef".repeat(4);
@@ -43,9 +46,11 @@ describe("the container in a process's cgroup is", () => {
     ["below a name with a colon", [`0::/a:b/docker-${ID}.scope`]],
     ["below a name that looks like a line", [`0::/0::/${ID}`]],
   ])("%s", (_, cgroup) => {
-    const { id, directory } = containerIn(cgroup);
+    const { id, directories } = containerIn(cgroup);
     expect(id).toBe(ID);
-    expect(directory).toMatch(new RegExp(`^/sys/fs/cgroup/.*${ID}(\\.scope)?$`));
+    expect(directories).toHaveLength(cgroup.filter((line) => line.includes(ID)).length);
+    for (const directory of directories)
+      expect(directory).toMatch(new RegExp(`^/sys/fs/cgroup/.*${ID}(\\.scope)?$`));
   });
 
   test.each<[string, string[]]>([
@@ -261,6 +266,41 @@ describe.each(hierarchies)("in the hierarchy %s a process is", (hierarchy) => {
     expect(readProcess(cgroup.start(sleep, "below")).alone).toBe(false);
   });
 
+  test.each([
+    { name: "63 cgroups below", below: 63, alone: true },
+    { name: "64 cgroups below: more than are searched", below: 64, alone: false },
+  ])("alone or not, with $name", async ({ below, alone }) => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    for (let i = 0; i < below; i++) cgroup.make(`c${i}`);
+    const seen = readProcess(cgroup.start(sleep));
+    expect(seen.alone).toBe(alone);
+    expect(seen.others_in).toEqual(alone ? null : expect.stringMatching(`${ID}$`));
+  });
+
+  test.each([
+    { depth: 8, alone: true },
+    { depth: 9, alone: false },
+  ])("alone or not, with cgroups $depth deep below", async ({ depth, alone }) => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    for (let i = 1; i <= depth; i++) cgroup.make("d/".repeat(i));
+    expect(readProcess(cgroup.start(sleep)).alone).toBe(alone);
+  });
+
+  test("not alone, and it is said in which cgroup the other is", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy);
+    cgroup.make("below");
+    const pid = cgroup.start(sleep);
+    cgroup.start(sleep, "below");
+    const place = hierarchy.replace("/sys/fs/cgroup", "");
+    expect(readProcess(pid)).toMatchObject({
+      alone: false,
+      others_in: `${place}/authproxy:${process.pid}/${ID}/below`,
+    });
+  });
+
   test("not alone, with another in its cgroup and a third below", async () => {
     await using stage = new Stage();
     const cgroup = new Cgroup(stage, hierarchy);
@@ -303,4 +343,125 @@ test("a process whose program its user may only execute: not dumpable", async ()
   chmodSync(stage.directory, 0o711);
   const pid = new Cgroup(stage).start([program, "60"], "", { uid: 1001, gid: 1001 });
   expect(readProcess(pid)).toMatchObject({ dumpable: false, uids: [1001, 1001, 1001, 1001] });
+});
+
+test("a process is not alone where another is in one of its hierarchies, if all are looked at", async () => {
+  await using stage = new Stage();
+  const [one = "", other = ""] = [hierarchies[0], hierarchies.at(-1)];
+  expect(one).not.toBe(other); // this machine has cgroup v1
+  const first = new Cgroup(stage, one);
+  const last = new Cgroup(stage, other);
+  const pid = last.take(first.start(["sleep", "60"]));
+  expect(readProcess(pid, true)).toMatchObject({ alone: true, others_in: null });
+  first.start(["sleep", "60"]);
+  expect(readProcess(pid)).toMatchObject({ alone: true });
+  expect(readProcess(pid, true)).toMatchObject({
+    alone: false,
+    others_in: expect.stringContaining(one.replace("/sys/fs/cgroup", "")),
+  });
+});
+
+test("a threaded cgroup below is passed over: its process is listed above", async () => {
+  const unified = hierarchies.find((path) => existsSync(`${path}/cgroup.controllers`));
+  if (!unified) throw new Error("cgroup v2 is not mounted");
+  await using stage = new Stage();
+  const cgroup = new Cgroup(stage, unified);
+  const below = join(unified, `authproxy:${process.pid}`, ID, "below");
+  mkdirSync(below);
+  stage.defer(() => rmdirSync(below));
+  writeFileSync(join(below, "cgroup.type"), "threaded");
+  const pid = cgroup.start(["sleep", "60"]);
+  expect(() => readFileSync(join(below, "cgroup.procs"))).toThrow("ENOTSUP");
+  expect(readProcess(pid).alone).toBe(true);
+});
+
+describe("of a process with threads", () => {
+  test("the tracer of one that is not the first is seen where all are looked at", async () => {
+    await using stage = new Stage();
+    const script = "setInterval(() => {}, 1000)"; // Node has ten threads more
+    const pid = new Cgroup(stage).start([process.execPath, "-e", script]);
+    const threads = () => readdirSync(`/proc/${pid}/task`).map(Number);
+    await until("it has threads", () => threads().length > 2);
+    expect(readProcess(pid, true).tracer).toBe(0);
+    const tracer = spawn("strace", ["-p", String(threads().at(-1))], { stdio: "ignore" });
+    stage.defer(() => void tracer.kill());
+    await until("it is traced", () => readProcess(pid, true).tracer === tracer.pid);
+    expect(readProcess(pid).tracer).toBe(0);
+  });
+});
+
+describe("the capabilities of a process are", () => {
+  test.each([
+    { name: "none", words: ["--bounding-set", "-all"], held: [] },
+    {
+      name: "those of its bounding set",
+      words: ["--reuid", "1001", "--clear-groups", "--bounding-set", "-all,+sys_admin,+chown"],
+      held: ["SYS_ADMIN"],
+    },
+    {
+      name: "those of a high number",
+      words: ["--bounding-set", "-all,+bpf,+checkpoint_restore"],
+      held: ["BPF", "CHECKPOINT_RESTORE"],
+    },
+  ])("$name", async ({ words, held }) => {
+    await using stage = new Stage();
+    const pid = new Cgroup(stage).start(["setpriv", ...words, "sleep", "60"]);
+    await until("it runs", () => readProcess(pid).exe === "/usr/bin/sleep");
+    expect(readProcess(pid).capabilities).toEqual(held);
+  });
+});
+
+test("a container's capabilities are what it was started with", async () => {
+  await using stage = new Stage();
+  const container = await stage.container({
+    environment: { DB_PASSWORD_FILE: "/no/reference" },
+    command: ["sleep", "60"],
+  });
+  const { State } = await container.inspect();
+  expect(readProcess(State.Pid).capabilities).toEqual([]);
+});
+
+describe("the mounts of a process are", () => {
+  /** In a mount namespace of its own, after these commands. */
+  async function mountsAfter(stage: Stage, commands: string) {
+    const script = `${commands}\necho ready; exec sleep 60`;
+    const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-ec", script]);
+    stage.defer(() => void child.kill("SIGKILL"));
+    await once(child.stdout, "data");
+    return readMounts(child.pid ?? 0);
+  }
+
+  test("writable, read-only by the mount, and read-only by the file system", async () => {
+    await using stage = new Stage();
+    const at = (name: string) => join(stage.directory, name);
+    for (const name of ["a b\\c", "rw", "ro", "bound"]) mkdirSync(at(name));
+    const mounts = await mountsAfter(
+      stage,
+      `cd ${stage.directory}
+      mount -t tmpfs ro 'a b\\c'; mount -t tmpfs none rw
+      mount -t tmpfs -o ro none ro
+      mount --bind rw bound; mount -o remount,bind,ro bound`,
+    );
+    const found = (name: string) => mounts?.filter(({ point }) => point === at(name));
+    expect(found("a b\\c")).toEqual([{ point: at("a b\\c"), isWritable: true }]);
+    expect(found("rw")).toMatchObject([{ isWritable: true }]);
+    expect(found("ro")).toMatchObject([{ isWritable: false }]);
+    expect(found("bound")).toMatchObject([{ isWritable: false }]);
+    const lines = readFileSync("/proc/self/mountinfo", "utf8").trimEnd().split("\n");
+    expect(mounts).toHaveLength(lines.length + 4);
+  });
+
+  test("not known where there are too many", async () => {
+    await using stage = new Stage();
+    const mounts = await mountsAfter(
+      stage,
+      `cd ${stage.directory}; mkdir x; long=$(printf %3000s | tr " " x); i=0
+      while [ $i -lt 100 ]; do mount -t tmpfs $long x; i=$((i + 1)); done`,
+    );
+    expect(mounts?.length).toBeUndefined();
+  });
+
+  test("a refusal where the process is gone", () => {
+    expect(() => readMounts(2 ** 30)).toThrow("exited");
+  });
 });

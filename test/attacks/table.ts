@@ -70,6 +70,14 @@ export const attacks = {
   "69": "a front of Vault answers in its place after a wrapped token was minted",
   "71": "a front of Vault drops the header that asks for a wrapped token",
   "73": "a host user can write the directory of the configuration, and puts a link there",
+  "51": "thousands of cgroups below a container's own",
+  "57": "a health check prints a secret, then another process is refused",
+  "60": "the same variables in another order, Config.Env pinned",
+  "62": "another process leaves the cgroup, in one hierarchy of several (CAP_SYS_ADMIN)",
+  "63": "--cgroup-parent below the victim's cgroup, the victim restarted",
+  "64": "program overwritten on a writable mount below a read-only one, restarted",
+  "65": "ptrace of a thread that is not the first, while the client waits",
+  "72": "the program of a health check overwritten on a volume, restarted, patches the client",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
