@@ -47,7 +47,12 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
     let allMatch = true;
     for (const key in wanted) {
       const memberPath = mismatches ? `${path}${path && "."}${key}` : "";
-      if (matches(wanted[key] ?? null, member(seen, key), mismatches, memberPath)) continue;
+      const wantedMember = wanted[key] ?? null;
+      const seenMember = member(seen, key);
+      // Variables are matched by name where the policy has an object.
+      const isByName = key === "Env" && isObject(wantedMember) && Array.isArray(seenMember);
+      const comparable = isByName ? variablesOf(seenMember as string[]) : seenMember;
+      if (matches(wantedMember, comparable, mismatches, memberPath)) continue;
       if (!mismatches) return false;
       allMatch = false;
     }
@@ -67,6 +72,15 @@ function isObject(value: Json): value is JsonObject {
 
 function member(object: JsonObject, key: string): Json {
   return Object.hasOwn(object, key) ? (object[key] ?? null) : null;
+}
+
+function variablesOf(environment: string[]): JsonObject {
+  return Object.fromEntries(
+    environment.map((variable) => {
+      const [name = ""] = variable.split("=", 1);
+      return [name, variable.slice(name.length + 1)];
+    }),
+  );
 }
 
 function isAnyOf(wanted: Json, seen: Json): boolean {

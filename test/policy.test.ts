@@ -158,7 +158,8 @@ describe("a service is chosen", () => {
   test("by a refusal that shows no value of the environment", () => {
     for (const Env of [["A=wanted-secret"], "A=wanted-secret", { A: "wanted-secret" }]) {
       const { detail } = refusal({ app: { container: { Config: { Env } } } });
-      expect(detail).toEqual({ service: "app", path: "container.Config.Env" });
+      const path = expect.stringMatching(/^container\.Config\.Env(\.A)?$/);
+      expect(detail).toEqual({ service: "app", path });
     }
   });
 });
