@@ -13,7 +13,7 @@ import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configu
 import { explain } from "./explain.ts";
 import { explanationLines } from "./explanation-text.ts";
 import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
-import { describeHost } from "./host.ts";
+import { describeHost, imageStore } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { observe } from "./observe.ts";
 import { type CommandName, HELP_HINT, type Options, parse } from "./options.ts";
@@ -138,7 +138,8 @@ async function suggestService(subject: string | undefined, options: Options): Pr
   }
   const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;
   const { Env: imageEnv } = image.Config as { Env: string[] | null };
-  const { services, notes } = suggest(facts, imageEnv ?? []);
+  const store = imageStore((await askEngine("info", engine)) as JsonObject);
+  const { services, notes } = suggest(facts, imageEnv ?? [], store);
   if (options.json) {
     printJson({ services, notes });
     return 0;
