@@ -10,7 +10,7 @@ const HARMLESS_VARIABLE =
 
 /** With these a program runs other code than its own, or believes other servers. The list cannot be
  * complete: each program may have variables of its own, so `check` says that others are free. */
-const CODE_VARIABLES = [
+export const CODE_VARIABLES = [
   // The loader and the C library.
   ...["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH"],
   ...["HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"],

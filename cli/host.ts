@@ -14,6 +14,7 @@ export type Image = { Id: string; RepoDigests?: string[] | null };
 export type Host = {
   /** The security module that labels processes. */
   mac?: string;
+  engine?: "docker" | "podman";
   /** "classic" or "containerd". */
   store?: string;
   images?: Image[];
@@ -48,6 +49,7 @@ export async function describeHost(socketPath: string | undefined): Promise<Host
     const info = (await askEngine("info", socketPath)) as JsonObject;
     const images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
     const container = await anyContainer(socketPath);
+    host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
     return { ...host, store: imageStore(info), images, ...(container && { container }) };
   } catch (error) {
     const { message } = error as Failure;
@@ -63,6 +65,12 @@ async function anyContainer(socketPath: string | undefined): Promise<JsonObject 
   if (!container) return undefined;
   const answer = await askEngine(`containers/${container.Id}/json`, socketPath);
   return answer as JsonObject | undefined;
+}
+
+/** By the engine's `version`: Podman's answers as Docker's does, but for the name of its part. */
+export function engineKind({ Components }: JsonObject): "docker" | "podman" {
+  const names = JSON.stringify(Components ?? []);
+  return names.includes("Podman Engine") ? "podman" : "docker";
 }
 
 /** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter

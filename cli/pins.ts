@@ -6,7 +6,7 @@
 import type { Facts } from "../server/facts.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { environmentOf } from "./environment.ts";
-import { PINNED_PATHS } from "./settings.ts";
+import { MANIFEST_PATH, PINNED_PATHS } from "./settings.ts";
 import { shown } from "./terminal.ts";
 import { enumerate } from "./words.ts";
 
@@ -96,11 +96,10 @@ function pinImage(pins: Pins, { Config }: Facts["container"], store?: string): v
     pins.pin("container.Image");
   }
 
-  const manifest = "container.ImageManifestDescriptor.digest";
-  if (pins.seen(manifest) !== null) pins.pin(manifest);
+  if (pins.seen(MANIFEST_PATH) !== null) pins.pin(MANIFEST_PATH);
   else if (store === "containerd") {
     pins.leaveOpen(
-      manifest,
+      MANIFEST_PATH,
       "this engine does not say which manifest of an image index runs, so that the image's other " +
         "platforms match as well (--platform). Docker 28.1 says it",
     );

@@ -20,6 +20,8 @@ export type Setting = {
   reason: string;
 };
 
+export const MANIFEST_PATH = "container.ImageManifestDescriptor.digest";
+
 /** In the order in which `check` names them: what runs is first. */
 export const SETTINGS: Setting[] = [
   ...always("runs", {
@@ -84,7 +86,7 @@ export const SETTINGS: Setting[] = [
     "container.HostConfig.Cgroup": "put it into another container's cgroup",
   }),
   ...given("runs", {
-    "container.ImageManifestDescriptor.digest":
+    [MANIFEST_PATH]:
       "run another platform's image of the same index; only containerd's image store has it",
     "container.Config.Image":
       "with a digest it stands for Image; without one it is a name, which Image makes harmless",
