@@ -191,5 +191,6 @@ export const PINNED_PATHS = SETTINGS.filter(({ pin }) => pin === "always").map((
 
 /** A setting's name for people, as the engine has it. */
 export function shortName(path: string): string {
+  if (path === "container.HostConfig.Mounts") return "Mounts of HostConfig";
   return path.replace(/^container\.(HostConfig\.)?/, "");
 }
