@@ -89,25 +89,28 @@ export const SETTINGS: Setting[] = [
     [MANIFEST_PATH]:
       "run another platform's image of the same index; only containerd's image store has it",
     "container.Config.Image":
-      "with a digest it stands for Image; without one it is a name, which Image makes harmless",
+      "run another image, where its name has a digest and stands for Image; else Image says it",
   }),
   ...given("shares", {
-    "process.dumpable": "false: take token and memory from a client that does not hide them",
-    "peer.label": "ask for another security label; a note says how, because some differ by start",
+    "process.dumpable":
+      "take the token from a client that does not hide its memory; pinned where it does",
   }),
   ...given("sees", {
     "container.Config.Hostname":
-      "give its own address the name of a server that it calls; else it is the container's id, " +
-      "which differs by start",
+      "give its own address the name of a server that it calls; not pinned where it is the " +
+      "container's id, which differs by start",
   }),
   ...given("nothing", {
-    "container.Config.Labels": "they name the service; Compose's and the image's own are left out",
+    "container.Config.Labels":
+      "be another service, where labels tell them apart; Compose's and the image's are left out",
   }),
   ...never("sees", {
     "container.NetworkSettings":
       "networks are joined at any time, and others on them answer to any name: only TLS says who",
   }),
   ...never("shares", {
+    "peer.label":
+      "with some security modules it differs by start; `suggest` notes that there is one",
     "container.HostConfig.LogConfig":
       "where its output goes, which whoever starts it may read anyway: print no secret",
     "container.HostConfig.PortBindings":
