@@ -45,17 +45,18 @@ export async function describeHost(socketPath: string | undefined): Promise<Host
   const host: Host = {};
   const mac = securityModule();
   if (mac) host.mac = mac;
+  // In this order: an engine with many images may take long to list them.
   try {
-    const info = (await askEngine("info", socketPath)) as JsonObject;
-    const images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
-    const container = await anyContainer(socketPath);
     host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
-    return { ...host, store: imageStore(info), images, ...(container && { container }) };
+    host.store = imageStore((await askEngine("info", socketPath)) as JsonObject);
+    const container = await anyContainer(socketPath);
+    if (container) host.container = container;
+    host.images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
   } catch (error) {
     const { message } = error as Failure;
     remark("note", `image pins and spelling are not checked against the engine: ${message}`);
-    return host;
   }
+  return host;
 }
 
 /** Its answer shows which members the engine has, and of which type. */

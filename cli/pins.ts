@@ -172,8 +172,9 @@ function pinOthers(pins: Pins): void {
 
   const hostname = pins.seen("container.Config.Hostname");
   const isOwnId = String(pins.seen("container.Id")).startsWith(String(hostname));
-  const isOfHost = pins.seen("container.HostConfig.NetworkMode") === "host";
-  if (hostname && !isOwnId && !isOfHost) pins.pin("container.Config.Hostname");
+  const networkMode = String(pins.seen("container.HostConfig.NetworkMode"));
+  const isOfOther = networkMode === "host" || networkMode.startsWith("container:");
+  if (hostname && !isOwnId && !isOfOther) pins.pin("container.Config.Hostname");
 }
 
 /** Why the value may be another one at an equal start. */

@@ -21,7 +21,7 @@ import { type Advice, advise, RELAXATION_OPENS } from "../cli/advise.ts";
 import { CODE_VARIABLES } from "../cli/environment.ts";
 import { explain } from "../cli/explain.ts";
 import { type LocatedFlaw, locateFlaws } from "../cli/flaws.ts";
-import { type Host, imageStore, securityModule } from "../cli/host.ts";
+import { engineKind, type Host, imageStore, securityModule } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { observe } from "../cli/observe.ts";
 import { REASONS } from "../cli/reasons.ts";
@@ -564,6 +564,14 @@ describe("of the host", () => {
     ["AppArmor, switched off", { "module/apparmor/parameters/enabled": "N\n" }, undefined],
   ])("the security module that labels is known: %s", (_, files, found) => {
     expect(securityModule(sysOf(files))).toBe(found);
+  });
+
+  test.each([
+    [[{ Name: "Engine" }, { Name: "containerd" }], "docker"],
+    [[{ Name: "Podman Engine" }, { Name: "Conmon" }], "podman"],
+    [null, "docker"],
+  ])("the engine is known: %j", (Components, kind) => {
+    expect(engineKind({ Components })).toBe(kind);
   });
 
   test.each([

@@ -73,6 +73,24 @@ describe("containers that could replace the socket", () => {
     else expect(said).toBeUndefined();
   });
 
+  test("are named by the command, for people and machines", async () => {
+    const file = join(scratch, "socket.json");
+    const vault = { address: "https://vault:8200", login: { token_file: "/token" } };
+    const match = { container: { Config: { Labels: { app: "app" } } } };
+    const services = { app: { match, token: { create: "auth/token/create/app" } } };
+    const socket = join(socketDirectory, "authproxy.sock");
+    writeFileSync(file, JSON.stringify({ socket, vault, services }), { mode: 0o600 });
+    const plain = await authproxy(["check", "--config", file]);
+    expect(plain.status).toBe(0);
+    expect(plain.stdout).toMatch(/^neighbours {2}their code could take the socket's place/m);
+    expect(plain.stdout).toMatch(/ {2}has the socket's directory writable, at \/sockets$/m);
+    const machine = await authproxy(["check", "--json", "--config", file]);
+    const { neighbours } = JSON.parse(machine.stdout);
+    expect(neighbours.map(({ id }: { id: string }) => id).toSorted()).toEqual(
+      [...found.keys()].toSorted(),
+    );
+  });
+
   test("are not looked for where the server has no directory yet", async () => {
     expect(await findNeighbours(join(scratch, "nothing"))).toEqual([]);
   });

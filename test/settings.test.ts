@@ -118,15 +118,29 @@ describe.each(captures)("what is pinned of a container of $name", ({ container }
 
 describe("what is pinned where it was given", () => {
   const container = captures[0]?.container as Facts["container"];
-  function pinned(peerProcess: JsonObject, Config: JsonObject = {}): JsonObject {
-    const changed = { ...container, Config: { ...container.Config, ...Config } };
+  function pinned(
+    peerProcess: JsonObject,
+    Config: JsonObject = {},
+    HostConfig: JsonObject = {},
+  ): JsonObject {
+    const changed = {
+      ...container,
+      Config: { ...container.Config, ...Config },
+      HostConfig: { ...container.HostConfig, ...HostConfig },
+    };
     const facts = { peer: { uid: 1 }, process: peerProcess, container: changed, imageLabels: {} };
     return pinEverything(facts as unknown as Facts, []).match;
   }
 
   test("a host name, if it is not the container's id", () => {
     expect(valueAt(pinned({}), "container.Config.Hostname")).toBeUndefined();
-    expect(valueAt(pinned({}, { Hostname: "db" }), "container.Config.Hostname")).toBe("db");
+    const given = { Hostname: "db" };
+    const usual = { NetworkMode: "bridge" };
+    expect(valueAt(pinned({}, given, usual), "container.Config.Hostname")).toBe("db");
+    for (const NetworkMode of ["host", `container:${"0".repeat(64)}`])
+      expect(
+        valueAt(pinned({}, given, { NetworkMode }), "container.Config.Hostname"),
+      ).toBeUndefined();
   });
 
   test("that the client hides its memory", () => {
