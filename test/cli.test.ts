@@ -395,6 +395,14 @@ describe("what `check` says of a service", () => {
     for (const { opens } of relaxed) expect(opens).toMatch(/\w+ \w+/);
   });
 
+  test("says of each relaxation what docs/policy.md says", () => {
+    const page = readFileSync(join(root, "docs/policy.md"), "utf8");
+    const table = page.slice(page.indexOf("| check | relaxed, it opens |"));
+    const rows = [...table.matchAll(/^\| `(\w+)` \| ([^|]+) \|$/gm)];
+    const documented = rows.map(([, check, opens = ""]) => [check, opens.replaceAll("`", "")]);
+    expect(documented).toEqual(Object.entries(RELAXATION_OPENS));
+  });
+
   const images = [{ Id: digest, RepoDigests: [`app@sha256:${"1".repeat(64)}`] }];
   const store = "classic";
   const container: JsonObject = {
