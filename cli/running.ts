@@ -34,9 +34,8 @@ export type RunningReport = {
   unknown: (ContainerName & { reason: Reason; detail: Json })[];
 };
 
-/** They hold when the client asks, or only the server knows: `once`, and what an application may do
- * that has its secrets. */
-const LATER_CHECKS: Reason[] = ["once", "alone", "credentials", "traced"];
+/** Only the server knows `once`; of the others an application may do what its client must not. */
+const LATER_CHECKS: Reason[] = ["once", "alone", "credentials"];
 
 /** Throws the Failure "unavailable". */
 export async function judgeRunning(

@@ -123,8 +123,10 @@ function neverHolding(wanted: Json, seen: Json, path: string): string[] {
   return Object.entries(wanted).flatMap(([key, value]) => {
     const memberPath = `${path}.${key}`;
     if (Object.hasOwn(seen, key)) return neverHolding(value, seen[key] ?? null, memberPath);
-    const isKnown = SETTINGS.some((setting) => setting.path === memberPath);
-    const near = isFreelyNamed || isKnown ? undefined : nearest(key, Object.keys(seen));
+    if (isFreelyNamed || SETTINGS.some((setting) => setting.path === memberPath)) return [];
+    const elsewhere = SETTINGS.find((setting) => setting.path.endsWith(`.${key}`));
+    if (elsewhere) return [`${memberPath} is not where the engine has it: write ${elsewhere.path}`];
+    const near = nearest(key, Object.keys(seen));
     return near ? [`${memberPath} is not a name that the engine uses: did you mean ${near}?`] : [];
   });
 }

@@ -504,6 +504,12 @@ describe("what `check` says of a service", () => {
       { container: { ...container, Config: { Env: [] } } },
     ],
     [
+      "container.CapAdd is not where the engine has it: write container.HostConfig.CapAdd",
+      { match: pinned({ CapAdd: null }) },
+      { match: pinned({ HostConfig: { CapAdd: null, Annotations: null } }) },
+      { container },
+    ],
+    [
       `container.Name can never hold: the engine's names begin with "/"`,
       { match: pinned({ Name: "a" }) },
       { match: pinned({ Name: ["a", "/b"] }) },

@@ -5,9 +5,11 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { describe, expect, test } from "vitest";
+import { advise } from "../cli/advise.ts";
 import { environmentOf } from "../cli/environment.ts";
 import { pinEverything } from "../cli/pins.ts";
 import { PINNED_PATHS, SETTINGS, type Setting } from "../cli/settings.ts";
+import type { Config } from "../server/config.ts";
 import type { Facts } from "../server/facts.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { choose, mismatchesOf } from "../server/policy.ts";
@@ -78,6 +80,15 @@ describe.each(captures)("what is pinned of a container of $name", ({ container }
     expect(notes.map((note) => note.split(" ")[0])).toEqual(
       hasLimits ? ["HostConfig.Ulimits"] : [],
     );
+  });
+
+  test("raises no warning of spelling beside a container of any engine", () => {
+    for (const other of captures) {
+      const host = { engine: "docker", container: other.container } as const;
+      const config = { socket: "/run/authproxy/authproxy.sock", services: { app: service } };
+      const warnings = advise(config as unknown as Config, host).app?.warnings ?? [];
+      expect(warnings.filter((text) => /never hold|did you mean|not where/.test(text))).toEqual([]);
+    }
   });
 
   const ULIMITS = "container.HostConfig.Ulimits";

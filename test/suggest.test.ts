@@ -210,6 +210,7 @@ describe("a container that was started by `docker run`", () => {
     options.push(["--tmpfs", "/tmp"], ["--tmpfs", "/run/authproxy-secrets"]);
     options.push(["--label", "app=app"], ["--label", "stage=test"], ["--cap-drop", "ALL"]);
     options.push(["--sysctl", "net.ipv4.ip_forward=1"], ["--sysctl", "kernel.msgmax=9000"]);
+    options.push(["--health-cmd", "true", "--health-interval", "1h"], ["--hostname", "db"]);
     options.push(["--add-host", "vault:10.0.0.1"], ["--publish", "127.0.0.1::8080"]);
     const suggestion = suggest(await factsOf(dockerRun(options)), ENVIRONMENT);
     for (let round = 0; round < 8; round++) {
