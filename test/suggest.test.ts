@@ -2,12 +2,12 @@
 // differs in one setting? The engine is real, and the server's own functions answer.
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { globSync, mkdtempSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ContainerCreateOptions } from "dockerode";
 import { getContainerRuntimeClient } from "testcontainers";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Explanation, explain } from "../cli/explain.ts";
 import { observe } from "../cli/observe.ts";
 import { PINNED_PATHS } from "../cli/settings.ts";
@@ -22,6 +22,7 @@ const run = randomUUID().slice(0, 8);
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-suggest-"));
 const volume = `authproxy-suggest-${run}`;
 const neighbour = `authproxy-neighbour-${run}`;
+const cgroupParent = `authproxy-suggest-${run}`;
 const ENVIRONMENT = ["MODE=a", "PATH=/usr/bin:/bin"];
 const image = imageOf(["ENV MODE=a", "ENV PATH=/usr/bin:/bin"]);
 const otherImage = imageOf(["ENV MODE=a", "ENV PATH=/usr/bin:/bin", "LABEL version=2"]);
@@ -37,12 +38,19 @@ function imageOf(lines: string[]): string {
 }
 
 const ids: string[] = [];
+// Dozens at once would keep the engine busy.
+afterEach(() => {
+  const gone = ids.splice(0);
+  if (gone.length > 0) docker("rm", "--force", "--volumes", ...gone);
+});
 beforeAll(() => {
   docker("run", "--detach", "--name", neighbour, "--ipc", "shareable", image, "sleep", "600");
 });
 afterAll(() => {
   docker("rm", "--force", "--volumes", neighbour, ...ids);
   docker("volume", "rm", "--force", volume);
+  const parents = ["/sys/fs/cgroup", "/sys/fs/cgroup/*"].map((place) => `${place}/${cgroupParent}`);
+  for (const cgroup of globSync(parents)) rmdirSync(cgroup);
   rmSync(scratch, { recursive: true, force: true });
 });
 
@@ -74,11 +82,12 @@ async function started(changes: Changes = {}): Promise<string> {
 }
 
 async function factsOf(id: string): Promise<Facts> {
-  for (;;) {
+  for (let tries = 0; ; tries++) {
     const { State } = await client.dockerode.getContainer(id).inspect();
     const observation = await observe(State.Pid);
     if (observation.facts) return observation.facts;
-    if (observation.refusal.reason !== "engine") throw observation.refusal; // it may be busy
+    const isBusy = observation.refusal.reason === "engine" && tries < 10;
+    if (!isBusy) throw observation.refusal;
   }
 }
 
@@ -170,7 +179,7 @@ describe("a policy that was suggested for a container", () => {
     ["container.HostConfig.UsernsMode", host({ UsernsMode: "host" })],
     ["container.HostConfig.UTSMode", host({ UTSMode: "host" })],
     ["container.HostConfig.CgroupnsMode", host({ CgroupnsMode: "private" })],
-    ["container.HostConfig.CgroupParent", host({ CgroupParent: `/authproxy-${run}` })],
+    ["container.HostConfig.CgroupParent", host({ CgroupParent: `/${cgroupParent}` })],
     ["container.HostConfig.Cgroup", host({ Cgroup: "container:x" })],
   ];
   const titled = others.map(([path, changes, how]) => {
@@ -188,16 +197,11 @@ describe("a policy that was suggested for a container", () => {
 });
 
 describe("a container that was started by `docker run`", () => {
-  const named: string[] = [];
-  afterAll(() => {
-    for (const name of named) docker("rm", "--force", "--volumes", name);
-  });
-
   /** Its options are groups of words, given in an order that differs each time. */
   function dockerRun(options: string[][]): string {
     const shuffled = options.toSorted(() => Math.random() - 0.5).flat();
     const id = docker("run", "--detach", "--read-only", ...shuffled, image, "sleep", "600");
-    named.push(id);
+    ids.push(id);
     return id;
   }
 
