@@ -1,18 +1,22 @@
 // Question: what does a configuration that the server accepts rest on, and who could forge it?
 // Input: the configuration, and what is known of this host: the kernel's security module, the
 // engine's images and one of its containers. Pure. `authproxy check` prints it.
-import { basename } from "node:path";
+import { basename, dirname } from "node:path";
 import type { Config } from "../server/config.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { INTERPRETER } from "../server/writable.ts";
+import { CODE_VARIABLES } from "./environment.ts";
 import type { Host } from "./host.ts";
 import {
   ANYBODY,
   alternatives,
   ENV_PATH,
+  isEnvironment,
   isImageDigest,
   type Selector,
   selectorsOf,
 } from "./selectors.ts";
+import { MANIFEST_PATH, PINNED_PATHS, shortName } from "./settings.ts";
 import { shown } from "./terminal.ts";
 import { warningsAbout, warningsBeside } from "./warnings.ts";
 import { enumerate } from "./words.ts";
@@ -24,6 +28,8 @@ export type Advice = {
   relaxed: { check: string; opens: string }[];
   /** Who can be this service, in a sentence. */
   who: string;
+  /** The settings, by their paths, that whoever starts a container is free to choose. */
+  open: string[];
   warnings: string[];
 };
 
@@ -34,23 +40,17 @@ export const RELAXATION_OPENS: Record<string, string> = {
   once: "code that breaks into the application may ask for a token again",
   readonly: "code inside may overwrite the program, restart the container, and ask as the program",
   labels: "an image that simply declares the label passes for the service",
-  capabilities:
-    "code inside may forge cgroups, programs and mounts, and hide other processes from alone",
-  seccomp: "whoever starts the container may have an agent that overhears the token",
+  capabilities: "code inside may forge its program and mounts, and hide processes from alone",
+  seccomp: "an agent outside may answer the client's system calls, and take the token",
 };
 
 /** What stands in place of the values of Config.Env, which may be secrets. */
 export const HIDDEN = "(values are not shown)";
 
-/** What makes an image run other code than its own. */
-const CODE_PATHS = [
-  "container.Path",
-  "container.Args",
-  ENV_PATH,
-  "container.Mounts",
-  "container.Config.WorkingDir",
-  "container.Config.Healthcheck",
-];
+/** More would hide what matters. --json has them all. */
+const MISSING_SHOWN_MAX = 6;
+/** The kind of pinned mount that holds what the image or nobody has put there. */
+const OWN_MOUNT_TYPES: Json[] = ["tmpfs", "image"];
 
 /** The advice for each service, by its name. */
 export function advise(config: Config, host: Host): Record<string, Advice> {
@@ -60,11 +60,13 @@ export function advise(config: Config, host: Host): Record<string, Advice> {
     const { token, match, relax = [] } = service;
     const selectors = selectorsOf(match);
     const others = services.filter(([other]) => other !== name);
+    const open = openSettings(selectors, host);
     advice[name] = {
       token: token.create ?? `${token.read}, shared by all`,
-      selectors: selectors.map(withoutEnv),
+      selectors: withoutEnv(selectors),
       relaxed: relax.map((check) => ({ check, opens: RELAXATION_OPENS[check] ?? "" })),
-      who: whoCanBe(selectors, relax),
+      who: whoCanBe(selectors, open, relax, host, dirname(config.socket)),
+      open,
       warnings: [
         ...warningsAbout(service, selectors, host),
         ...warningsBeside(service, selectors, others),
@@ -74,32 +76,86 @@ export function advise(config: Config, host: Host): Record<string, Advice> {
   return advice;
 }
 
-function withoutEnv(selector: Selector): Selector {
-  return selector.path === ENV_PATH ? { ...selector, wanted: HIDDEN } : selector;
+/** All variables are one selector, because their values may be secrets. */
+function withoutEnv(selectors: Selector[]): Selector[] {
+  const first = selectors.find(({ path }) => isEnvironment(path));
+  return selectors.flatMap((selector) => {
+    if (!isEnvironment(selector.path)) return [selector];
+    return selector === first ? [{ ...selector, path: ENV_PATH, wanted: HIDDEN }] : [];
+  });
 }
 
-function whoCanBe(selectors: Selector[], relax: string[]): string {
+/** The settings that the service does not pin. A fragment of an object does not pin it: others may be
+ * added. */
+function openSettings(selectors: Selector[], { store }: Host): string[] {
+  const names = new Set(selectors.map(({ path }) => path));
+  const namesVariables = CODE_VARIABLES.every((name) => names.has(`${ENV_PATH}.${name}`));
+  const isPinned = (path: string) => {
+    if (path === ENV_PATH && namesVariables) return true;
+    if (path === "container.Image") return selectors.some(isImageDigest);
+    return names.has(path);
+  };
+  const wanted = store === "containerd" ? [...PINNED_PATHS, MANIFEST_PATH] : PINNED_PATHS;
+  return wanted.filter((path) => !isPinned(path));
+}
+
+function whoCanBe(
+  selectors: Selector[],
+  open: string[],
+  relax: string[],
+  { engine }: Host,
+  socketDirectory: string,
+): string {
   if (!selectors.some(isImageDigest)) {
     const kinds = new Set(selectors.map(({ path }) => kindOf(path)));
     return `${enumerate([...kinds])} only: ${ANYBODY} can be this service`;
   }
+  if (open.length > 0) return `${ANYBODY} can be this service by ${whatIsOpen(selectors, open)}`;
 
-  const paths = selectors.map(({ path }) => path);
-  const open = CODE_PATHS.filter((path) => !paths.includes(path));
-  if (open.length === 0) {
-    const onlyThis =
-      "only this image with this command, environment and mounts can be this service";
-    return relax.length > 0 ? `${onlyThis}, and whatever its relaxations let in` : onlyThis;
+  const isPod = selectors.some(({ path }) => path.startsWith("pod."));
+  if (engine === "podman" || isPod) {
+    const where = isPod ? "a pod" : "Podman";
+    return (
+      `${ANYBODY} can be this service by this image with another seccomp profile: of ${where} ` +
+      "that is the starter's word"
+    );
   }
+  const isByName = selectors.some(({ path }) => path.startsWith(`${ENV_PATH}.`));
+  const additions = [
+    ...(isByName ? ["with any variable that Config.Env does not name"] : []),
+    ...mountsOfOthers(selectors, socketDirectory).map((name) => `and whoever writes to ${name}`),
+    ...(relax.length > 0 ? ["and whatever its relaxations let in"] : []),
+  ];
+  const command = isByName ? "command and mounts" : "command, environment and mounts";
+  const only = `only this image with this ${command} can be this service`;
+  return [engine === "docker" ? only : `on Docker ${only}`, ...additions].join(", ");
+}
 
-  const openNames = open.map((path) => path.replace("container.", ""));
-  const who = `${ANYBODY} can be this service by this image with other ${enumerate(openNames)}`;
+/** Such as "this image with other Path and Args". */
+function whatIsOpen(selectors: Selector[], open: string[]): string {
+  const names = open.map(shortName);
+  const more = names.length - MISSING_SHOWN_MAX;
+  const shownNames =
+    more > 1 ? [...names.slice(0, MISSING_SHOWN_MAX), `${more} more settings`] : names;
+  const what = `this image with other ${enumerate(shownNames)}`;
   const interpreter = selectors.find(isInterpreter);
-  if (!interpreter) return who;
+  if (!interpreter) return what;
   return (
-    `${who}; a script that ${shown(interpreter.wanted)} runs is authenticated only by ` +
-    "Image, Path, Args, Env, Mounts, WorkingDir and Healthcheck together"
+    `${what}; a script that ${shown(interpreter.wanted)} runs is authenticated only by all of ` +
+    "these together"
   );
+}
+
+/** The volumes and directories of the host whose content the service trusts. The directory of the
+ * server's socket is root's. */
+function mountsOfOthers(selectors: Selector[], socketDirectory: string): string[] {
+  const selector = selectors.find(({ path }) => path === "container.Mounts");
+  const mounts = alternatives(selector?.wanted ?? []) as (JsonObject | null)[];
+  return mounts.flatMap((mount) => {
+    const { Type = "", Name, Source } = mount ?? {};
+    if (!mount || OWN_MOUNT_TYPES.includes(Type) || Source === socketDirectory) return [];
+    return [Type === "volume" ? `volume ${Name}` : String(Source)];
+  });
 }
 
 /** "uid" of peer.uid, and "labels" of any label. */

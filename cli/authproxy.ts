@@ -3,21 +3,25 @@
 // has the answer, with --json for machines; standard error says what went wrong, and what to do.
 // Exit codes are those of sysexits(3), see terminal.ts; those of explain are the server's answer.
 import { accessSync, constants, createReadStream } from "node:fs";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline";
+import type { Config } from "../server/config.ts";
 import type { JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
-import { adviceLines } from "./advice-text.ts";
+import { adviceLines, neighbourLines } from "./advice-text.ts";
 import { advise } from "./advise.ts";
 import { askEngine, findContainer } from "./ask-engine.ts";
 import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configuration.ts";
 import { explain } from "./explain.ts";
 import { explanationLines } from "./explanation-text.ts";
 import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
-import { describeHost } from "./host.ts";
+import { describeHost, imageStore } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
+import { findNeighbours, type Neighbour } from "./neighbours.ts";
 import { observe } from "./observe.ts";
 import { type CommandName, HELP_HINT, type Options, parse } from "./options.ts";
 import { explainReason } from "./reasons.ts";
+import { judgeRunning, runningLines } from "./running.ts";
 import { install, uninstall } from "./runtime.ts";
 import { suggest } from "./suggest.ts";
 import { EXIT, Failure, print, printable, printJson, remark } from "./terminal.ts";
@@ -62,10 +66,37 @@ async function check(subject: string | undefined, options: Options): Promise<num
     return EXIT.config;
   }
   const config = readConfig(file);
-  const services = advise(config, await describeHost(config.engine));
-  if (json) printJson({ file, flaws, services });
-  else print([`${printable(file)}: the server takes it`, ...adviceLines(services)]);
+  if (options.running) return await checkRunning(config, options);
+
+  const host = await describeHost(config.engine);
+  const services = advise(config, host);
+  const neighbours = host.engine ? await neighboursOf(config) : [];
+  if (json) printJson({ file, flaws, services, neighbours });
+  else {
+    print([
+      `${printable(file)}: the server takes it`,
+      ...adviceLines(services),
+      ...neighbourLines(neighbours),
+    ]);
+  }
   return 0;
+}
+
+async function neighboursOf({ socket, engine }: Config): Promise<Neighbour[]> {
+  try {
+    return await findNeighbours(dirname(socket), engine);
+  } catch (error) {
+    const { message } = error as Error;
+    remark("note", `containers that could replace the socket are not looked for: ${message}`);
+    return [];
+  }
+}
+
+async function checkRunning({ services, engine }: Config, { json }: Options): Promise<number> {
+  const report = await judgeRunning(services, engine);
+  if (json) printJson(report);
+  else print(runningLines(report));
+  return report.refused.length > 0 ? EXIT.refused : 0;
 }
 
 function remarkFlaw(file: string, flaw: LocatedFlaw): void {
@@ -138,7 +169,8 @@ async function suggestService(subject: string | undefined, options: Options): Pr
   }
   const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;
   const { Env: imageEnv } = image.Config as { Env: string[] | null };
-  const { services, notes } = suggest(facts, imageEnv ?? []);
+  const store = imageStore((await askEngine("info", engine)) as JsonObject);
+  const { services, notes } = suggest(facts, imageEnv ?? [], store);
   if (options.json) {
     printJson({ services, notes });
     return 0;

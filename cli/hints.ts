@@ -21,7 +21,8 @@ export const SYNTAX_HINTS: Record<string, string> = {
   InvalidCharacter: "inside a string, write \\n for a newline and \\t for a tab",
 };
 
-const RELAXATIONS = ["init", "alone", "once", "readonly", "labels"];
+/** The schema's, a pattern of alternatives. */
+const RELAXATIONS = configSchema.$defs?.relaxation?.pattern?.match(/[a-z]+/g) ?? [];
 
 /** Where a selector belongs that was written directly below `match`. */
 const PARENTS: Record<string, string> = {

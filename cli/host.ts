@@ -14,6 +14,7 @@ export type Image = { Id: string; RepoDigests?: string[] | null };
 export type Host = {
   /** The security module that labels processes. */
   mac?: string;
+  engine?: "docker" | "podman";
   /** "classic" or "containerd". */
   store?: string;
   images?: Image[];
@@ -44,16 +45,18 @@ export async function describeHost(socketPath: string | undefined): Promise<Host
   const host: Host = {};
   const mac = securityModule();
   if (mac) host.mac = mac;
+  // In this order: an engine with many images may take long to list them.
   try {
-    const info = (await askEngine("info", socketPath)) as JsonObject;
-    const images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
+    host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
+    host.store = imageStore((await askEngine("info", socketPath)) as JsonObject);
     const container = await anyContainer(socketPath);
-    return { ...host, store: imageStore(info), images, ...(container && { container }) };
+    if (container) host.container = container;
+    host.images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
   } catch (error) {
     const { message } = error as Failure;
     remark("note", `image pins and spelling are not checked against the engine: ${message}`);
-    return host;
   }
+  return host;
 }
 
 /** Its answer shows which members the engine has, and of which type. */
@@ -63,6 +66,12 @@ async function anyContainer(socketPath: string | undefined): Promise<JsonObject 
   if (!container) return undefined;
   const answer = await askEngine(`containers/${container.Id}/json`, socketPath);
   return answer as JsonObject | undefined;
+}
+
+/** By the engine's `version`: Podman's answers as Docker's does, but for the name of its part. */
+export function engineKind({ Components }: JsonObject): "docker" | "podman" {
+  const names = JSON.stringify(Components ?? []);
+  return names.includes("Podman Engine") ? "podman" : "docker";
 }
 
 /** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter

@@ -12,6 +12,8 @@ const OPTIONS = {
   help: { ...flag, short: "h" },
   config: string,
   json: flag,
+  // check
+  running: flag,
   // explain
   last: flag,
   audit: strings,
@@ -51,7 +53,7 @@ type OptionName = keyof typeof OPTIONS;
 
 /** The options that each command takes. */
 export const OPTIONS_OF = {
-  check: ["config", "json"],
+  check: ["config", "json", "running"],
   explain: ["config", "json", "last", "audit"],
   suggest: ["config", "json"],
   provision: [
@@ -95,6 +97,7 @@ const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
 
   check                        shows what is wrong with the configuration, or who could be each
                                service
+  check --running              shows which running containers the checks would refuse
   explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
   explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
                                shows why it was last refused, by the audit stream

@@ -26,7 +26,7 @@ const FORGERS: { pattern: RegExp; rank: Rank; forgedBy: string }[] = [
     forgedBy: "nobody: it is the digest of the image's content",
   },
   { pattern: /^container\.Config\.Labels\b/, rank: "engine", forgedBy: `${ANYBODY} (-l)` },
-  { pattern: /^container\.Config\.Env$/, rank: "engine", forgedBy: `${ANYBODY} (-e)` },
+  { pattern: /^container\.Config\.Env\b/, rank: "engine", forgedBy: `${ANYBODY} (-e)` },
   { pattern: /^container\.Mounts$/, rank: "engine", forgedBy: `${ANYBODY} (-v)` },
   {
     pattern: /^container\.(Path|Args|Config\.(Cmd|Entrypoint))$/,
@@ -60,6 +60,11 @@ const LIST_PATHS = [
   "container.Config.Env",
   "container.Config.Cmd",
   "container.Config.Entrypoint",
+  "container.Config.Shell",
+  ...["CapAdd", "CapDrop", "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions"]
+    .concat(["DnsSearch", "ExtraHosts", "Links", "MaskedPaths", "Mounts", "ReadonlyPaths"])
+    .concat(["SecurityOpt", "Ulimits", "VolumesFrom"])
+    .map((name) => `container.HostConfig.${name}`),
 ];
 
 /** The selectors of a match, the hardest to forge first. */
@@ -86,6 +91,11 @@ function rankSelector(leaf: { path: string; wanted: Json }): Selector {
 export function isImageDigest({ path, wanted }: { path: string; wanted: Json }): boolean {
   const isImage = /^container\.(Config\.)?Image$/.test(path);
   return isImage && alternatives(wanted).every((name) => /sha256:[0-9a-f]{64}$/.test(String(name)));
+}
+
+/** The variables as a list, or one of them by its name. Their values may be secrets. */
+export function isEnvironment(path: string): boolean {
+  return path === ENV_PATH || path.startsWith(`${ENV_PATH}.`);
 }
 
 /** The values of which any will do. */

@@ -5,7 +5,14 @@ import type { Service } from "../server/config.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import type { Host } from "./host.ts";
 import { nearest } from "./nearest.ts";
-import { alternatives, isComparedWhole, type Selector, selectorsOf } from "./selectors.ts";
+import {
+  alternatives,
+  ENV_PATH,
+  isComparedWhole,
+  type Selector,
+  selectorsOf,
+} from "./selectors.ts";
+import { SETTINGS } from "./settings.ts";
 import { enumerate } from "./words.ts";
 
 /** Warnings about the service by itself, in the order in which they matter. */
@@ -103,7 +110,9 @@ function imageWarning(pin: string, { images, store }: Host): string[] {
 /** Selectors that are misspelled, or of a type that can never be equal, as the engine's own answer
  * about a container shows. What the engine leaves out where it is empty raises no warning. */
 function neverHolding(wanted: Json, seen: Json, path: string): string[] {
-  if (seen === null) return [];
+  if (seen === null || alternatives(wanted).includes(null)) return [];
+  const isByName = path === ENV_PATH && isObject(wanted);
+  if (isByName) return [];
   if (!isObject(wanted)) {
     if (!canBeEqual(wanted, seen)) return [otherType(path, seen)];
     return nameWithoutSlash(wanted, seen, path);
@@ -114,7 +123,10 @@ function neverHolding(wanted: Json, seen: Json, path: string): string[] {
   return Object.entries(wanted).flatMap(([key, value]) => {
     const memberPath = `${path}.${key}`;
     if (Object.hasOwn(seen, key)) return neverHolding(value, seen[key] ?? null, memberPath);
-    const near = isFreelyNamed ? undefined : nearest(key, Object.keys(seen));
+    if (isFreelyNamed || SETTINGS.some((setting) => setting.path === memberPath)) return [];
+    const elsewhere = SETTINGS.find((setting) => setting.path.endsWith(`.${key}`));
+    if (elsewhere) return [`${memberPath} is not where the engine has it: write ${elsewhere.path}`];
+    const near = nearest(key, Object.keys(seen));
     return near ? [`${memberPath} is not a name that the engine uses: did you mean ${near}?`] : [];
   });
 }
@@ -125,7 +137,7 @@ function isObject(value: Json): value is JsonObject {
 
 /** By its type. */
 function canBeEqual(wanted: Json, seen: Json): boolean {
-  if (isObject(seen)) return false;
+  if (isObject(seen)) return Array.isArray(wanted) && wanted.some(isObject);
   if (Array.isArray(seen)) return Array.isArray(wanted);
   return alternatives(wanted).some((value) => typeof value === typeof seen);
 }

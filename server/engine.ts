@@ -107,8 +107,8 @@ export class EngineApi {
     try {
       return await exchange(request, { ...this.#options, path });
     } catch (error) {
-      this.#version = undefined; // another engine may answer next
       if (error instanceof HttpError && error.isTooLong) throw new Refusal("too-large", { path });
+      this.#version = undefined; // another engine may answer next
       if (error instanceof HttpError) throw unavailable("engine", error.message);
       throw error;
     }

@@ -45,9 +45,10 @@ export function mismatchesOf(wanted: JsonObject, seen: JsonObject): Mismatch[] {
   return mismatches;
 }
 
-/** Objects match as fragments, scalars by equality, a list against a list in order, a list against a
- * scalar as any of these; `Env` as `environments` says. What is absent is null. With `mismatches`, all of them are added to that
- * list; without, the first one ends the search, because there may be a thousand services. */
+/** Objects match as fragments, scalars by equality, a list against a list in order, a list against
+ * anything else as any of these: of an object, as a whole; `Env` as `environments` says. What is
+ * absent is null. With `mismatches`, all of them are added to that list; without, the first one ends
+ * the search, because there may be a thousand services. */
 function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): boolean {
   if (isObject(wanted) && isObject(seen)) {
     let allMatch = true;
@@ -102,7 +103,8 @@ function member(object: JsonObject, key: string): Json {
 }
 
 function isAnyOf(wanted: Json, seen: Json): boolean {
-  return Array.isArray(wanted) && !Array.isArray(seen) && wanted.includes(seen);
+  if (!Array.isArray(wanted) || Array.isArray(seen)) return false;
+  return wanted.some((value) => isEqual(value, seen));
 }
 
 /** Of objects too: inside a list they are not fragments. */

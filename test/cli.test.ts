@@ -17,19 +17,21 @@ import { text } from "node:stream/consumers";
 import fc from "fast-check";
 import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, describe, expect, test } from "vitest";
-import { type Advice, advise } from "../cli/advise.ts";
+import { type Advice, advise, RELAXATION_OPENS } from "../cli/advise.ts";
+import { CODE_VARIABLES } from "../cli/environment.ts";
 import { explain } from "../cli/explain.ts";
 import { type LocatedFlaw, locateFlaws } from "../cli/flaws.ts";
-import { type Host, imageStore, securityModule } from "../cli/host.ts";
+import { engineKind, type Host, imageStore, securityModule } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { observe } from "../cli/observe.ts";
 import { REASONS } from "../cli/reasons.ts";
+import { MANIFEST_PATH, PINNED_PATHS, shortName } from "../cli/settings.ts";
 import { suggest } from "../cli/suggest.ts";
 import type { Config, Service } from "../server/config.ts";
 import { hideValues } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import { documentOf } from "../server/grant.ts";
-import type { JsonObject } from "../server/json.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { findFlaw } from "../server/schema.ts";
 import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
@@ -236,11 +238,31 @@ describe("what `check` says of a service", () => {
     ...more,
   });
   const pinned = (more: JsonObject = {}): JsonObject => ({ container: { Image: digest, ...more } });
-  const Config = { Env: ["A=b"], WorkingDir: "/", Healthcheck: null };
-  const whole = { Path: "/app", Args: [], Mounts: [], Config };
+  /** Each setting that has to be pinned, by a value that could be any; and changes to that. */
+  function whole(changes: Record<string, Json> = {}): JsonObject {
+    const match: JsonObject = {};
+    const values = { ...Object.fromEntries(PINNED_PATHS.map((path) => [path, null])), ...changes };
+    for (const [path, value] of Object.entries({ ...values, "container.Image": digest })) {
+      if (value === undefined) continue;
+      const keys = path.split(".");
+      const last = keys.pop() ?? "";
+      let parent = match;
+      for (const key of keys) {
+        parent[key] ??= {};
+        parent = parent[key] as JsonObject;
+      }
+      parent[last] = value;
+    }
+    return match;
+  }
+  const noCode = Object.fromEntries(CODE_VARIABLES.map((name) => [name, null]));
+  const without = (variables: JsonObject, name: string) =>
+    Object.fromEntries(Object.entries(variables).filter(([key]) => key !== name));
+  const docker: Host = { engine: "docker", store: "classic" };
+  const socket = "/run/authproxy/authproxy.sock";
 
-  function adviceOn(services: Record<string, Service>, host: Host = {}): Advice {
-    const all = advise({ vault: {}, services } as unknown as Config, host);
+  function adviceOn(services: Record<string, Service>, host: Host = docker): Advice {
+    const all = advise({ vault: {}, socket, services } as unknown as Config, host);
     return all[Object.keys(services)[0] ?? ""] as Advice;
   }
 
@@ -270,7 +292,7 @@ describe("what `check` says of a service", () => {
       "an image",
       pinned(),
       "whoever may start containers here can be this service by this image with other Path, Args, " +
-        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck",
+        `Config.Env, Mounts, Config.WorkingDir, Config.Healthcheck and ${PINNED_PATHS.length - 7} more settings`,
     ],
     [
       "a label and an image's name without a digest",
@@ -281,21 +303,81 @@ describe("what `check` says of a service", () => {
       "a name with a digest, and a script's interpreter",
       { container: { Path: "/usr/bin/python3.12", Config: { Image: `app@${digest}` } } },
       "whoever may start containers here can be this service by this image with other Args, " +
-        "Config.Env, Mounts, Config.WorkingDir and Config.Healthcheck; a script that " +
-        '"/usr/bin/python3.12" runs is authenticated only by ' +
-        "Image, Path, Args, Env, Mounts, WorkingDir and Healthcheck together",
+        "Config.Env, Mounts, Config.WorkingDir, Config.Healthcheck, Mounts of HostConfig and " +
+        `${PINNED_PATHS.length - 8} ` +
+        'more settings; a script that "/usr/bin/python3.12" runs is authenticated only by all of ' +
+        "these together",
     ],
     [
-      "an image and all that makes it run other code",
-      pinned(whole),
+      "an image and every setting",
+      whole(),
       "only this image with this command, environment and mounts can be this service",
+    ],
+    [
+      "every variable that loads code",
+      whole({ "container.Config.Env": { ...noCode, MODE: "a" } }),
+      "only this image with this command and mounts can be this service, with any variable that " +
+        "Config.Env does not name",
+    ],
+    [
+      "all but one variable that loads code",
+      whole({ "container.Config.Env": without(noCode, "NODE_OPTIONS") }),
+      "whoever may start containers here can be this service by this image with other Config.Env",
+    ],
+    [
+      "a part of its tmpfs, to which others can be added",
+      whole({ "container.HostConfig.Tmpfs": { "/tmp": "" } }),
+      "whoever may start containers here can be this service by this image with other Tmpfs",
+    ],
+    [
+      "its tmpfs, whole",
+      whole({ "container.HostConfig.Tmpfs": [{ "/tmp": "" }] }),
+      "only this image with this command, environment and mounts can be this service",
+    ],
+    [
+      "a volume, a directory of the host, and the server's socket",
+      whole({
+        "container.Mounts": [
+          { Type: "volume", Name: "data", Source: "/var/lib/docker/volumes/data/_data" },
+          { Type: "bind", Source: "/srv/data" },
+          { Type: "bind", Source: "/run/authproxy" },
+          { Type: "tmpfs", Source: "" },
+        ],
+      }),
+      "only this image with this command, environment and mounts can be this service, and whoever " +
+        "writes to volume data, and whoever writes to /srv/data",
+    ],
+    [
+      "a pod",
+      { ...whole(), pod: { namespace: "a" } },
+      "whoever may start containers here can be this service by this image with another seccomp " +
+        "profile: of a pod that is the starter's word",
     ],
   ])("says who can be it by %s", (_, match, who) => {
     expect(adviceOn({ a: service(match) }).who).toBe(who);
   });
 
+  test.each(PINNED_PATHS)("does not say `only` where %s is open", (path) => {
+    const match = whole({ [path]: undefined as unknown as Json });
+    if (path === "container.Image") delete (match.container as JsonObject).Image;
+    const { who, open } = adviceOn({ a: service(match) });
+    expect(open).toEqual([path]);
+    expect(who).not.toMatch(/^only/);
+    if (path !== "container.Image") expect(who).toContain(`with other ${shortName(path)}`);
+  });
+
+  test("says `only` of Docker alone, and of its platform where the image store has several", () => {
+    const whoOn = (host: Host) => adviceOn({ a: service(whole()) }, host).who;
+    expect(whoOn({ engine: "podman", store: "classic" })).not.toContain("only");
+    expect(whoOn({})).toMatch(/^on Docker only this image/);
+    const containerd: Host = { engine: "docker", store: "containerd" };
+    expect(whoOn(containerd)).toContain("with other ImageManifestDescriptor.digest");
+    const pinnedManifest = whole({ [MANIFEST_PATH]: digest });
+    expect(adviceOn({ a: service(pinnedManifest) }, containerd).who).toMatch(/^only/);
+  });
+
   test("says that relaxations let others in, even where everything is pinned", () => {
-    expect(adviceOn({ a: service(pinned(whole), ["readonly"]) }).who).toMatch(
+    expect(adviceOn({ a: service(whole(), ["readonly"]) }).who).toMatch(
       /^only this image .* can be this service, and whatever its relaxations let in$/,
     );
   });
@@ -308,10 +390,18 @@ describe("what `check` says of a service", () => {
   });
 
   test("says what each relaxation opens", () => {
-    const names = ["init", "alone", "once", "readonly", "labels"];
+    const names = Object.keys(RELAXATION_OPENS);
     const { relaxed } = adviceOn({ a: service(pinned(), names) });
     expect(relaxed.map(({ check }) => check)).toEqual(names);
     for (const { opens } of relaxed) expect(opens).toMatch(/\w+ \w+/);
+  });
+
+  test("says of each relaxation what docs/policy.md says", () => {
+    const page = readFileSync(join(root, "docs/policy.md"), "utf8");
+    const table = page.slice(page.indexOf("| check | relaxed, it opens |"));
+    const rows = [...table.matchAll(/^\| `(\w+)` \| ([^|]+) \|$/gm)];
+    const documented = rows.map(([, check, opens = ""]) => [check, opens.replaceAll("`", "")]);
+    expect(documented).toEqual(Object.entries(RELAXATION_OPENS));
   });
 
   const images = [{ Id: digest, RepoDigests: [`app@sha256:${"1".repeat(64)}`] }];
@@ -403,6 +493,24 @@ describe("what `check` says of a service", () => {
       { container },
     ],
     [
+      "container.HostConfig.Tmpfs can never hold: the engine says an object there",
+      { match: pinned({ HostConfig: { Tmpfs: [] } }) },
+      { match: pinned({ HostConfig: { Tmpfs: [{ "/tmp": "" }], CapDrop: null } }) },
+      { container: { ...container, HostConfig: { Tmpfs: { "/a": "" }, CapDrop: [] } } },
+    ],
+    [
+      "container.Config.Env can never hold: the engine says a list there",
+      { match: withConfig({ Env: "A=b" }) },
+      { match: withConfig({ Env: { A: "b" } }) },
+      { container: { ...container, Config: { Env: [] } } },
+    ],
+    [
+      "container.CapAdd is not where the engine has it: write container.HostConfig.CapAdd",
+      { match: pinned({ CapAdd: null }) },
+      { match: pinned({ HostConfig: { CapAdd: null, Annotations: null } }) },
+      { container },
+    ],
+    [
       `container.Name can never hold: the engine's names begin with "/"`,
       { match: pinned({ Name: "a" }) },
       { match: pinned({ Name: ["a", "/b"] }) },
@@ -471,6 +579,14 @@ describe("of the host", () => {
     ["AppArmor, switched off", { "module/apparmor/parameters/enabled": "N\n" }, undefined],
   ])("the security module that labels is known: %s", (_, files, found) => {
     expect(securityModule(sysOf(files))).toBe(found);
+  });
+
+  test.each([
+    [[{ Name: "Engine" }, { Name: "containerd" }], "docker"],
+    [[{ Name: "Podman Engine" }, { Name: "Conmon" }], "podman"],
+    [null, "docker"],
+  ])("the engine is known: %j", (Components, kind) => {
+    expect(engineKind({ Components })).toBe(kind);
   });
 
   test.each([
@@ -623,7 +739,7 @@ describe("a running container", () => {
         Args: expect.arrayContaining(["/authproxy/authproxy.js"]),
         Config: {
           Labels: { app: "app" },
-          Env: expect.arrayContaining([expect.stringMatching(/^PATH=/)]),
+          Env: { PATH: expect.any(String), NODE_OPTIONS: null },
         },
         Mounts: [{ Destination: "/run/authproxy", RW: false }],
       },
@@ -640,11 +756,13 @@ describe("a running container", () => {
     const config = join(stage.directory, "authproxy.json");
     const last = await authproxy(["explain", "--last", other.id], server.stdout);
     expect(last.status).toBe(0);
-    expect(last.stdout).toContain("container.Config.Env differs (values are not shown)");
+    expect(last.stdout).toContain(
+      "container.Config.Env.NODE_OPTIONS differs (values are not shown)",
+    );
     expect(last.stdout).toContain("`authproxy suggest` writes one");
     const checked = await authproxy(["check", "--config", config]);
     expect(checked.status).toBe(0);
-    expect(checked.stdout).toContain("only this image with this command, environment and mounts");
+    expect(checked.stdout).toContain("only this image with this command and mounts can be");
     expect(checked.stdout).not.toContain("never hold");
   });
 
@@ -654,8 +772,12 @@ describe("a running container", () => {
     const container = await stage.container({ ...idle, environment: { PASSWORD: secret } });
     const { stdout, stderr } = await authproxy(["suggest", container.id]);
     expect(stdout + stderr).not.toContain(secret);
-    expect(JSON.stringify(JSON.parse(stdout))).not.toContain("Env");
-    expect(stderr).toContain("Config.Env is not pinned: the values of PASSWORD were given");
+    const [service] = Object.values<Service>(JSON.parse(stdout));
+    const env = ["container", "Config", "Env"];
+    expect(service?.match).toHaveProperty([...env, "AUTHPROXY_WAIT"], "30");
+    expect(service?.match).toHaveProperty([...env, "LD_PRELOAD"], null);
+    expect(service?.match).not.toHaveProperty([...env, "PASSWORD"]);
+    expect(stderr).toContain("Config.Env leaves PASSWORD open: the values were given");
   });
 
   test("is suggested no label that its image declares", async () => {
@@ -693,7 +815,7 @@ describe("a running container", () => {
       );
     const unnamed = { Type: "volume", Name: "0".repeat(64), Destination: "/data", RW: true };
     const anonymous = suggest(changed({ Mounts: [...Mounts, unnamed] }), []);
-    expect(JSON.stringify(anonymous.services)).not.toContain("Mounts");
+    expect(Object.values(anonymous.services)[0]?.match.container).not.toHaveProperty("Mounts");
     expect(anonymous.notes.join("\n")).toContain("the volume at /data has no name");
   });
 

@@ -203,6 +203,18 @@ describe("a policy", () => {
     const text = `"services": ${suggested.stdout}`;
     expect(await checked(config(text))).toMatchObject({ status: 0 });
   });
+
+  test("is held against running containers, as shown", async () => {
+    await using stage = new Stage();
+    const file = stage.configure({ ...JSON.parse(`{${services}}`) });
+    const words = { entrypoint: ["sleep", "600"], command: [], labels: { app: "timeline" } };
+    const container = await stage.container({ ...words, writable: true });
+    const [shown] = terminal(block("docs/policy.md", "authproxy check --running"));
+    const ran = await authproxy([...(shown?.words ?? []), "--config", file]);
+    expect(ran).toMatchObject({ status: 77, stderr: "" });
+    expect(ran.stdout).toMatch(asShown(shown?.output ?? ""));
+    expect(ran.stdout).toContain(container.id.slice(0, 12));
+  });
 });
 
 test("a Dockerfile puts the client in front of the application", async () => {

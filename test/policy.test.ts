@@ -66,6 +66,8 @@ describe("a fragment is in the document", () => {
     ["any of these, where there is nothing", { container: { Cmd: ["a", "b"] } }, false],
     ["a text, where a list has it", { container: { Args: "a.js" } }, false],
     ["an object in an object", { container: { Config: { Labels: { app: "app" } } } }, true],
+    ["any of these objects", { container: { State: [{ Running: true, Pid: 7 }, {}] } }, true],
+    ["any of these objects, each only a part", { container: { State: [{ Pid: 7 }, {}] } }, false],
     ["an object, where a text is", { container: { Path: { length: 4 } } }, false],
     ["an object, where a list is", { container: { Args: { "0": "a.js" } } }, false],
     ["an object, where there is nothing", { container: { Nothing: { at: "all" } } }, false],

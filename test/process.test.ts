@@ -199,6 +199,17 @@ const hierarchies = readFileSync("/proc/self/mountinfo", "utf8")
   .split("\n")
   .flatMap((line) => / \/ (\S+) .* - cgroup.*(?:2 rw|pids|name=)/.exec(line)?.slice(1) ?? []);
 
+/** Removes a cgroup, unless a process that is ending is still in it. */
+function isRemoved(directory: string): boolean {
+  try {
+    rmdirSync(directory);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EBUSY") return false;
+    throw error;
+  }
+}
+
 /** The cgroup of no container, but named like one's, in one hierarchy. The stage ends it. */
 class Cgroup {
   readonly #directory: string;
@@ -208,7 +219,7 @@ class Cgroup {
     this.#stage = stage;
     const parent = `${hierarchy}/authproxy:${process.pid}`; // a name may hold a colon
     mkdirSync(parent);
-    stage.defer(() => rmdirSync(parent));
+    stage.defer(() => until("it is empty", () => isRemoved(parent)));
     this.#directory = join(parent, ID);
     this.make("");
   }
@@ -216,11 +227,7 @@ class Cgroup {
   make(below: string): void {
     const directory = join(this.#directory, below);
     mkdirSync(directory);
-    const processes = () => readFileSync(`${directory}/cgroup.procs`, "utf8");
-    this.#stage.defer(async () => {
-      await until("its processes have ended", () => processes() === "");
-      rmdirSync(directory);
-    });
+    this.#stage.defer(() => until("its processes have ended", () => isRemoved(directory)));
   }
 
   /** Moves a process here. */

@@ -1,0 +1,59 @@
+// Question: which variables of a container's environment does a suggested policy name? Input: the
+// container's, and those that its image declares. Pure. Guaranteed: no value that was given at the
+// container's start, but references and the client's own options, which are not secrets.
+import type { Json, JsonObject } from "../server/json.ts";
+
+/** The client's options, and references to secrets. AUTHPROXY_SET_X has a value of the application's;
+ * so may a reference have, its default behind "#?". */
+const HARMLESS_VARIABLE =
+  /^(AUTHPROXY_(?!SET_)[A-Z_]+=|\w+=vault:(login|[^#]+#[^#?][^#]*(#\d+)?)$)/;
+
+/** With these a program runs other code than its own, or believes other servers. The list cannot be
+ * complete: each program may have variables of its own, so `check` says that others are free. */
+export const CODE_VARIABLES = [
+  // The loader and the C library.
+  ...["LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "GCONV_PATH", "LOCPATH"],
+  ...["HOSTALIASES", "LOCALDOMAIN", "RES_OPTIONS"],
+  // OpenSSL, and what most HTTP libraries read.
+  ...["OPENSSL_CONF", "OPENSSL_MODULES", "OPENSSL_ENGINES", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+  ...["SSLKEYLOGFILE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"],
+  ...["http_proxy", "https_proxy", "all_proxy"],
+  // Shells and interpreters.
+  ...["PATH", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4"],
+  ...["NODE_OPTIONS", "NODE_PATH", "NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED"],
+  ...["NODE_DEBUG", "NODE_V8_COVERAGE"],
+  ...["PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONUSERBASE"],
+  ...["JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "JAVA_OPTS", "CLASSPATH"],
+  ...["PERL5OPT", "PERL5LIB", "PERL5DB", "PERLLIB", "RUBYOPT", "RUBYLIB", "GEM_PATH", "GEM_HOME"],
+  ...["BUNDLE_GEMFILE", "PHPRC", "PHP_INI_SCAN_DIR", "LUA_INIT", "LUA_PATH", "LUA_CPATH"],
+  ...["DOTNET_STARTUP_HOOKS", "CORECLR_ENABLE_PROFILING", "CORECLR_PROFILER_PATH"],
+];
+/** By the client's AUTHPROXY_SET_X these reach the application alone. */
+const SET_VARIABLES = ["LD_PRELOAD", "LD_LIBRARY_PATH", "NODE_OPTIONS"].map(
+  (name) => `AUTHPROXY_SET_${name}`,
+);
+
+export type Environment = {
+  /** For `Config.Env` of a policy: null where there must be no such variable. */
+  variables: JsonObject;
+  /** The names of those whose values may be secrets, so that the policy leaves them out. */
+  withheld: string[];
+};
+
+/** `env` is the engine's list. */
+export function environmentOf(env: string[], imageEnv: string[]): Environment {
+  const names = [...CODE_VARIABLES, ...SET_VARIABLES];
+  const variables = new Map<string, Json>(names.map((name) => [name, null]));
+  const withheld: string[] = [];
+  for (const variable of env) {
+    const [name = ""] = variable.split("=", 1);
+    const isShown = imageEnv.includes(variable) || HARMLESS_VARIABLE.test(variable);
+    if (isShown) variables.set(name, variable.slice(name.length + 1));
+    else {
+      variables.delete(name);
+      withheld.push(name);
+    }
+  }
+  const sorted = [...variables].sort(([a], [b]) => (a < b ? -1 : 1));
+  return { variables: Object.fromEntries(sorted), withheld };
+}
