@@ -3,7 +3,6 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -36,11 +35,10 @@ import {
   user,
   vault,
 } from "./client-vault.ts";
+import { memoryDirectory } from "./memory.ts";
 
 const isRoot = process.getuid?.() === 0;
-/** tmpfs on every Linux. */
-const memory = mkdtempSync("/dev/shm/authproxy-client-");
-afterAll(() => rmSync(memory, { recursive: true, force: true }));
+const memory = memoryDirectory();
 const files = mkdtempSync(join(memory, "files-"));
 
 clientSuite({
@@ -268,7 +266,9 @@ describe("Vault", () => {
     }
   }
   const kept = (response: ServerResponse) =>
-    response.end(JSON.stringify({ data: { data: { password }, metadata: { version: 1 } } }));
+    response.end(
+      JSON.stringify({ request_id: "1", data: { data: { password }, metadata: { version: 1 } } }),
+    );
 
   test("with a certificate of another name is not trusted, and gets no request", async () => {
     const ended = await playing((_, response) => kept(response), { environment }, "127.0.0.2");
@@ -330,7 +330,7 @@ describe("Vault", () => {
   test("gives a lease, and the client warns of its lifetime once", async () => {
     const ended = await playing(
       (_, response) => {
-        const lease = { lease_id: "database/creds/app/x", lease_duration: 3600 };
+        const lease = { request_id: "1", lease_id: "database/creds/app/x", lease_duration: 3600 };
         response.end(JSON.stringify({ ...lease, data: { password } }));
       },
       { environment: { X: "vault:database/creds/app#password" } },
