@@ -56,6 +56,7 @@ describe("a link of the image that leads a shared volume over /run", () => {
   });
   const plain = scene.busybox();
   const path = "secret/data/app/shared";
+  const honest = ["--user", "1001:1001", "--env", `DB_FILE=${REFERENCE}`];
   const asking = [
     ...["--user", "1001:1001", "--env", `DB_FILE=vault:${path}#password`],
     ...["--env", "AUTHPROXY_WATCH=1", "--env", "AUTHPROXY_REFRESH=1"],
@@ -110,6 +111,17 @@ describe("a link of the image that leads a shared volume over /run", () => {
     note("minus one", "the runtime's comparison as written: stopped by the client, which says so");
   });
 
+  test("is one in a volume too, on which another is mounted: the runtime sees it", async () => {
+    await inVolume("outer", "busybox ln -s /run /v/x");
+    const how = ["--volume", "outer:/data", "--volume", "inner:/data/x", ...honest];
+    const look = [plain, "grep", "inner", "/proc/self/mountinfo"];
+    const control = await scene.run("--runtime", "half", ...how, ...look);
+    expect(control.stdout, "the control: it is over /run").toContain("/inner/_data /run rw");
+    const ran = await scene.run(...how, ...look);
+    expect(ran).toMatchObject({ status: 125, stdout: "" });
+    expect(ran.stderr).toContain("own mount at /data/x is in the way of /run/authproxy");
+  });
+
   test("is seen by the runtime: the container does not start", async () => {
     const how = ["--volume", "third:/data", ...asking];
     const ran = await scene.run(...how, linked, ...application);
@@ -117,15 +129,15 @@ describe("a link of the image that leads a shared volume over /run", () => {
     expect(ran.stderr).toContain("own mount at /data is in the way of /run/authproxy");
     note("defended", "the runtime: the mount is in the way");
 
-    const honest = [
+    const served = await scene.run(
       "--volume",
       "third:/data",
-      "--user",
-      "1001:1001",
-      "--env",
-      `DB_FILE=${REFERENCE}`,
-    ];
-    const served = await scene.run(...honest, plain, "sh", "-c", 'cat "$DB_FILE"');
+      ...honest,
+      plain,
+      "sh",
+      "-c",
+      'cat "$DB_FILE"',
+    );
     expect(served).toEqual({ status: 0, stdout: password, stderr: "" });
     note("honest", "served");
   });
