@@ -1,23 +1,26 @@
 // Question:   how does a secret reach the application?
-// Input:      values from Vault, and directories that the image or whoever starts the container named.
+// Input:      values from Vault, and the directory for secrets, which the image or whoever starts the
+//             container named. Whoever can write above it, or to a volume on which it is mounted, can
+//             make its path mean another directory while the client runs.
 // Output:     a variable; a file; a directory with a file for each key; or all secrets together as one
 //             JSON object on standard input.
 // Guaranteed: a file is written completely or not at all, readable only by those it is meant for, and
-//             only where it can never reach a disk (invariant 11).
+//             only where it can never reach a disk (invariant 11). The directory is opened once, what
+//             was opened is checked, and names are looked up from there. No link is followed in it,
+//             and only what the client wrote is removed.
 
 import {
-  chmodSync,
-  chownSync,
   closeSync,
+  constants,
   fchmodSync,
   fchownSync,
-  lstatSync,
+  fstatSync,
   mkdirSync,
   openSync,
-  readdirSync,
   renameSync,
-  rmSync,
   statfsSync,
+  statSync,
+  unlinkSync,
   writeFileSync,
 } from "node:fs";
 import type { ResolvedVariable, SecretVariable } from "./environment.ts";
@@ -27,17 +30,29 @@ import { type Fields, isFields, textOf } from "./values.ts";
 
 /** f_type of statfs(2): tmpfs and ramfs. */
 const MEMORY_FILE_SYSTEMS = [0x01021994, 0x858458f6];
-/** Docker and Podman mount it in every container. Everybody may write there: only for unnamed files. */
+/**
+ * Docker and Podman mount it in every container. Another container may have the same one (`--ipc`; the
+ * containers of a pod do), so only a file without a name may be there.
+ */
 const SHARED_MEMORY = "/dev/shm";
 
+const { O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+/** O_TMPFILE of open(2), which Node does not name: a file without a name. O_EXCL: for ever. */
+const UNNAMED_FILE = 0o20000000 | O_DIRECTORY | O_EXCL | O_WRONLY;
+
+/** The files that this process has written to a directory, by the directory's name. */
+const writtenKeys = new Map<string, readonly string[]>();
+
 /**
- * Throws a Failure (config) where a secret could reach a disk, or two variables would have one name.
- * It is called before there is a token.
+ * Opens where secrets will be written, before there is a token: the directory for files or, with
+ * --stdin, a file without a name. Returns its descriptor, or -1 where nothing will be written. Throws a
+ * Failure (config) where a secret could reach a disk, where others could read or replace it, or where
+ * two variables would have one name.
  */
-export function requireDeliverable(
+export function openPlace(
   secretVariables: readonly SecretVariable[],
   { stdin, files }: Options,
-): void {
+): number {
   const names = new Set<string>();
   for (const { variable, name, form } of secretVariables) {
     if (form === "value" && !stdin) continue;
@@ -46,34 +61,69 @@ export function requireDeliverable(
     }
     names.add(name);
   }
-  if (names.size > 0) requireMemory(stdin ? SHARED_MEMORY : files.directory);
+  if (names.size === 0) return -1;
+
+  const path = stdin ? SHARED_MEMORY : files.directory;
+  const place = openExisting(path, stdin ? UNNAMED_FILE : O_DIRECTORY);
+  requireMemory(place, path);
+  if (!stdin) requireOwn(place, path, files);
+  return place;
 }
 
-function requireMemory(directory: string): void {
-  let problem = "is not on tmpfs: a secret would be written to a disk";
+function openExisting(path: string, flags: number): number {
   try {
-    if (MEMORY_FILE_SYSTEMS.includes(statfsSync(`${directory}/`).type)) return;
+    return openSync(path, flags, 0o400);
   } catch (error) {
-    problem = `cannot be used: ${errorCode(error)}`;
+    return refuse(path, `cannot be used: ${errorCode(error)}`);
   }
-  fail(
+}
+
+function requireMemory(descriptor: number, path: string): void {
+  const { type } = statfsSync(`/proc/self/fd/${descriptor}`);
+  if (MEMORY_FILE_SYSTEMS.includes(type)) return;
+  refuse(path, "is not on tmpfs: a secret would be written to a disk");
+}
+
+/** Throws a Failure (config) where others could replace what is in the directory. */
+function requireOwn(directory: number, path: string, { owner }: FileOptions): void {
+  const { uid, mode, dev } = fstatSync(directory);
+  if (uid !== 0 && uid !== process.geteuid?.() && uid !== owner?.uid) {
+    refuse(path, `belongs to uid ${uid}`);
+  }
+  // The sticky bit, which Docker's --tmpfs sets: each user can replace only what is its own.
+  const isSticky = (mode & 0o1000) !== 0;
+  if ((mode & 0o022) !== 0 && !isSticky) refuse(path, "can be written by others");
+  if (dev === statSync(SHARED_MEMORY, { throwIfNoEntry: false })?.dev) {
+    refuse(path, `is in ${SHARED_MEMORY}, which other containers may have too`);
+  }
+}
+
+function refuse(path: string, problem: string): never {
+  return fail(
     "config",
-    `${directory} ${problem}`,
-    `add the mount --tmpfs ${directory}, or name another directory by --files`,
+    `${path} ${problem}`,
+    `add the mount --tmpfs ${path}:mode=0700,uid=UID, or name another directory by --files`,
   );
 }
 
 /**
- * Returns what the variable is to hold: the value as text, or the path of what was written. Throws a
- * Failure (config).
+ * Returns what the variable is to hold: the value as text, or the path of what was written. `place` is
+ * from openPlace(). Throws a Failure (config).
  */
-export function deliver({ name, form, value }: ResolvedVariable, files: FileOptions): string {
+export function deliver(
+  { name, form, value }: ResolvedVariable,
+  files: FileOptions,
+  place: number,
+): string {
+  const isDirectory = form === "directory" && isFields(value);
+  // The default of a directory is text: the path of another directory.
+  if (form !== "file" && !isDirectory) return textOf(value);
+
   const path = `${files.directory}/${name}`;
   try {
-    if (form === "file") writeFile(path, value, files);
-    else if (form === "directory" && isFields(value)) writeDirectory(path, value, files);
-    // The default of a directory is text: the path of another directory.
-    else return textOf(value);
+    requireSame(place, files.directory);
+    if (isDirectory) writeDirectory(place, name, value, files);
+    else writeFile(place, name, value, files);
     return path;
   } catch (error) {
     if (error instanceof Failure) throw error;
@@ -81,64 +131,101 @@ export function deliver({ name, form, value }: ResolvedVariable, files: FileOpti
   }
 }
 
-function writeFile(path: string, value: unknown, { mode, owner }: FileOptions): void {
-  const unfinished = path.replace(/[^/]*$/, `.$&.${process.pid}`);
-  // An earlier process of this pid may have left one. O_EXCL ("wx") follows no symbolic link, and
-  // opens no file of anybody else.
-  rmSync(unfinished, { force: true });
+/** The application looks for its files by their path: elsewhere it would not find them. */
+function requireSame(place: number, path: string): void {
+  const opened = fstatSync(place);
+  const found = statSync(path);
+  if (found.dev === opened.dev && found.ino === opened.ino) return;
+  fail(
+    "config",
+    `${path} is no longer the directory that it was at the start`,
+    "it was moved, covered by a mount, or its own mount was taken away",
+  );
+}
+
+/** The kernel starts at the open directory, and not at a path that may have changed. */
+function nameIn(directory: number, name: string): string {
+  return `/proc/self/fd/${directory}/${name}`;
+}
+
+function writeFile(
+  directory: number,
+  name: string,
+  value: unknown,
+  { mode, owner }: FileOptions,
+): void {
+  const unfinished = nameIn(directory, `.${name}.${Math.random()}`);
+  // O_EXCL ("wx") follows no symbolic link, and opens no file of anybody else.
   const file = openSync(unfinished, "wx", 0o400);
   try {
     // Owner and mode come before the content: nobody else can read it at any time.
     if (owner) fchownSync(file, owner.uid, owner.gid);
     fchmodSync(file, mode);
     writeFileSync(file, value instanceof Uint8Array ? value : textOf(value));
+    renameSync(unfinished, nameIn(directory, name));
+  } catch (error) {
+    unlinkSync(unfinished);
+    throw error;
   } finally {
     closeSync(file);
   }
-  renameSync(unfinished, path);
 }
 
 /**
  * Each file is replaced at once, but not the directory: an application that reads two files may see
  * the change between them.
  */
-function writeDirectory(path: string, fields: Fields, files: FileOptions): void {
-  for (const key of Object.keys(fields)) {
+function writeDirectory(place: number, name: string, fields: Fields, files: FileOptions): void {
+  const path = `${files.directory}/${name}`;
+  const keys = Object.keys(fields);
+  for (const key of keys) {
     if (/^\w[\w.-]{0,200}$/.test(key)) continue;
     const hint = "a name has letters, digits, _ - and . only, and begins with neither - nor .";
     fail("config", `${path}: the key ${key} cannot be the name of a file`, hint);
   }
 
-  if (!lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) {
-    rmSync(path, { force: true });
-    mkdirSync(path);
-  }
-  if (files.owner) chownSync(path, files.owner.uid, files.owner.gid);
-  // Whoever may read the files may enter the directory: each read bit becomes an execute bit.
-  chmodSync(path, 0o700 | files.mode | ((files.mode & 0o444) >> 2));
+  const own = nameIn(place, name);
+  if (!statSync(own, { throwIfNoEntry: false })) mkdirSync(own, 0o700);
+  const directory = openSync(own, O_DIRECTORY | O_NOFOLLOW);
+  try {
+    // It may have been there before, and may be a mount.
+    requireMemory(directory, path);
+    requireOwn(directory, path, files);
+    if (files.owner) fchownSync(directory, files.owner.uid, files.owner.gid);
+    // Whoever may read the files may enter the directory: each read bit becomes an execute bit.
+    fchmodSync(directory, 0o700 | files.mode | ((files.mode & 0o444) >> 2));
 
-  for (const [key, value] of Object.entries(fields)) writeFile(`${path}/${key}`, value, files);
-  for (const name of readdirSync(path)) {
-    if (!(name in fields)) rmSync(`${path}/${name}`, { recursive: true });
+    for (const key of keys) writeFile(directory, key, fields[key], files);
+    for (const key of writtenKeys.get(name) ?? []) {
+      if (!keys.includes(key)) removeFile(directory, key);
+    }
+    writtenKeys.set(name, keys);
+  } finally {
+    closeSync(directory);
+  }
+}
+
+function removeFile(directory: number, name: string): void {
+  try {
+    unlinkSync(nameIn(directory, name));
+  } catch {
+    // The application has removed it, or has put a directory there: that is its own.
   }
 }
 
 /**
- * Makes the text the standard input of this process, and so of what it becomes: a file in memory that
- * has no name any more. Throws a Failure (config).
+ * Makes the text the standard input of this process, and so of what it becomes. `file` is from
+ * openPlace(). Throws a Failure (config).
  */
-export function putOnStandardInput(text: string): void {
-  const path = `${SHARED_MEMORY}/authproxy.${process.pid}`;
+export function putOnStandardInput(file: number, text: string): void {
   try {
-    const writeEnd = openSync(path, "wx", 0o400);
+    writeFileSync(file, text);
     // open(2) returns the lowest free descriptor, here 0. execve closes all but 0 to 2.
     closeSync(0);
-    const readEnd = openSync(path, "r");
-    rmSync(path);
-    writeFileSync(writeEnd, text);
-    closeSync(writeEnd);
+    const readEnd = openSync(`/proc/self/fd/${file}`, "r");
+    closeSync(file);
     if (readEnd !== 0) fail("config", "standard input is taken");
   } catch (error) {
-    fail("config", `no memory for standard input at ${path}: ${errorCode(error)}`);
+    fail("config", `no memory for standard input in ${SHARED_MEMORY}: ${errorCode(error)}`);
   }
 }

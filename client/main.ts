@@ -6,7 +6,7 @@
 // deliver, become. A container gets one token a start, so all that can fail without a token is tried
 // before there is one.
 
-import { deliver, putOnStandardInput, requireDeliverable } from "./deliver.ts";
+import { deliver, openPlace, putOnStandardInput } from "./deliver.ts";
 import { planEnvironment } from "./environment.ts";
 import { becomeProgram, findProgram } from "./exec.ts";
 import { fail, printLine, report } from "./failure.ts";
@@ -53,7 +53,7 @@ async function main(argv: readonly string[]): Promise<never> {
   if (secretVariables.length === 0) return await becomeProgram(program, command, plain);
 
   const requests = secretRequests(secretVariables, options.allowWrite);
-  requireDeliverable(secretVariables, options);
+  const place = openPlace(secretVariables, options);
 
   const deadlineMs = nowMs() + options.waitMs;
   const session = await openSession(options, deadlineMs);
@@ -66,11 +66,11 @@ async function main(argv: readonly string[]): Promise<never> {
   Object.assign(environment, plain);
   if (options.stdin) {
     const entries = resolved.map(({ name, value }) => [name, value]);
-    putOnStandardInput(jsonOf(Object.fromEntries(entries)));
+    putOnStandardInput(place, jsonOf(Object.fromEntries(entries)));
   } else {
     for (const each of resolved) {
       if (each.value === undefined) continue;
-      environment[each.variable] = deliver(each, options.files);
+      environment[each.variable] = deliver(each, options.files, place);
     }
   }
 
@@ -81,6 +81,7 @@ async function main(argv: readonly string[]): Promise<never> {
       program,
       environment,
       options,
+      place,
       requests,
       session,
       secrets,

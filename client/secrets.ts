@@ -212,19 +212,17 @@ async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secr
  * secret of version 1 may have fields of these names, but comes with the mount's TTL as its
  * lease_duration, or with a third field, `ttl`, that says another one.
  */
-function kvEnvelopeOf(
-  body: VaultBody | undefined,
-): { data: unknown; metadata: Fields } | undefined {
-  const { data, metadata, ...others } = body?.data ?? {};
+function kvEnvelopeOf(body: VaultBody): { data: unknown; metadata: Fields } | undefined {
+  const { data, metadata, ...others } = body.data ?? {};
   const hasOthers = Object.keys(others).length > 0;
-  const hasLease = textOf(body?.lease_duration ?? 0) !== "0";
+  const hasLease = textOf(body.lease_duration ?? 0) !== "0";
   if (hasOthers || hasLease || data === undefined || !isFields(metadata)) return undefined;
   return { data, metadata };
 }
 
-function secretOf(body: VaultBody | undefined, fields: unknown = body?.data): Secret {
+function secretOf(body: VaultBody, fields: unknown = body.data): Secret {
   if (!isFields(fields)) unreadable("Vault's answer holds no secret");
-  const leaseId = body?.lease_id;
+  const leaseId = body.lease_id;
   let seconds = 0;
   if (fields.serial_number) {
     // A certificate has no lease, but an end in seconds since 1970.
@@ -249,7 +247,7 @@ function explain(reference: VaultReference, { status, body }: VaultResponse): ne
   // This is mostly 400, for a name that a PKI role does not admit.
   if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
 
-  const explanation = JSON.stringify([body?.errors, body?.warnings]);
+  const explanation = JSON.stringify([body.errors, body.warnings]);
   if (/no handler for route|route entry not found/.test(explanation)) {
     unreadable("no secrets engine is mounted there");
   }
@@ -257,6 +255,8 @@ function explain(reference: VaultReference, { status, body }: VaultResponse): ne
     const versionedPath = reference.path.replace("/", "/data/");
     unreadable("no such secret", `this is KV version 2, so the path is ${versionedPath}`);
   }
+  // Only an empty list of errors says that there is nothing. Gateways answer 404 too.
+  if (explanation !== "[[],null]") unreadable("Vault answers 404");
   absent("no such secret");
 }
 

@@ -216,7 +216,7 @@ async function unwrapToken(grant: Grant, deadlineMs: number): Promise<string> {
   const lookup = await anonymous.request({ path: "sys/wrapping/lookup", body });
   anonymous.close();
   if (lookup.status !== 200) failUnwrap("it was opened before, or never was a wrapping");
-  const creationPath = String(lookup.body?.data?.creation_path);
+  const creationPath = String(lookup.body.data?.creation_path);
   if (!/^auth\/token\/create\/[^/]+$/.test(creationPath)) {
     failUnwrap("it was not made by auth/token/create");
   }
@@ -224,7 +224,7 @@ async function unwrapToken(grant: Grant, deadlineMs: number): Promise<string> {
   const wrapping = new Vault(grant.vault, grant.token, deadlineMs);
   const unwrapped = await wrapping.request({ path: "sys/wrapping/unwrap", body: "{}" });
   wrapping.close();
-  const token = unwrapped.body?.auth?.client_token;
+  const token = unwrapped.body.auth?.client_token;
   if (unwrapped.status !== 200 || !isHeaderText(token)) failUnwrap("another opened it just now");
   return token;
 }

@@ -28,8 +28,9 @@ declare global {
 }
 
 /**
- * Parses the body of an answer. Returns undefined where it is not a JSON object; `data` and `auth`
- * are undefined where they are not objects.
+ * Parses the body of an answer. Returns undefined where it does not have Vault's form, which is a JSON
+ * object with a `request_id` or with `errors`, a list of texts: then something between here and Vault
+ * wrote it. `data` and `auth` are undefined where they are not objects.
  */
 export function parseVaultBody(text: string): VaultBody | undefined {
   let parsed: unknown;
@@ -39,6 +40,9 @@ export function parseVaultBody(text: string): VaultBody | undefined {
     return undefined;
   }
   if (!isFields(parsed)) return undefined;
+  const { errors, request_id: requestId } = parsed;
+  const hasErrors = Array.isArray(errors) && errors.every((each) => typeof each === "string");
+  if (!hasErrors && typeof requestId !== "string") return undefined;
 
   const data = isFields(parsed.data) ? parsed.data : undefined;
   const auth = isFields(parsed.auth) ? parsed.auth : undefined;

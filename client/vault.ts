@@ -1,8 +1,9 @@
 // Question:   what does Vault answer to this request?
 // Input:      a request, the token, and where Vault is, which the server said.
 // Output:     Vault's answer. What can pass by itself is tried again until the deadline: no connection,
-//             429 and 5xx (sealed, standby, overload). So are 403 and 412 for 2 s, in which a standby may
-//             not have the new token yet.
+//             429 and 5xx (sealed, standby, overload), and an answer that is not in Vault's form: what
+//             stands before Vault wrote it, and knows nothing of the secret. So are 403 and 412 for 2 s,
+//             in which a standby may not have the new token yet.
 // Guaranteed: the token goes to the configured address only. Redirects are not followed, because they
 //             would carry it to another place. A write whose answer is lost is not sent again.
 
@@ -29,14 +30,8 @@ export type VaultRequest = {
 
 export type VaultResponse = {
   readonly status: number;
-  /** Undefined where the answer is not a JSON object. */
-  readonly body: VaultBody | undefined;
+  readonly body: VaultBody;
 };
-
-type Attempt =
-  | { readonly response: HttpResponse }
-  /** What went wrong, and may pass. */
-  | { readonly problem: string };
 
 export class Vault {
   readonly #url: URL;
@@ -66,14 +61,13 @@ export class Vault {
     for (let attempt = 0; ; attempt++) {
       const result = await this.#attempt(request);
       const endedMs = nowMs();
-      if ("response" in result) {
-        const { status, body } = result.response;
-        const isDenial = status === 403 || status === 412;
-        if (!isDenial || endedMs >= denialEndMs) return { status, body: parseVaultBody(body) };
+      if (typeof result === "object") {
+        const isDenial = result.status === 403 || result.status === 412;
+        if (!isDenial || endedMs >= denialEndMs) return result;
       } else if (endedMs >= this.#deadlineMs) {
         fail(
           "unavailable",
-          `Vault at ${this.#url.origin} is unavailable: ${result.problem}`,
+          `Vault at ${this.#url.origin} is unavailable: ${result}`,
           "is it sealed, or can it not be reached from here? for_clients.address is for containers",
         );
       }
@@ -86,7 +80,8 @@ export class Vault {
     for (const connection of this.#separate) connection.close();
   }
 
-  async #attempt(request: VaultRequest): Promise<Attempt> {
+  /** Returns Vault's answer, or what went wrong and may pass. */
+  async #attempt(request: VaultRequest): Promise<VaultResponse | string> {
     const connection = this.#connectionFor(request);
     const timeoutMs = Math.min(EXCHANGE_MS_MAX, attemptMs(this.#deadlineMs));
     let response: HttpResponse;
@@ -95,7 +90,7 @@ export class Vault {
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
       const isWrite = request.body !== undefined;
-      if (!isWrite || !error.mayBeReceived) return { problem: error.message };
+      if (!isWrite || !error.mayBeReceived) return error.message;
       return fail(
         "unavailable",
         `no answer from Vault to a write at ${request.path}: ${error.message}`,
@@ -111,7 +106,9 @@ export class Vault {
         "configure the address of a Vault that answers itself, or forwards requests",
       );
     }
-    return status === 429 || status >= 500 ? { problem: `status ${status}` } : { response };
+    if (status === 429 || status >= 500) return `status ${status}`;
+    const body = status === 204 ? {} : parseVaultBody(response.body);
+    return body ? { status, body } : `status ${status}, in an answer that is not Vault's`;
   }
 
   #connectionFor(request: VaultRequest): Connection {

@@ -30,6 +30,8 @@ export type WatchedApplication = {
   readonly program: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly options: Options;
+  /** From openPlace(). */
+  readonly place: number;
   readonly requests: readonly SecretRequest[];
   readonly session: Session;
   readonly secrets: FetchedSecrets;
@@ -63,7 +65,7 @@ export async function watch(application: WatchedApplication): Promise<never> {
   let current = application.resolved;
   return await refreshForever(application, (secrets) => {
     const resolved = resolveVariables(current, secrets, session.token);
-    const changed = replaceChanged(current, resolved, options);
+    const changed = replaceChanged(current, resolved, application);
     if (changed.length === 0) return;
 
     current = resolved;
@@ -82,7 +84,7 @@ export async function watch(application: WatchedApplication): Promise<never> {
 function replaceChanged(
   current: readonly ResolvedVariable[],
   resolved: readonly ResolvedVariable[],
-  options: Options,
+  { options, place }: WatchedApplication,
 ): string[] {
   const changed: string[] = [];
   for (const [index, each] of resolved.entries()) {
@@ -99,7 +101,7 @@ function replaceChanged(
         `warning: the application keeps the old ${variable}: take a file or --on-change exit`,
       );
     } else {
-      deliver(each, options.files);
+      deliver(each, options.files, place);
     }
   }
   return changed;
@@ -213,7 +215,7 @@ async function renewLease(secret: TrackedRequest["secret"], vault: Vault): Promi
   const body = JSON.stringify({ lease_id: secret.leaseId, increment: secret.lifetimeSeconds });
   const response = await vault.request({ path: "sys/leases/renew", body, returnsDenial: true });
   if (response.status !== 200) return 0;
-  const leaseSeconds = Number(textOf(response.body?.lease_duration ?? 0));
+  const leaseSeconds = Number(textOf(response.body.lease_duration ?? 0));
   // Near the end of its longest life Vault renews a lease for ever less.
   return leaseSeconds > secret.lifetimeSeconds / 2 ? leaseSeconds : 0;
 }

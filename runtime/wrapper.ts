@@ -23,6 +23,7 @@ const {
   lstatSync,
   openSync,
   readFileSync,
+  readlinkSync,
   realpathSync,
   renameSync,
   statSync,
@@ -46,6 +47,9 @@ export type Spec = {
 const CLIENT = "/.authproxy";
 const SOCKETS = "/run/authproxy";
 const SECRETS = "/run/authproxy-secrets";
+const OURS = [CLIENT, SOCKETS, SECRETS];
+/** As the kernel does (path_resolution(7)). */
+const LINKS_MAX = 40;
 
 /** A variable that the client would resolve: its whole value is a reference, or its text holds one. */
 const REFERENCE = /^[^=]*=(>>)?vault:|\$\{(>>)?vault:/;
@@ -76,8 +80,6 @@ export function asksForSecrets(spec: Spec): boolean {
 export function wrap(spec: Spec, clientDirectory: string, socketDirectory: string): Spec {
   const command = spec.process.args ?? [];
   if (command.length === 0) throw new Error("the container has no command");
-  const mounts = spec.mounts ?? [];
-  for (const mount of mounts) refuseMountInTheWay(mount);
   return {
     ...spec,
     process: {
@@ -86,7 +88,7 @@ export function wrap(spec: Spec, clientDirectory: string, socketDirectory: strin
       env: environmentForClient(spec.process.env ?? []),
     },
     // Ours come last, so that they cover whatever the container mounts.
-    mounts: [...mounts, ...clientMounts(spec, clientDirectory, socketDirectory)],
+    mounts: [...(spec.mounts ?? []), ...clientMounts(spec, clientDirectory, socketDirectory)],
   };
 }
 
@@ -129,27 +131,67 @@ function clientMounts(spec: Spec, clientDirectory: string, socketDirectory: stri
 }
 
 /**
- * Throws if one of the container's own mounts is at, below or above one of ours. A tmpfs above is
+ * Throws if one of the container's own mounts will be at, below or above one of ours. A tmpfs above is
  * fine, because only this container writes to it. Anything else above is not: others may write to
  * it, and whoever removes a directory there also removes what is mounted on it (unlink(2), since
- * Linux 3.18).
+ * Linux 3.18). `root` is the image's root directory on this host.
  */
-function refuseMountInTheWay({ destination, type }: Mount): void {
-  // In nearly every image /var/run is a link to /run.
-  const path = join("/", destination, "/").replace(/^\/var\/run\//, "/run/");
-  for (const ours of [CLIENT, SOCKETS, SECRETS]) {
-    const isAtOrBelow = path.startsWith(`${ours}/`);
-    const isAbove = ours.startsWith(path);
-    if (isAtOrBelow || (isAbove && type !== "tmpfs")) {
-      throw new Error(`the container's own mount at ${destination} is in the way of ${ours}`);
+function refuseMountsInTheWay(mounts: Mount[], root: string): void {
+  let hostPath: HostPath = (path) => join(root, path);
+  for (const { destination, type, source = "none" } of mounts) {
+    const outside = hostPath;
+    const path = join(resolveInContainer(destination, outside), "/");
+    for (const ours of OURS) {
+      const isAtOrBelow = path.startsWith(`${ours}/`);
+      const isAbove = ours.startsWith(path);
+      if (isAtOrBelow || (isAbove && type !== "tmpfs")) {
+        throw new Error(`the container's own mount at ${destination} is in the way of ${ours}`);
+      }
     }
+    hostPath = (inside) =>
+      inside.startsWith(path) ? join(source, inside.slice(path.length)) : outside(inside);
+  }
+}
+
+/** Where a path of the container is on this host. In a tmpfs there is nothing yet, and no such path. */
+type HostPath = (path: string) => string;
+
+/**
+ * Returns where a mount at this destination will be. runc follows the links on the way, those of the
+ * image and those in what was mounted before, and takes the container's root for their "/". It makes
+ * the directories that do not exist.
+ */
+function resolveInContainer(destination: string, hostPath: HostPath): string {
+  const names = destination.split("/");
+  let path = "/";
+  let links = 0;
+  while (names.length > 0) {
+    const next = join(path, names.shift() ?? "");
+    const target = readLink(hostPath(next));
+    if (target === undefined) {
+      path = next;
+    } else {
+      if (++links > LINKS_MAX) throw new Error(`the links at ${destination} have no end`);
+      if (target.startsWith("/")) path = "/";
+      names.unshift(...target.split("/"));
+    }
+  }
+  return path;
+}
+
+/** Returns what the link at this path holds, or undefined if there is none. */
+function readLink(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // EINVAL: something else is there. ENOENT, ENOTDIR: nothing is.
+    return undefined;
   }
 }
 
 /** The option `noswap` of tmpfs(5) exists since Linux 6.4, and not in a user namespace. */
 function canForbidSwap({ linux }: Spec): boolean {
-  const namespaces = linux?.namespaces ?? [];
-  if (namespaces.some(({ type }) => type === "user")) return false;
+  if (linux?.namespaces?.some(({ type }) => type === "user")) return false;
   const [major = 0, minor = 0] = release().split(".").map(Number.parseFloat);
   return major > 6 || (major === 6 && minor >= 4);
 }
@@ -163,7 +205,9 @@ function rewriteConfiguration(bundle: string, clientPath: string, socketPath: st
   if (!asksForSecrets(spec)) return;
   refuseRootlessEngine();
   const wrapped = wrap(spec, realpathSync(clientPath), requireDirectory(socketPath));
-  refuseLinksInImage(resolve(bundle, spec.root?.path ?? "rootfs"));
+  const root = resolve(bundle, spec.root?.path ?? "rootfs");
+  refuseLinksInImage(root);
+  refuseMountsInTheWay(spec.mounts ?? [], root);
   // Overwrite what an interrupted start has left: Podman keeps the bundle, which only root can write.
   const unfinished = `${path}.authproxy`;
   writeFileSync(unfinished, JSON.stringify(wrapped), { mode });
@@ -183,8 +227,7 @@ function keepNumberAsWritten(_key: string, value: unknown, context?: { source?: 
 
 /** Only in the initial user namespace does each id map to itself (user_namespaces(7)). */
 function refuseRootlessEngine(): void {
-  const map = readFileSync("/proc/self/uid_map", "utf8").trim().split(/\s+/);
-  if (map.join() !== "0,0,4294967295") {
+  if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"))) {
     throw new Error(
       "the engine is rootless: its containers cannot be told apart, and get no secrets",
     );
@@ -197,7 +240,7 @@ function refuseRootlessEngine(): void {
  * process of the container runs yet, so nothing can change after this check.
  */
 function refuseLinksInImage(root: string): void {
-  for (const place of ["/run", CLIENT, SOCKETS, SECRETS]) {
+  for (const place of ["/run", ...OURS]) {
     const found = lstatSync(join(root, place), { throwIfNoEntry: false });
     if (found && !found.isDirectory()) throw new Error(`the image's ${place} is not a directory`);
   }
@@ -214,7 +257,10 @@ if (import.meta.main) {
   try {
     rewriteConfiguration(bundle, clientDirectory, socketDirectory);
   } catch (error) {
-    process.stderr.write((error as Error).message);
+    // JSON.parse's message quotes the text: a variable in it may be a secret.
+    process.stderr.write(
+      error instanceof SyntaxError ? "config.json is not JSON" : (error as Error).message,
+    );
     process.exitCode = 1;
   }
 }

@@ -1,5 +1,9 @@
 // Question: in which forms does an application get its secrets, and who can read them then?
+import { execFileSync } from "node:child_process";
 import {
+  chmodSync,
+  chownSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -10,13 +14,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { answer, expectFailure, newPlace, node, Playground, run } from "./client-playground.ts";
 import { grant, granted, hash, password, root, token, user } from "./client-vault.ts";
+import { memoryDirectory } from "./memory.ts";
 
-/** tmpfs on every Linux. */
-const files = mkdtempSync("/dev/shm/authproxy-delivery-");
-afterAll(() => rmSync(files, { recursive: true, force: true }));
+const files = memoryDirectory();
 beforeEach(() => {
   for (const name of readdirSync(files)) rmSync(join(files, name), { recursive: true });
 });
@@ -73,17 +76,36 @@ describe("a directory", () => {
     const { uid, gid } = statSync(join(files, "TLS"));
     expect([uid, gid, modeOf("TLS"), modeOf("TLS/data")]).toEqual([999, 998, "750", "440"]);
   });
-  test("loses the files of keys that the secret no longer has", async () => {
+  test("keeps the files in it that the client did not write", async () => {
     mkdirSync(join(files, "TLS"));
-    writeFileSync(join(files, "TLS/old"), "");
+    writeFileSync(join(files, "TLS/other"), "");
     await granted({ environment });
-    expect(readdirSync(join(files, "TLS")).sort()).toEqual(["data", "password"]);
+    expect(readdirSync(join(files, "TLS")).sort()).toEqual(["data", "other", "password"]);
   });
-  test("replaces a symbolic link, and not the directory behind it", async () => {
-    const target = newPlace();
+  test.each([
+    ["a symbolic link to a directory", newPlace()],
+    ["a symbolic link to nowhere", "/nowhere"],
+  ])("is not written where %s is in its place", async (_, target) => {
     symlinkSync(target, join(files, "TLS"));
-    await granted({ environment });
-    expect([readdirSync(target), readdirSync(join(files, "TLS")).length]).toEqual([[], 2]);
+    expectFailure(await granted({ environment }), 78, /cannot write .*\/TLS: E(NOTDIR|EXIST|LOOP)/);
+    expect(existsSync(target) ? readdirSync(target) : []).toEqual([]);
+  });
+  test.runIf(isRoot)("is not written where a disk is mounted in its place", async () => {
+    const disk = newPlace();
+    mkdirSync(join(files, "TLS"));
+    execFileSync("mount", ["--bind", disk, join(files, "TLS")]);
+    try {
+      expectFailure(await granted({ environment }), 78, /\/TLS is not on tmpfs/);
+    } finally {
+      execFileSync("umount", [join(files, "TLS")]);
+    }
+    expect(readdirSync(disk)).toEqual([]);
+  });
+  test.runIf(isRoot)("is not written where another user has made it", async () => {
+    mkdirSync(join(files, "TLS"));
+    chownSync(join(files, "TLS"), 4711, 4711);
+    expectFailure(await granted({ environment }), 78, /\/TLS belongs to uid 4711/);
+    expect(readdirSync(join(files, "TLS"))).toEqual([]);
   });
   test("is not made of keys that lead out of it", async () => {
     await root.write("kv/odd", { "../evil": password });
@@ -96,6 +118,65 @@ describe("a directory", () => {
     const command = ["/bin/sh", "-c", 'echo "$X_DIR"'];
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_DIR }, command });
     expect(ended.stdout).toBe("/etc/ssl\n");
+  });
+});
+
+describe("the directory for all of them", () => {
+  const X_FILE = "vault:secret/data/app#password";
+  const own = () => {
+    const directory = join(files, "own");
+    mkdirSync(directory);
+    return directory;
+  };
+
+  /** The client refuses the directory before it asks for a token. */
+  async function expectRefused(directory: string, line: RegExp, options: string[] = []) {
+    await using server = await Playground.open(answer(grant()));
+    const at = ["--socket", server.socket, "--files", directory, ...options];
+    const ended = await run({ options: at, environment: { X_FILE } });
+    expectFailure(ended, 78, line, /--tmpfs .*:mode=0700,uid=UID/);
+    expect([server.connections, readdirSync(directory)]).toEqual([0, []]);
+  }
+
+  test.each([0o757, 0o775, 0o777])("is refused with the mode %o", async (mode) => {
+    const directory = own();
+    chmodSync(directory, mode);
+    await expectRefused(directory, /own can be written by others/);
+  });
+  test("may be written by others with the sticky bit, as Docker's --tmpfs makes it", async () => {
+    const directory = own();
+    chmodSync(directory, 0o1777);
+    const ended = await granted({ environment: { AUTHPROXY_FILES: directory, X_FILE } });
+    expect([ended.exitCode, readdirSync(directory)]).toEqual([0, ["X"]]);
+  });
+  test.runIf(isRoot)(
+    "is refused where it is another user's, but not the files' owner's",
+    async () => {
+      const directory = own();
+      chownSync(directory, 4711, 4711);
+      await expectRefused(directory, /own belongs to uid 4711/);
+      await expectRefused(directory, /own belongs to uid 4711/, ["--file-owner=4712"]);
+      const options = ["--files", directory, "--file-owner=4711"];
+      expect((await granted({ environment: { X_FILE }, options })).exitCode).toBe(0);
+    },
+  );
+  test("is refused in shared memory, by a link too, which other containers may have", async () => {
+    const shared = mkdtempSync("/dev/shm/authproxy-delivery-");
+    try {
+      await expectRefused(shared, /is in \/dev\/shm, which other containers may have too/);
+      const link = join(files, "link");
+      symlinkSync(shared, link);
+      await expectRefused(link, /link is in \/dev\/shm/);
+    } finally {
+      rmSync(shared, { recursive: true });
+    }
+  });
+  test("may be behind a link of the image", async () => {
+    symlinkSync(own(), join(files, "link"));
+    const environment = { AUTHPROXY_FILES: join(files, "link"), X_FILE };
+    const command = ["/bin/sh", "-c", 'echo "$X_FILE"; sha256sum <"$X_FILE" | cut -c 1-64'];
+    const ended = await granted({ environment, command });
+    expect(ended.stdout).toBe(`${files}/link/X\n${hash(password)}\n`);
   });
 });
 
@@ -142,6 +223,17 @@ describe("standard input", () => {
   test("is untouched where there is no reference", async () => {
     const command = ["/bin/readlink", "/proc/self/fd/0"];
     expect((await run({ options, command })).stdout).toBe("/dev/null\n");
+  });
+  test.runIf(isRoot).each([
+    ["on a disk", newPlace(), /\/dev\/shm is not on tmpfs/],
+    ["where a file cannot be without a name", "/proc", /\/dev\/shm cannot be used: ENOTSUP/],
+  ])("is not %s", async (_, there, line) => {
+    await using server = await Playground.open(answer(grant()));
+    const mount = `mount --bind ${there} /dev/shm; exec "$@"`;
+    const before = ["unshare", "--mount", "/bin/sh", "-c", mount, "sh"];
+    const at = [...options, "--socket", server.socket];
+    expectFailure(await run({ environment, before, options: at }), 78, line);
+    expect(server.connections).toBe(0);
   });
   test("needs no directory for files", async () => {
     const ended = await granted({ environment, options: [...options, "--files", "/nowhere"] });

@@ -2,18 +2,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync } from "node:fs";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import { dirname, join } from "node:path";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { answer, bundle, node, Playground, run, secretBytes } from "./client-playground.ts";
 import { bao, grant, hash, password, root, token } from "./client-vault.ts";
 import { Gate } from "./gate.ts";
+import { memoryDirectory } from "./memory.ts";
 
 const isRoot = process.getuid?.() === 0;
-const memory = mkdtempSync("/dev/shm/authproxy-watch-");
-afterAll(() => rmSync(memory, { recursive: true, force: true }));
+const memory = memoryDirectory();
 let files = memory;
 let cases = 0;
 beforeEach(() => {
@@ -134,6 +134,43 @@ describe("a secret that changes", () => {
       },
       { X_FILE },
       reader,
+    );
+  });
+  test("in a directory: files of its former keys go, and what the application put there stays", async () => {
+    await root.write("secret/data/app/watched", { data: { a: "1", b: "2" } });
+    const script = 'echo "$TLS_DIR"; touch "$TLS_DIR/own"; exec sleep 600';
+    await watching(
+      async ({ says }) => {
+        await says(`${files}/TLS\n`);
+        await root.write("secret/data/app/watched", { data: { b: "3" } });
+        await says("changed: TLS_DIR\n");
+        expect(readdirSync(join(files, "TLS")).sort()).toEqual(["b", "own"]);
+        expect(readFileSync(join(files, "TLS/b"), "utf8")).toBe("3");
+      },
+      { TLS_DIR: "vault:secret/data/app/watched#*" },
+      script,
+    );
+  });
+  test("is written nowhere where another directory is in the place of the first", async () => {
+    const first = await change("secret/data/app/watched", `first-${password}`);
+    await watching(
+      async ({ says, child }) => {
+        await says(hash(first));
+        renameSync(files, `${files}-moved`);
+        mkdirSync(files);
+        const second = await change("secret/data/app/watched", `second-${password}`);
+        const warning = "warning: the application keeps what it has";
+        await says(`${warning}: ${files} is no longer the directory that it was at the start\n`);
+        expect([readdirSync(files), readFileSync(`${files}-moved/X`, "utf8")]).toEqual([[], first]);
+        expect(child.exitCode).toBe(null);
+        // Back in its place, it is written to again, and the application is told.
+        rmdirSync(files);
+        renameSync(`${files}-moved`, files);
+        await says(hash(second));
+      },
+      { X_FILE },
+      PRINTER,
+      ["--on-change", "SIGHUP"],
     );
   });
   test("ends the application with --on-change exit, for the restart policy to start it again", async () => {
@@ -272,7 +309,7 @@ test("a lease is renewed until Vault renews it no more, and its secret is then f
     asked.push(received.url ?? "");
     const renewals = asked.filter((url) => url.endsWith("/renew")).length;
     const duration = received.url?.endsWith("/renew") && renewals === 2 ? 0 : 2;
-    const lease = { lease_id: "database/creds/app/x", lease_duration: duration, renewable: true };
+    const lease = { request_id: "1", lease_id: "database/creds/app/x", lease_duration: duration };
     response.end(JSON.stringify({ ...lease, data: { password: `role-${renewals}` } }));
   };
   const tls = {

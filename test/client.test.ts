@@ -3,7 +3,6 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -36,11 +35,10 @@ import {
   user,
   vault,
 } from "./client-vault.ts";
+import { memoryDirectory } from "./memory.ts";
 
 const isRoot = process.getuid?.() === 0;
-/** tmpfs on every Linux. */
-const memory = mkdtempSync("/dev/shm/authproxy-client-");
-afterAll(() => rmSync(memory, { recursive: true, force: true }));
+const memory = memoryDirectory();
 const files = mkdtempSync(join(memory, "files-"));
 
 clientSuite({
@@ -268,7 +266,9 @@ describe("Vault", () => {
     }
   }
   const kept = (response: ServerResponse) =>
-    response.end(JSON.stringify({ data: { data: { password }, metadata: { version: 1 } } }));
+    response.end(
+      JSON.stringify({ request_id: "1", data: { data: { password }, metadata: { version: 1 } } }),
+    );
 
   test("with a certificate of another name is not trusted, and gets no request", async () => {
     const ended = await playing((_, response) => kept(response), { environment }, "127.0.0.2");
@@ -319,6 +319,60 @@ describe("Vault", () => {
     );
     expectFailure(ended, 69, /unavailable: a malformed answer: it is too long/);
   });
+  test.each([
+    [404, ""],
+    [404, "<html>no route</html>"],
+    [404, "[]"],
+    [404, '{"message":"no Route matched"}'],
+    [404, '{"errors":{"code":404}}'],
+    [404, '{"errors":[404]}'],
+    [403, "<html>denied</html>"],
+    [200, "<html>under maintenance</html>"],
+    [200, JSON.stringify({ data: { data: { password: "not Vault's" } } })],
+  ])("did not write %d %s: it is asked again, and a default is not used", async (status, text) => {
+    const X = "vault:secret/data/app#password#?default";
+    const options = ["--wait", "0.5"];
+    const never = await playing(
+      (_, response) => response.writeHead(status, { "Content-Length": text.length }).end(text),
+      { environment: { X }, options },
+    );
+    const problem = `unavailable: status ${status}, in an answer that is not Vault's`;
+    expectFailure(never, 69, new RegExp(problem));
+    expect(never.requests).toBeGreaterThan(1);
+    const atFirst = await playing(
+      (_, response, count) => {
+        if (count > 0) kept(response);
+        else response.writeHead(status, { "Content-Length": text.length }).end(text);
+      },
+      { environment: { X }, command: [...hashes, "X"] },
+    );
+    expect(atFirst).toMatchObject({ exitCode: 0, stdout: `${hash(password)}\n`, requests: 2 });
+  });
+  test.each([
+    ['{"message":"no Route matched","request_id":"1"}'],
+    ['{"errors":["not found"]}'],
+    ['{"request_id":"1","warnings":["Invalid path"]}'],
+  ])("does not say by 404 %s that there is no secret", async (text) => {
+    const X = "vault:secret/data/app#password#?default";
+    const respond = (_: IncomingMessage, response: ServerResponse) =>
+      response.writeHead(404, { "Content-Length": text.length }).end(text);
+    expectFailure(await playing(respond, { environment: { X } }), 66, /Vault answers 404/);
+  });
+  test("says by 404, and an empty list of errors, that there is no secret", async () => {
+    const ended = await playing((_, response) => response.writeHead(404).end('{"errors":[]}'), {
+      environment: { X: "vault:secret/data/app#password#?default" },
+      command: [...hashes, "X"],
+    });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: `${hash("default")}\n`, requests: 1 });
+  });
+  test("does not get a write again that it answered without a body", async () => {
+    const ended = await playing((_, response) => response.writeHead(204).end(), {
+      environment: { X: ">>vault:a/b#c" },
+      options: ["--allow-write", "a/b"],
+    });
+    expectFailure(ended, 66, /Vault answers 204/);
+    expect(ended.requests).toBe(1);
+  });
   test("does not get a write again whose answer was lost", async () => {
     const ended = await playing((received) => received.socket.destroy(), {
       environment: { X: ">>vault:a/b#c" },
@@ -330,7 +384,7 @@ describe("Vault", () => {
   test("gives a lease, and the client warns of its lifetime once", async () => {
     const ended = await playing(
       (_, response) => {
-        const lease = { lease_id: "database/creds/app/x", lease_duration: 3600 };
+        const lease = { request_id: "1", lease_id: "database/creds/app/x", lease_duration: 3600 };
         response.end(JSON.stringify({ ...lease, data: { password } }));
       },
       { environment: { X: "vault:database/creds/app#password" } },

@@ -120,6 +120,8 @@ export type Wanted = {
   hostname?: string;
   /** How the socket's directory is mounted: read-only, as it should be, unless told otherwise. */
   mode?: "ro" | "rw";
+  /** "host" for a client that asks this machine's Vault. */
+  network?: "none" | "host";
   /** What differs from a careful `docker run`. */
   host?: HostConfig;
 };
@@ -136,6 +138,7 @@ class AttackContainer extends GenericContainer {
 export async function run(stage: Stage, wanted: Wanted): Promise<Container> {
   const { image, command, labels = { app: "app" }, environment = {}, user = USER } = wanted;
   const { name, hostname, workingDirectory, healthCheck, mode = "ro", host } = wanted;
+  const { network = "none" } = wanted;
   const log = Promise.withResolvers<NodeJS.ReadableStream>();
   const source = join(stage.directory, "run");
   const container = new AttackContainer(image)
@@ -144,7 +147,7 @@ export async function run(stage: Stage, wanted: Wanted): Promise<Container> {
     .withEnvironment(environment)
     .withUser(`${user}:${user}`)
     .withBindMounts([{ source, target: "/run/authproxy", mode }])
-    .withNetworkMode("none")
+    .withNetworkMode(network)
     .withHost({ ReadonlyRootfs: true, ...host })
     .withLogConsumer(log.resolve);
   if (name) container.withName(name);

@@ -33,6 +33,7 @@ import {
   type Target,
   USER,
 } from "./arena.ts";
+import { naiveClient } from "./naive-client.ts";
 import { attack } from "./table.ts";
 
 const programs = ["trusted", "search", "early"];
@@ -51,16 +52,6 @@ const FLAG = "--disable-sigusr1";
 const BUNDLE = ["/authproxy/authproxy.js", "--"];
 const CONFIG = 78;
 const FOUND = /thief got: (s\.\w+) in (\w+)/;
-
-/** What a client does that is written as one would write it first: `then` is the rest of it. */
-function naiveClient(then: string): string[] {
-  const ask = `require("node:net").connect("${SOCKET}").setEncoding("utf8").toArray()`;
-  return [
-    "node",
-    "-e",
-    `${ask}.then((parts) => { const grant = JSON.parse(parts.join("")); ${then} });`,
-  ];
-}
 
 /** Our server, whose clients reach Vault through a gate. */
 async function gated(stage: Stage, changes: JsonObject = {}) {

@@ -78,6 +78,13 @@ export const attacks = {
   "64": "program overwritten on a writable mount below a read-only one, restarted",
   "65": "ptrace of a thread that is not the first, while the client waits",
   "72": "the program of a health check overwritten on a volume, restarted, patches the client",
+  "54": "secrets on standard input, in a /dev/shm that another container has too",
+  "54b": "files of secrets in a /dev/shm that another container has too",
+  "58": "a link of the image leads a shared volume over the directory for secrets; the other container takes that directory away",
+  "59b": "a front of Vault answers 404 without a body: the default of a secret that exists",
+  "61": "X_DIR given to another user, who puts links there: root's files are removed",
+  "68b":
+    "a text that is not JSON and holds a secret, quoted by an error of the client or the runtime",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";

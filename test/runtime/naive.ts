@@ -2,6 +2,7 @@
 //   first    its mounts come before the container's
 //   keep     the environment stays as it is, and the image's links are followed
 //   through  the client is copied to where it should be in the root file system, by its path here
+//   written  the container's mounts are compared with its own as they are written, links and all
 //   scratch  the command waits on the host under one name, until the configuration is written
 // Usage: node naive.ts KIND CLIENT SOCKETS BUNDLE
 import { execFileSync } from "node:child_process";
@@ -22,6 +23,12 @@ if (kind === "first") {
   const process = { ...ours.process, env };
   const all = [...mounts, ...(ours.mounts ?? [])];
   writeFileSync(file, JSON.stringify({ ...ours, process, mounts: all }));
+} else if (kind === "written") {
+  for (const { destination } of mounts) {
+    if (`${destination}/`.startsWith("/run/") || "/.authproxy/".startsWith(`${destination}/`))
+      throw new Error(`${destination} is in the way`);
+  }
+  writeFileSync(file, JSON.stringify({ ...ours, mounts: [...mounts, ...(ours.mounts ?? [])] }));
 } else if (kind === "scratch") {
   const waiting = join(sockets, "process.json");
   writeFileSync(`${waiting}.${process.pid}`, JSON.stringify(ours.process));
