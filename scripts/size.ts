@@ -56,10 +56,10 @@ export async function measureParts(): Promise<Part[]> {
   const wrapper = await modulesLoadedBy(["runtime/wrapper.ts"]);
   const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
-    measurePart("deciding path", 6000, DECIDING_PATH),
-    measurePart("daemon", 14_000, daemon),
+    measurePart("deciding path", 7500, DECIDING_PATH),
+    measurePart("daemon", 16_500, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
-    measurePart("client", 15_000, client),
+    measurePart("client", 15_500, client),
     measurePart("runtime", 1500, ["runtime/authproxy-runc", ...onlyForRuntime]),
   ];
   if (existsSync(join(root, CRI))) {
