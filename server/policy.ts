@@ -46,8 +46,9 @@ export function mismatchesOf(wanted: JsonObject, seen: JsonObject): Mismatch[] {
 }
 
 /** Objects match as fragments, scalars by equality, a list against a list in order, a list against a
- * scalar as any of these; `Env` as `environments` says. What is absent is null. With `mismatches`, all of them are added to that
- * list; without, the first one ends the search, because there may be a thousand services. */
+ * scalar as any of these; `Env` as `environments` says. What is absent is null. With `mismatches`,
+ * all of them are added to that list; without, the first one ends the search, because there may be a
+ * thousand services. */
 function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): boolean {
   if (isObject(wanted) && isObject(seen)) {
     let allMatch = true;
