@@ -47,10 +47,7 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
 
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
   const latestMs = Date.parse(container.State.StartedAt) + CLOCK_TOLERANCE_MS;
-  const writable = writablePart(facts);
-  const declared = labelOfImage(facts, match);
   const capabilities = grantedCapabilities(facts);
-  const agent = agentOfStarter(container, match);
 
   return [
     {
@@ -91,31 +88,19 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
       detail: { cgroup: facts.process.others_in },
       mayPass: true,
     },
-    {
-      name: "once", // invariant 6
-      holds: spentBy === undefined,
-      detail: spentBy ?? null,
-    },
-    { name: "readonly", holds: writable === undefined, detail: writable ?? null },
-    {
-      name: "labels",
-      reason: facts.imageLabels ? "labels" : "image-gone",
-      holds: declared === undefined,
-      detail: declared ?? null,
-    },
-    {
-      // They forge cgroups, `exe` and mounts, and leave the cgroup in which `alone` looks.
-      name: "capabilities",
-      holds: capabilities.length === 0,
-      detail: capabilities,
-    },
-    {
-      // An agent of the profile's choice makes the client's sockets, seccomp_unotify(2).
-      name: "seccomp",
-      holds: agent === undefined,
-      detail: agent ?? null,
-    },
+    without("once", spentBy), // invariant 6
+    without("readonly", writablePart(facts)),
+    without("labels", labelOfImage(facts, match), facts.imageLabels ? "labels" : "image-gone"),
+    // They forge cgroups, `exe` and mounts, and leave the cgroup in which `alone` looks.
+    without("capabilities", capabilities.length > 0 ? capabilities : undefined),
+    // An agent of the profile's choice makes the client's sockets, seccomp_unotify(2).
+    without("seccomp", agentOfStarter(container, match)),
   ];
+}
+
+/** A check that holds where nothing was found. */
+function without(name: Reason, found: Json | undefined, reason = name): Check {
+  return { name, reason, holds: found === undefined, detail: found ?? null };
 }
 
 /** Threads and hierarchies are all looked at where another process may act on this one, or may have

@@ -11,10 +11,9 @@ import type { Peer } from "./peercred.ts";
 import {
   containerIn,
   type Glance,
-  type Mount,
   type Process,
-  readMounts,
   readProcess,
+  readWritableMounts,
 } from "./process.ts";
 
 export type Facts = {
@@ -23,8 +22,8 @@ export type Facts = {
   container: Container;
   /** The process that the engine calls State.Pid. */
   init: Process;
-  /** What that process sees mounted; undefined where that is too much. */
-  mounts: Mount[] | undefined;
+  /** Where that process sees writable mounts; undefined where there are too many. */
+  mounts: string[] | undefined;
   /** Undefined where the image is gone, or was not asked for: only matched labels need it. */
   imageLabels: ImageLabels | undefined;
   /** The server's own, as /proc/self/ns/user says. */
@@ -63,7 +62,7 @@ export async function gatherFacts(
     process: peerProcess,
     container,
     init: Pid === peer.pid ? peerProcess : readProcess(Pid),
-    mounts: hasMounts ? readMounts(Pid) : [],
+    mounts: hasMounts ? readWritableMounts(Pid) : [],
     imageLabels: undefined,
     serverUserNamespace,
     bootMs: Date.now() - uptime() * 1000,

@@ -180,33 +180,28 @@ function capabilitiesOf(status: string): string[] {
   return held.map(([name]) => name);
 }
 
-export type Mount = { point: string; isWritable: boolean };
+/** MOUNT-ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE SUPER-OPTIONS: a mount can be
+ * written where both options say so. */
+const WRITABLE_MOUNT = /^(?:\S+ ){4}(\S+) rw\b.*? - \S+ \S* rw\b/gm;
 
-/** MOUNT-ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE SUPER-OPTIONS. */
-const MOUNT = /^(?:\S+ ){4}(\S+) (r[ow])\S* .*?- \S+ \S* (r[ow])/;
-
-/** The mounts that the process sees; undefined where there are too many. Throws as `readProcess`. */
-export function readMounts(pid: number): Mount[] | undefined {
+/** Where the process sees writable mounts; undefined where there are too many mounts. Throws as
+ * `readProcess`. */
+export function readWritableMounts(pid: number): string[] | undefined {
   const path = `/proc/${pid}/mountinfo`;
   const text = whileItLives(pid, () => readStart(path, MOUNTINFO_BYTES_MAX));
   if (text.length >= MOUNTINFO_BYTES_MAX) return undefined;
 
-  return text.split("\n").flatMap((line) => {
-    const [, escaped, ofMount, ofFileSystem] = MOUNT.exec(line) ?? [];
-    if (!escaped) return [];
-    const point = escaped.replace(/\\([0-7]{3})/g, (_, code) =>
-      String.fromCharCode(Number.parseInt(code, 8)),
-    );
-    return { point, isWritable: ofMount === "rw" && ofFileSystem === "rw" };
-  });
+  const points = [...text.matchAll(WRITABLE_MOUNT)].map(([, point = ""]) => point);
+  const unescaped = (_: string, code: string) => String.fromCharCode(Number.parseInt(code, 8));
+  return points.map((point) => point.replace(/\\([0-7]{3})/g, unescaped));
 }
 
 type CgroupsOfContainer = { id: string; directories: string[] };
 
 /** The container's id and the directories that list its processes, one for each hierarchy, by the
- * cgroups of one of them. What a workload makes below that directory is part of the container. It is only a hint:
- * whoever can make cgroups can write any id, so the engine must confirm it (invariant 4). Throws the
- * refusal "no-container". */
+ * cgroups of one of them. What a workload makes below that directory is part of the container. It is
+ * only a hint: whoever can make cgroups can write any id, so the engine must confirm it (invariant 4).
+ * Throws the refusal "no-container". */
 export function containerIn(cgroup: string[]): CgroupsOfContainer {
   const container = findContainer(cgroup);
   if (container) return container;

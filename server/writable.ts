@@ -11,7 +11,6 @@
 import { basename, posix } from "node:path";
 import type { Container } from "./engine.ts";
 import type { Facts } from "./facts.ts";
-import type { Mount } from "./process.ts";
 
 /** Programs whose arguments are programs, or name them. */
 export const INTERPRETER =
@@ -88,9 +87,8 @@ function healthCheck({ Config }: Container): string[] {
 
 /** By the engine's word; and by the kernel's, which also shows a mount below another one, and one that
  * a link of the image has led elsewhere. */
-function writableMounts({ Mounts }: Container, mounts: Mount[]): string[] {
+function writableMounts({ Mounts }: Container, ofKernel: string[]): string[] {
   const ofEngine = Mounts.filter(({ RW }) => RW).map(({ Destination }) => Destination);
-  const ofKernel = mounts.filter(({ isWritable }) => isWritable).map(({ point }) => point);
   return [...ofEngine, ...ofKernel.filter((point) => !OWN_MOUNT.test(point))].map(withoutSlash);
 }
 

@@ -90,7 +90,7 @@ const capable = (...capabilities: string[]): Changes => ({
   init: { ...first, capabilities },
 });
 const seenMounts = (...points: string[]): Changes => ({
-  mounts: points.map((point) => ({ point, isWritable: true })),
+  mounts: points,
 });
 const searched = (variable: string) =>
   mounted("/data", true, { Config: { ...container.Config, Env: [variable] } });
@@ -415,8 +415,17 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
         },
       ],
       [
-        "a read-only mount that the kernel shows",
-        { mounts: [{ point: "/app", isWritable: false }] },
+        "Podman's own tmpfs, in a shell's command",
+        {
+          ...ofContainer({
+            Args: ["-c", "x >/tmp/log 2>/run/err"],
+            HostConfig: {
+              ReadonlyRootfs: true,
+              Tmpfs: { "/run": "rw,rprivate,nosuid,nodev,tmpcopyup", "/tmp": "rw,tmpcopyup" },
+            },
+          }),
+          ...seenMounts("/run", "/tmp"),
+        },
       ],
       ["a read-only mount over the script", mounted("/app", false)],
       ["no arguments", mounted("/data", true, { Args: [] })],

@@ -15,7 +15,7 @@ import {
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { containerIn, readMounts, readProcess } from "../server/process.ts";
+import { containerIn, readProcess, readWritableMounts } from "../server/process.ts";
 import { Stage, until } from "./stage.ts";
 
 const ID = "0123456789abcdef".repeat(4);
@@ -428,17 +428,17 @@ test("a container's capabilities are what it was started with", async () => {
   expect(readProcess(State.Pid).capabilities).toEqual([]);
 });
 
-describe("the mounts of a process are", () => {
+describe("the writable mounts of a process are", () => {
   /** In a mount namespace of its own, after these commands. */
   async function mountsAfter(stage: Stage, commands: string) {
     const script = `${commands}\necho ready; exec sleep 60`;
     const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-ec", script]);
     stage.defer(() => void child.kill("SIGKILL"));
     await once(child.stdout, "data");
-    return readMounts(child.pid ?? 0);
+    return readWritableMounts(child.pid ?? 0);
   }
 
-  test("writable, read-only by the mount, and read-only by the file system", async () => {
+  test("those that neither the mount nor the file system makes read-only", async () => {
     await using stage = new Stage();
     const at = (name: string) => join(stage.directory, name);
     for (const name of ["a b\\c", "rw", "ro", "bound"]) mkdirSync(at(name));
@@ -449,13 +449,8 @@ describe("the mounts of a process are", () => {
       mount -t tmpfs -o ro none ro
       mount --bind rw bound; mount -o remount,bind,ro bound`,
     );
-    const found = (name: string) => mounts?.filter(({ point }) => point === at(name));
-    expect(found("a b\\c")).toEqual([{ point: at("a b\\c"), isWritable: true }]);
-    expect(found("rw")).toMatchObject([{ isWritable: true }]);
-    expect(found("ro")).toMatchObject([{ isWritable: false }]);
-    expect(found("bound")).toMatchObject([{ isWritable: false }]);
-    const lines = readFileSync("/proc/self/mountinfo", "utf8").trimEnd().split("\n");
-    expect(mounts).toHaveLength(lines.length + 4);
+    const names = ["a b\\c", "rw", "ro", "bound"];
+    expect(names.filter((name) => mounts?.includes(at(name)))).toEqual(["a b\\c", "rw"]);
   });
 
   test("not known where there are too many", async () => {
@@ -469,6 +464,6 @@ describe("the mounts of a process are", () => {
   });
 
   test("a refusal where the process is gone", () => {
-    expect(() => readMounts(2 ** 30)).toThrow("exited");
+    expect(() => readWritableMounts(2 ** 30)).toThrow("exited");
   });
 });

@@ -120,6 +120,7 @@ describe.each([
     from: image,
     host: { ReadonlyRootfs: false },
     match: app.match,
+    detail: { part: "root", mount: "/" },
   },
   {
     number: "34" as const,
@@ -127,8 +128,9 @@ describe.each([
     from: imageWith(["trusted", "steal", "replace"], { changes: ["VOLUME /app"] }),
     host: {},
     match: { container: { ...app.match.container, HostConfig: { ReadonlyRootfs: true } } },
+    detail: { part: "exe", mount: "/app" },
   },
-])("a program that was overwritten $place", ({ number, from, host, match }) => {
+])("a program that was overwritten $place", ({ number, from, host, match, detail }) => {
   const note = attack(number);
 
   async function overwrite(target: Target, decided?: Defended) {
@@ -160,7 +162,7 @@ describe.each([
     const target = await ours(stage);
     const { log, line } = await overwrite(target, target);
     expect(log).not.toContain(TOKEN);
-    const wanted = { event: "refused", reason: "readonly", detail: "/app/trusted" };
+    const wanted = { event: "refused", reason: "readonly", detail };
     expect(line).toMatchObject(wanted);
     note("defended", "readonly");
     await honest(stage, image, note);
