@@ -7,7 +7,8 @@ import { interleave } from "./interleave.ts";
 import { Report, type Scale } from "./part.ts";
 import { Stage } from "./stage.ts";
 
-const FLOODS = ["loops", "held", "slow", "forks"] as const;
+/** The last one is the control: it takes a processor, and never connects. */
+const FLOODS = ["loops", "held", "slow", "forks", "swarm", "burn"] as const;
 const HONEST = 4;
 const AGAIN_MS = 50;
 

@@ -21,6 +21,8 @@ import { shown } from "./terminal.ts";
 import { warningsAbout, warningsBeside } from "./warnings.ts";
 import { enumerate } from "./words.ts";
 
+const EVERY_OTHER_VARIABLE = `${ENV_PATH}.*`;
+
 /** As `authproxy check --json` prints it, for each service. */
 export type Advice = {
   token: string;
@@ -89,7 +91,9 @@ function withoutEnv(selectors: Selector[]): Selector[] {
  * added. */
 function openSettings(selectors: Selector[], { store }: Host): string[] {
   const names = new Set(selectors.map(({ path }) => path));
-  const namesVariables = CODE_VARIABLES.every((name) => names.has(`${ENV_PATH}.${name}`));
+  const namesVariables =
+    names.has(EVERY_OTHER_VARIABLE) ||
+    CODE_VARIABLES.every((name) => names.has(`${ENV_PATH}.${name}`));
   const isPinned = (path: string) => {
     if (path === ENV_PATH && namesVariables) return true;
     if (path === "container.Image") return selectors.some(isImageDigest);
@@ -120,7 +124,9 @@ function whoCanBe(
       "that is the starter's word"
     );
   }
-  const isByName = selectors.some(({ path }) => path.startsWith(`${ENV_PATH}.`));
+  const isByName =
+    selectors.some(({ path }) => path.startsWith(`${ENV_PATH}.`)) &&
+    !selectors.some(({ path }) => path === EVERY_OTHER_VARIABLE);
   const additions = [
     ...(isByName ? ["with any variable that Config.Env does not name"] : []),
     ...mountsOfOthers(selectors, socketDirectory).map((name) => `and whoever writes to ${name}`),

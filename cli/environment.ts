@@ -34,13 +34,14 @@ const SET_VARIABLES = ["LD_PRELOAD", "LD_LIBRARY_PATH", "NODE_OPTIONS"].map(
 );
 
 export type Environment = {
-  /** For `Config.Env` of a policy: null where there must be no such variable. */
+  /** For `Config.Env` of a policy: null where there must be no such variable. "*" is every other one. */
   variables: JsonObject;
   /** The names of those whose values may be secrets, so that the policy leaves them out. */
   withheld: string[];
 };
 
-/** `env` is the engine's list. */
+/** `env` is the engine's list. Where a value is withheld, its variable is one that the policy does not
+ * name: then it cannot say that there is no other, and names those that make programs run other code. */
 export function environmentOf(env: string[], imageEnv: string[]): Environment {
   const names = [...CODE_VARIABLES, ...SET_VARIABLES];
   const variables = new Map<string, Json>(names.map((name) => [name, null]));
@@ -53,6 +54,10 @@ export function environmentOf(env: string[], imageEnv: string[]): Environment {
       variables.delete(name);
       withheld.push(name);
     }
+  }
+  if (withheld.length === 0) {
+    for (const name of names) if (variables.get(name) === null) variables.delete(name);
+    variables.set("*", null);
   }
   const sorted = [...variables].sort(([a], [b]) => (a < b ? -1 : 1));
   return { variables: Object.fromEntries(sorted), withheld };

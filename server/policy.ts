@@ -71,7 +71,7 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
 }
 
 /** Both as they are compared: lists sorted, because two starts with the same variables can have them in
- * another order; an object by name. A variable that stands twice, or has no "=", has no value that a
+ * another order; an object by name, "*" for all others. A variable that stands twice, or has no "=", has no value that a
  * policy can want: programs differ in what they take it for. */
 function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
   if (Array.isArray(wanted) && Array.isArray(seen)) return [wanted.toSorted(), seen.toSorted()];
@@ -83,6 +83,8 @@ function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
     const isUsual = value.length > 0 && !values.has(name);
     values.set(name, isUsual ? value.join("=") : false);
   }
+  const hasOthers = [...values.keys()].some((name) => !Object.hasOwn(wanted, name));
+  if (hasOthers) values.set("*", false);
   return [wanted, Object.fromEntries(values)];
 }
 

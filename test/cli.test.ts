@@ -320,6 +320,11 @@ describe("what `check` says of a service", () => {
         "Config.Env does not name",
     ],
     [
+      "some variables, and that there is no other",
+      whole({ "container.Config.Env": { MODE: "a", "*": null } }),
+      "only this image with this command, environment and mounts can be this service",
+    ],
+    [
       "all but one variable that loads code",
       whole({ "container.Config.Env": without(noCode, "NODE_OPTIONS") }),
       "whoever may start containers here can be this service by this image with other Config.Env",
@@ -739,7 +744,7 @@ describe("a running container", () => {
         Args: expect.arrayContaining(["/authproxy/authproxy.js"]),
         Config: {
           Labels: { app: "app" },
-          Env: { PATH: expect.any(String), NODE_OPTIONS: null },
+          Env: { PATH: expect.any(String), "*": null },
         },
         Mounts: [{ Destination: "/run/authproxy", RW: false }],
       },
@@ -756,13 +761,13 @@ describe("a running container", () => {
     const config = join(stage.directory, "authproxy.json");
     const last = await authproxy(["explain", "--last", other.id], server.stdout);
     expect(last.status).toBe(0);
-    expect(last.stdout).toContain(
-      "container.Config.Env.NODE_OPTIONS differs (values are not shown)",
-    );
+    expect(last.stdout).toContain("container.Config.Env.* differs (values are not shown)");
     expect(last.stdout).toContain("`authproxy suggest` writes one");
     const checked = await authproxy(["check", "--config", config]);
     expect(checked.status).toBe(0);
-    expect(checked.stdout).toContain("only this image with this command and mounts can be");
+    expect(checked.stdout).toContain(
+      "only this image with this command, environment and mounts can be",
+    );
     expect(checked.stdout).not.toContain("never hold");
   });
 

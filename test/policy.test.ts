@@ -253,6 +253,8 @@ describe("the environment of a container", () => {
     ["a value with = in it", { A: "b=c=" }, ["A=b=c="]],
     ["a value of several lines", { A: "b\nC=d" }, ["A=b\nC=d"]],
     ["an empty value", { A: "" }, ["A="]],
+    ["each variable, and no other", { A: "1", B: ["2", null], "*": null }, ["A=1"]],
+    ["no other, in no environment", { A: null, "*": null }, null],
     ["a name that every object has", { constructor: null }, ["A=1"]],
   ])("matches: %s", (_, wanted, seen) => {
     expect(holds(wanted, seen)).toBe(true);
@@ -263,6 +265,9 @@ describe("the environment of a container", () => {
     ["a list that is longer", ["A=1", "B=2"], ["A=1"]],
     ["a list against one with a name twice", ["A=1"], ["A=1", "A=1"]],
     ["another value", { A: "1" }, ["A=2"]],
+    ["another variable, where there is to be no other", { A: "1", "*": null }, ["A=1", "B=2"]],
+    ["… whose name is *", { A: "1", "*": null }, ["A=1", "*="]],
+    ["… that has no value", { A: "1", "*": null }, ["A=1", "B"]],
     ["a name in another case", { A: "1" }, ["a=1"]],
     ["the beginning of a name", { A: "1" }, ["AB=1"]],
     ["a variable that is set, and is not to be", { NODE_OPTIONS: null }, ["NODE_OPTIONS="]],

@@ -7,12 +7,14 @@
  *      held    keeps as many connections as it may have, and reads none of them
  *      slow    keeps 100 connections, and reads a byte of each every 10 ms
  *      forks   forks without end, up to 100 processes at once, each of which connects and reads
+ *      swarm   400 processes, each of which always waits for an answer
+ *      burn    the control: one process that takes a processor, and never connects
  *
  * Usage: flooder CONTROL NAME */
 #include "control.h"
 #include <signal.h>
 
-enum { SLOW = 100, FORKS = 100, HELD_MAX = 4096 };
+enum { SLOW = 100, FORKS = 100, SWARM = 400, HELD_MAX = 4096 };
 
 static void loops(const char *path) {
     for (;;)
@@ -58,11 +60,25 @@ static void forks(const char *path) {
     }
 }
 
+static void swarm(const char *path) {
+    for (int i = 0; i < SWARM; i++)
+        if (fork() == 0)
+            for (;; pause_ms(2))
+                ask(path, "", "");
+    for (;;)
+        pause();
+}
+
+static void burn(const char *path) {
+    for (;;)
+        (void)path;
+}
+
 static void obey(char **words, FILE *out) {
     static const struct {
         const char *how;
         void (*flood)(const char *path);
-    } all[] = {{"loops", loops}, {"held", held}, {"slow", slow}, {"forks", forks}};
+    } all[] = {{"loops", loops}, {"held", held}, {"slow", slow}, {"forks", forks}, {"swarm", swarm}, {"burn", burn}};
     if (strcmp(words[0], "stop") == 0) {
         kill(-1, SIGKILL); /* as pid 1: all others of the container (kill(2)) */
         while (wait(NULL) > 0)
