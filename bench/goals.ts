@@ -80,12 +80,18 @@ const goals: Goal[] = [
     figure: "1000 leases more, memory (alone)",
     atMost: 5,
   },
-  ...["loops", "held", "slow", "forks"].map((how) => ({
+  ...["loops", "held", "slow", "forks", "swarm"].map((how) => ({
     what: `p99 of the honest beside four that flood (${how}), ms`,
     part: "isolation",
     figure: `${how}, four, p99`,
     atMost: 1000,
   })),
+  {
+    what: "p99 of the honest beside a container of 400 processes that always ask, ms",
+    part: "isolation",
+    figure: "swarm, one, p99",
+    atMost: 500,
+  },
 ];
 
 /** Those whose figures were measured in full. */
