@@ -211,7 +211,9 @@ async function pidOf(subject: string, socketPath?: string): Promise<number> {
 try {
   process.exitCode = await run(process.argv.slice(2));
 } catch (error) {
-  remark("error", (error as Error).message);
+  // JSON.parse's message quotes the text, which may hold a secret.
+  const isSyntax = error instanceof SyntaxError;
+  remark("error", isSyntax ? "a text is not JSON" : (error as Error).message);
   if (error instanceof Failure && error.hint) remark("hint", error.hint);
   process.exitCode = error instanceof Failure ? error.exitCode : EXIT.internal;
 }

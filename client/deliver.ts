@@ -84,7 +84,7 @@ function requireMemory(descriptor: number, path: string): void {
   refuse(path, "is not on tmpfs: a secret would be written to a disk");
 }
 
-/** Throws a Failure (config) where others could replace what is in the directory. */
+/** Takes care that others cannot replace what is in the directory, or throws a Failure (config). */
 function requireOwn(directory: number, path: string, { owner }: FileOptions): void {
   const { uid, mode, dev } = fstatSync(directory);
   if (uid !== 0 && uid !== process.geteuid?.() && uid !== owner?.uid) {
@@ -92,7 +92,11 @@ function requireOwn(directory: number, path: string, { owner }: FileOptions): vo
   }
   // The sticky bit, which Docker's --tmpfs sets: each user can replace only what is its own.
   const isSticky = (mode & 0o1000) !== 0;
-  if ((mode & 0o022) !== 0 && !isSticky) refuse(path, "can be written by others");
+  if ((mode & 0o022) !== 0 && !isSticky) {
+    if (uid !== process.geteuid?.()) refuse(path, "can be written by others");
+    // runc gives a tmpfs the mode of the image's directory below it.
+    fchmodSync(directory, mode & 0o755);
+  }
   if (dev === statSync(SHARED_MEMORY, { throwIfNoEntry: false })?.dev) {
     refuse(path, `is in ${SHARED_MEMORY}, which other containers may have too`);
   }

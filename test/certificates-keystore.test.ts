@@ -3,9 +3,9 @@
 // Input:    answers of a real OpenBao, for each kind of key.
 import { execFileSync } from "node:child_process";
 import { createHash, createPrivateKey, X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { withKeystores } from "../client/keystore/fields.ts";
 import { makeTruststore } from "../client/keystore/pkcs12.ts";
 import { bundleClient } from "../scripts/build.ts";
@@ -13,10 +13,9 @@ import { jdk } from "./certificates-jdk.ts";
 import { admit, mountPki, nameOf } from "./certificates-pki.ts";
 import { answer, newPlace, node, Playground, run, secretBytes } from "./client-playground.ts";
 import { bao, grant, root } from "./client-vault.ts";
+import { memoryDirectory } from "./memory.ts";
 
-const directory = mkdtempSync("/dev/shm/authproxy-keystores-");
-chmodSync(directory, 0o755);
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
+const directory = memoryDirectory();
 
 await mountPki(bao);
 

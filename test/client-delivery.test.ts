@@ -138,10 +138,23 @@ describe("the directory for all of them", () => {
     expect([server.connections, readdirSync(directory)]).toEqual([0, []]);
   }
 
-  test.each([0o757, 0o775, 0o777])("is refused with the mode %o", async (mode) => {
+  test.each([
+    [0o757, 0o755],
+    [0o775, 0o755],
+    [0o777, 0o755],
+    [0o733, 0o711],
+  ])("cannot be written by others: of the mode %o is left %o", async (mode, left) => {
     const directory = own();
     chmodSync(directory, mode);
-    await expectRefused(directory, /own can be written by others/);
+    const ended = await granted({ environment: { AUTHPROXY_FILES: directory, X_FILE } });
+    expect([ended.exitCode, modeOf("own"), modeOf("own/X")]).toEqual([0, left.toString(8), "400"]);
+  });
+  test.runIf(isRoot)("is refused where others can write and another owns it", async () => {
+    const directory = own();
+    chownSync(directory, 4711, 4711);
+    chmodSync(directory, 0o777);
+    const options = ["--file-owner=4711"];
+    await expectRefused(directory, /own can be written by others/, options);
   });
   test("may be written by others with the sticky bit, as Docker's --tmpfs makes it", async () => {
     const directory = own();

@@ -2,15 +2,16 @@
 // right side runs in the real client against a real OpenBao; Vault Agent's left side in the real agent.
 // What applications see is compared by hashes: no output holds a secret.
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { afterAll, beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { type Ended, newPlace, node } from "./client-playground.ts";
 import { bao, granted, hash, password, root, secret, token, user } from "./client-vault.ts";
+import { memoryDirectory } from "./memory.ts";
 
 const text = readFileSync(join(import.meta.dirname, "../docs/migrate.md"), "utf8");
-const files = mkdtempSync("/dev/shm/authproxy-migrate-"); // tmpfs on every Linux
-afterAll(() => rmSync(files, { recursive: true, force: true }));
+const files = join(memoryDirectory(), "files");
+mkdirSync(files);
 beforeEach(() => {
   rmSync(files, { recursive: true });
   mkdirSync(files);
