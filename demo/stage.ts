@@ -20,7 +20,7 @@ const runningDeadlineMs = 30_000;
 
 export const image = "authproxy-demo";
 export const service = "app";
-/** Drawn anew each time: found somewhere, it can only have come from this demo's Vault. */
+/** A new one each time: found somewhere, it can only have come from this demo's Vault. */
 export const password = randomBytes(24).toString("base64url");
 
 export type Outcome = { status: number | null; stdout: string; stderr: string };

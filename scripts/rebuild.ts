@@ -1,6 +1,6 @@
 // Question: do the same sources give the same bytes in another folder?
 // Input:    this repository as it lies here, committed or not; node_modules, which the lock file pins.
-// Output:   a copy in the given folder, in which scripts/prepare.sh has built all anew.
+// Output:   a copy in the given folder, in which scripts/prepare.sh has built all again.
 import { execFileSync } from "node:child_process";
 import { symlinkSync } from "node:fs";
 import { join } from "node:path";

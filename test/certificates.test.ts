@@ -197,7 +197,7 @@ const javaServer = [
   ...["-cp", "/app/classes", "TlsServer"],
 ];
 
-/** A server that reads the keystores anew for each connection, and refuses whom Vault has revoked. */
+/** A server that reads the keystores again for each connection, and refuses whom Vault has revoked. */
 async function startJava(seconds: number) {
   const environment = {
     TLS_DIR: reference("timeline", "*", seconds),

@@ -32,7 +32,7 @@ function run(program: string, ...words: string[]): string {
   return execFileSync(program, words, { env, encoding: "utf8", cwd: "/" });
 }
 
-test("another user gets the same bytes, in another folder, with all built anew", () => {
+test("another user gets the same bytes, in another folder, with all built again", () => {
   const clone = join(directory, "clone");
   rebuild(clone);
   execFileSync("chown", ["--recursive", "54321:54321", clone]);

@@ -54,7 +54,7 @@ export function vaultAt(address: string, { caFile } = bao, roleId = ids.roleId):
 
 export async function buildImage(name: string, context: string, file: string, base: string) {
   const dockerfile = GenericContainer.fromDockerfile(context, file).withBuildArgs({ BASE: base });
-  await dockerfile.build(name, { deleteOnExit: false }); // made anew from the engine's cache
+  await dockerfile.build(name, { deleteOnExit: false }); // made again from the engine's cache
   // By a name that says what is in it: another clone's tests have images of their own.
   const id = execFileSync("docker", ["image", "inspect", "-f", "{{.Id}}", name], {
     encoding: "utf8",

@@ -1,4 +1,4 @@
-// Attacks that ask once more: after the server has started anew, after the token is used up, and for
+// Attacks that ask once more: after the server has started again, after the token is used up, and for
 // a token that was wrapped.
 import { once } from "node:events";
 import { chmodSync, mkdirSync } from "node:fs";

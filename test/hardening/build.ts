@@ -1,5 +1,5 @@
 // Question: how is the helper, or a target around it, built to be watched while it runs?
-// Promise:  a program in dist/hardening, made anew; what its compiler or sanitizers lack is an error
+// Promise:  a program in dist/hardening, made again; what its compiler or sanitizers lack is an error
 //           that says what to install.
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
