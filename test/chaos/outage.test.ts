@@ -168,14 +168,14 @@ describe.concurrent("for just under half of a token's life, and no token or leas
     const scene = await open(stage, right);
     const { vault, gate } = scene;
     const holders = [await hold(scene)];
-    const renewFrom = async (authority: Authority) => {
+    const useCertificateOf = async (authority: Authority) => {
       await replaceCertificate(vault, authority);
       await gate.shut(); // connections that stand go on with the old one
       await gate.raise();
     };
-    await renewFrom(right);
+    await useCertificateOf(right);
     holders.push(await hold(scene));
-    await renewFrom(wrong);
+    await useCertificateOf(wrong);
     await scene.server.end("SIGTERM"); // else it resumes its TLS session, and sees no certificate
     scene.server = stage.start(scene.config);
     const late = await Patient.start(stage);
@@ -184,7 +184,7 @@ describe.concurrent("for just under half of a token's life, and no token or leas
     const { detail } = await scene.server.until({ event: "login" });
     expect(String(detail)).toContain("certificate");
     await passLives(JUST_UNDER_HALF / 2);
-    await renewFrom(right);
+    await useCertificateOf(right);
     expect((await answered).token).toBeDefined();
     const dead = await lostForALife(holders, scene);
     const leaked = await endAll([...holders, { patient: late, lease: "" }], scene);
