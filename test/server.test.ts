@@ -179,8 +179,11 @@ describe("a container that the policy names", () => {
   });
 
   test("is refused as another user", async () => {
-    const container = await stage.container({ user: "1002:1001", environment: {} });
-    expect(await container.ended).not.toBe(0);
+    const container = await stage.container({
+      user: "1002:1001",
+      environment: { DB_PASSWORD_FILE: "", VAULT_TOKEN: "vault:login" },
+    });
+    expect(await container.ended).toBe(REFUSED);
     expect(await server.until({ event: "refused", container: container.id })).toMatchObject({
       reason: "no-match",
       uid: 1002,
