@@ -594,12 +594,13 @@ describe("a crash of the server", () => {
     const held = gate.hold(); // nothing is watched before the server has logged in
     const server = stage.start(config);
     await server.until({ event: "ready" });
-    execFileSync("prlimit", ["--pid", `${server.helper}`, "--nofile=16:16"]);
+    const most = 16;
+    execFileSync("prlimit", ["--pid", `${server.helper}`, `--nofile=${most}:${most}`]);
     await held;
     gate.release();
     const watched = () =>
       descriptorsOf(server.helper).filter((target) => target.includes("pidfd")).length;
-    await until("all descriptors are in use", () => watched() > 3);
+    await until("all are in use", () => descriptorsOf(server.helper).length === most);
     const count = watched();
     expect(count).toBeLessThan(sleepers.length);
     const [last] = accessors.slice(-1); // of a process that is not watched
