@@ -119,10 +119,12 @@ export class Leases {
   abandon(lease: Lease, stage: "revoking" | "in-vain"): void {
     lease.stage = stage;
     try {
-      this.#freeStart(lease);
+      // Before the start is free: a crash between the two must not leave a token that was perhaps sent
+      // beside the start's next one.
       this.#files.write(lease);
     } finally {
       void this.#end(lease);
+      this.#freeStart(lease);
     }
   }
 
@@ -179,10 +181,11 @@ export class Leases {
 
   async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
     this.#add(lease);
-    if (lease.stage === "minting") this.#freeStart(lease); // nobody has its token
+    const wasPerhapsSent = lease.stage === "sent" || lease.stage === "sending";
+    if (!wasPerhapsSent) this.#freeStart(lease);
 
     await this.#vault.whenLoggedIn;
-    if (lease.stage === "sent" || lease.stage === "sending") {
+    if (wasPerhapsSent) {
       // Renewed soon, so that a token outlives quick restarts of the server.
       const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, spreadMs);
       this.#planRenewal(lease, lease.ttl, soonMs * Math.random());
