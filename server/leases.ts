@@ -41,6 +41,8 @@ export class Leases {
   readonly #ofStart = new Map<string, Lease[]>();
   /** Leases whose process waits for its token or has it. */
   readonly #living = new Map<Lease, Renewals>();
+  /** Those that an earlier run has left. */
+  readonly #takenUp = new WeakSet<Lease>();
   #renewalsUnderWay = 0;
 
   constructor(files: LeaseFiles, vault: Vault, peercred: Peercred) {
@@ -63,7 +65,7 @@ export class Leases {
   /** Why this process of a start can have no token (invariant 6), or undefined where it can. */
   spentBy(start: Start, holder: ProcessStart): string | undefined {
     const leases = this.#leasesOf(start);
-    if (leases.some((lease) => isFirst(lease) && !mayBeReplacedBy(holder, lease)))
+    if (leases.some((lease) => isFirst(lease) && !this.#mayBeReplacedBy(holder, lease)))
       return "this start of the container has had its token";
     if (leases.filter(isInVain).length >= IN_VAIN_MAX)
       return `${IN_VAIN_MAX} tokens were made for this start of the container, and none could be sent`;
@@ -73,7 +75,7 @@ export class Leases {
   /** A lease without a token, on file: from now on its start has had its token (invariant 6). Throws
    * an error of the file system; then there is no lease. */
   open(start: Start, holder: ProcessStart, meta: Lease["meta"]): Lease {
-    const former = this.#leasesOf(start).find((lease) => mayBeReplacedBy(holder, lease));
+    const former = this.#leasesOf(start).find((lease) => this.#mayBeReplacedBy(holder, lease));
     if (former) this.abandon(former, "revoking");
 
     const name = this.#leasesOf(start).some(isFirst) ? furtherNameOf(start) : nameOf(start);
@@ -119,11 +121,21 @@ export class Leases {
   abandon(lease: Lease, stage: "revoking" | "in-vain"): void {
     lease.stage = stage;
     try {
-      this.#freeStart(lease);
+      // Before the start is free: a crash between the two must not leave a token that was perhaps sent
+      // beside the start's next one.
       this.#files.write(lease);
     } finally {
       void this.#end(lease);
+      this.#freeStart(lease);
     }
+  }
+
+  /** A crash came between the sending and its note. If this process did not get its token it asks again:
+   * then the former one is revoked. In one run nothing is replaced: a request whose process has exited
+   * may be judged by the facts of the next one with its number, which waits for a token of its own. */
+  #mayBeReplacedBy({ pid, ticks }: ProcessStart, lease: Lease): boolean {
+    const isOfHolder = lease.pid === pid && lease.ticks === ticks;
+    return isOfHolder && lease.stage === "sending" && this.#takenUp.has(lease);
   }
 
   #leasesOf(start: Start): Lease[] {
@@ -179,10 +191,12 @@ export class Leases {
 
   async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
     this.#add(lease);
-    if (lease.stage === "minting") this.#freeStart(lease); // nobody has its token
+    this.#takenUp.add(lease);
+    const wasPerhapsSent = lease.stage === "sent" || lease.stage === "sending";
+    if (!wasPerhapsSent) this.#freeStart(lease);
 
     await this.#vault.whenLoggedIn;
-    if (lease.stage === "sent" || lease.stage === "sending") {
+    if (wasPerhapsSent) {
       // Renewed soon, so that a token outlives quick restarts of the server.
       const soonMs = Math.min(renewalDelayMs(lease.ttl) / 10, spreadMs);
       this.#planRenewal(lease, lease.ttl, soonMs * Math.random());
@@ -223,13 +237,6 @@ export class Leases {
     // Where Vault did not do it, it is asked again after a tenth of the usual delay.
     this.#planRenewal(lease, ttlSeconds, renewalDelayMs(ttlSeconds ?? (lease.ttl ?? 0) / 10));
   }
-}
-
-/** A crash came between the sending and its note. If this process did not get its token it asks again:
- * then the former one is revoked. */
-function mayBeReplacedBy(holder: ProcessStart, lease: Lease): boolean {
-  const { stage, pid, ticks } = lease;
-  return stage === "sending" && pid === holder.pid && ticks === holder.ticks;
 }
 
 function isInVain({ stage }: Lease): boolean {
