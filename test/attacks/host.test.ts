@@ -66,19 +66,19 @@ describe.each([
   });
 
   test.each([
-    { relax: [], title: "" },
-    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
-  ])("gets nothing: namespace$title", async ({ relax }) => {
+    { relax: [], reason: "init" },
+    { relax: ["init", "alone", "once"], reason: "namespace" },
+  ])("gets nothing, with $relax relaxed: $reason", async ({ relax, reason }) => {
     await using stage = newStage();
     const target = await ours(stage, { relax });
     const victim = await honest(stage, image, note);
     expect(await askFrom(target, victim)).not.toContain(TOKEN);
     expect(await decision(target.server, victim, 2)).toMatchObject({
       event: "refused",
-      reason: "namespace",
+      reason,
       uid: USER,
     });
-    const which = relax.length ? "without init, alone, once: stopped by namespace" : "namespace";
+    const which = relax.length ? `without init, alone, once: stopped by ${reason}` : reason;
     note(relax.length ? "minus one" : "defended", which);
   });
 });
