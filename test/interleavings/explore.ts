@@ -1,7 +1,7 @@
 // Question: is there an order of events in which the server does not keep its promises?
-// Usage:    explore.ts [--seconds 60] [--seed N] [--plant NAME]
-// Output:   how many schedules were tried, and the branches that they reached. Exit 1 with the shortest
-//           schedule that was found to break something.
+// Usage:    explore.ts [--seconds 60] [--seed N] [--plant NAME [--steps]]
+// Output:   how many schedules were tried, and the branches that they reached. Exit 1 with the steps of the
+//           shortest schedule that was found to break something; for a planted bug only with --steps.
 import { parseArgs } from "node:util";
 import fc, { type Scheduler } from "fast-check";
 import { BranchCoverage } from "./coverage.ts";
@@ -17,9 +17,11 @@ const options = {
   seconds: { type: "string" },
   seed: { type: "string" },
   plant: { type: "string" },
+  steps: { type: "boolean" },
 } as const;
 const aSeed = String(Date.now() % 1_000_000);
-const { seconds = "60", seed: seedText = aSeed, plant: plantName } = parseArgs({ options }).values;
+const { values } = parseArgs({ options });
+const { seconds = "60", seed: seedText = aSeed, plant: plantName, steps } = values;
 const plant = plants.find(({ name }) => name === plantName);
 if (plantName && !plant) throw new Error(`no such bug is planted: ${plantName}`);
 
@@ -80,7 +82,7 @@ for (let batch = 0; realNow() < untilMs; batch++) {
   const elapsed = ((realNow() - beganMs) / 1000).toFixed(1);
   console.log(`falls after ${count} schedules, ${elapsed} s: ${error.message.split("\n", 1)[0]}`);
   process.exitCode = 1;
-  if (!plant) await showShortest(seed + batch, details.counterexamplePath ?? "");
+  if (!plant || steps) await showShortest(seed + batch, details.counterexamplePath ?? "");
   break;
 }
 const minutes = (realNow() - beganMs) / 60_000;
