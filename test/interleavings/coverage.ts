@@ -2,7 +2,9 @@
 //
 // V8 counts how often each block of the running code was entered. Types are erased by white space, so
 // its offsets are those of the source, in which acorn finds the branches: of `if` and `?:` both sides, of `&&`,
-// `||` and `??` both outcomes, each `case` and `catch`.
+// `||` and `??` both outcomes, each `case` and `catch`. A side without code of its own (no `else`, a right
+// side that is passed over) counts as taken where the other side was entered less often than the block:
+// after an `await` that may reject this says too much.
 import { readdirSync, readFileSync } from "node:fs";
 import { Session } from "node:inspector";
 import { stripTypeScriptTypes } from "node:module";

@@ -48,6 +48,7 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   containers: fc.array(container, { minLength: 1, maxLength: 3, size: "max" }),
   troubles: several(TROUBLES, 4),
   crashAtFile: fc.option(fc.nat(40)),
+  fullAtWrite: fc.option(fc.nat(12), { freq: 1 }),
   dice: fc.array(usually0, { maxLength: 60, size: "max" }),
 });
 
