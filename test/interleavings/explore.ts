@@ -42,7 +42,11 @@ function several<What>(whats: readonly What[], maxLength: number) {
   return fc.oneof({ weight: 3, arbitrary: mixed }, same);
 }
 
-const container = fc.record({ kind: fc.constantFrom(...KINDS, "relaxed"), acts: several(ACTS, 6) });
+const container = fc.record({
+  kind: fc.constantFrom(...KINDS, "relaxed" as const),
+  isQuiet: fc.constantFrom(false, false, true),
+  acts: several(ACTS, 6),
+});
 const usually0 = fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat(99));
 const plan: fc.Arbitrary<Plan> = fc.record({
   containers: fc.array(container, { minLength: 1, maxLength: 3, size: "max" }),

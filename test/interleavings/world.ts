@@ -36,7 +36,12 @@ type Delayed<What> = { what: What; after: number };
 
 /** What shall happen, in an order that the scheduler chooses. */
 export type Plan = {
-  containers: { kind: (typeof KINDS)[number]; acts: Delayed<(typeof ACTS)[number]>[] }[];
+  containers: {
+    kind: (typeof KINDS)[number];
+    /** Its first process does not ask by itself, until the end. */
+    isQuiet: boolean;
+    acts: Delayed<(typeof ACTS)[number]>[];
+  }[];
   troubles: Delayed<(typeof TROUBLES)[number]>[];
   /** The server crashes at this file operation: before it if even, after it if odd. */
   crashAtFile: number | null;
@@ -66,6 +71,7 @@ export type Container = {
   id: string;
   name: string;
   kind: (typeof KINDS)[number];
+  isQuiet: boolean;
   start: Start | undefined;
   startedAtMs: number;
 };
@@ -171,9 +177,16 @@ export class World {
 
   begin(): void {
     this.#startServer();
-    for (const [index, { kind, acts }] of this.#plan.containers.entries()) {
+    for (const [index, { kind, isQuiet, acts }] of this.#plan.containers.entries()) {
       const id = `${index + 1}`.repeat(64).slice(0, 64);
-      const container = { id, name: `c${index + 1}`, kind, start: undefined, startedAtMs: 0 };
+      const container = {
+        id,
+        name: `c${index + 1}`,
+        kind,
+        isQuiet,
+        start: undefined,
+        startedAtMs: 0,
+      };
       this.containers.push(container);
       this.step(`${container.name} (${kind}) starts`, () => {
         this.#startContainer(container);
@@ -477,7 +490,8 @@ export class World {
       asksLeft: 4,
     };
     this.processes.set(pid, process);
-    this.ask(process);
+    const isFirst = !start.init;
+    if (!isFirst || !container.isQuiet) this.ask(process);
     return process;
   }
 
