@@ -31,12 +31,15 @@ export class BranchCoverage {
     this.#session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
   }
 
-  /** One line a module, with the numbers of the lines that have a branch that was not taken. */
-  report(): string {
+  /** Ends the counting. One line a module, with the numbers of the lines that have a branch that was not taken. */
+  finish(): string {
     const functionsByUrl = new Map<string, Functions>();
     this.#session.post("Profiler.takePreciseCoverage", (_error, { result }) => {
       for (const { url, functions } of result) functionsByUrl.set(url, functions);
     });
+
+    this.#session.post("Profiler.stopPreciseCoverage");
+    this.#session.disconnect();
 
     const lines: string[] = [];
     let [taken, all] = [0, 0];
