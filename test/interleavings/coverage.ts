@@ -2,7 +2,9 @@
 //
 // V8 counts how often each block of the running code was entered. Types are erased by white space, so
 // its offsets are those of the source, in which acorn finds the branches: of `if` and `?:` both sides, of `&&`,
-// `||` and `??` both outcomes, each `case` and `catch`.
+// `||` and `??` both outcomes, each `case` and `catch`. A side without code of its own (no `else`, a right
+// side that is passed over) counts as taken where the other side was entered less often than the block:
+// after an `await` that may reject this says too much.
 import { readdirSync, readFileSync } from "node:fs";
 import { Session } from "node:inspector";
 import { stripTypeScriptTypes } from "node:module";
@@ -29,12 +31,15 @@ export class BranchCoverage {
     this.#session.post("Profiler.startPreciseCoverage", { callCount: true, detailed: true });
   }
 
-  /** One line a module, with the numbers of the lines that have a branch that was not taken. */
-  report(): string {
+  /** Ends the counting. One line a module, with the numbers of the lines that have a branch that was not taken. */
+  finish(): string {
     const functionsByUrl = new Map<string, Functions>();
     this.#session.post("Profiler.takePreciseCoverage", (_error, { result }) => {
       for (const { url, functions } of result) functionsByUrl.set(url, functions);
     });
+
+    this.#session.post("Profiler.stopPreciseCoverage");
+    this.#session.disconnect();
 
     const lines: string[] = [];
     let [taken, all] = [0, 0];

@@ -1,7 +1,7 @@
 // Question: is there an order of events in which the server does not keep its promises?
-// Usage:    explore.ts [--seconds 60] [--seed N] [--plant NAME]
-// Output:   how many schedules were tried, and the branches that they reached. Exit 1 with the shortest
-//           schedule that was found to break something.
+// Usage:    explore.ts [--seconds 60] [--seed N] [--plant NAME [--steps]]
+// Output:   how many schedules were tried, and the branches that they reached. Exit 1 with the steps of the
+//           shortest schedule that was found to break something; for a planted bug only with --steps.
 import { parseArgs } from "node:util";
 import fc, { type Scheduler } from "fast-check";
 import { BranchCoverage } from "./coverage.ts";
@@ -12,14 +12,17 @@ import type { Plan } from "./world.ts";
 const BATCH = 100;
 const SHRINKING_MS = 30_000;
 const ORDERS = 3000;
+const COVERAGE_PART = 0.25;
 
 const options = {
   seconds: { type: "string" },
   seed: { type: "string" },
   plant: { type: "string" },
+  steps: { type: "boolean" },
 } as const;
 const aSeed = String(Date.now() % 1_000_000);
-const { seconds = "60", seed: seedText = aSeed, plant: plantName } = parseArgs({ options }).values;
+const { values } = parseArgs({ options });
+const { seconds = "60", seed: seedText = aSeed, plant: plantName, steps } = values;
 const plant = plants.find(({ name }) => name === plantName);
 if (plantName && !plant) throw new Error(`no such bug is planted: ${plantName}`);
 
@@ -40,12 +43,17 @@ function several<What>(whats: readonly What[], maxLength: number) {
   return fc.oneof({ weight: 3, arbitrary: mixed }, same);
 }
 
-const container = fc.record({ kind: fc.constantFrom(...KINDS, "relaxed"), acts: several(ACTS, 6) });
+const container = fc.record({
+  kind: fc.constantFrom(...KINDS, "relaxed" as const),
+  isQuiet: fc.constantFrom(false, false, true),
+  acts: several(ACTS, 6),
+});
 const usually0 = fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, fc.nat(99));
 const plan: fc.Arbitrary<Plan> = fc.record({
   containers: fc.array(container, { minLength: 1, maxLength: 3, size: "max" }),
   troubles: several(TROUBLES, 4),
   crashAtFile: fc.option(fc.nat(40)),
+  fullAtWrite: fc.option(fc.nat(12), { freq: 1 }),
   dice: fc.array(usually0, { maxLength: 60, size: "max" }),
 });
 
@@ -71,22 +79,26 @@ const untilMs = beganMs + Number(seconds) * 1000;
 console.log(`seed ${seed}, ${seconds} s${plant ? `, planted: ${plant.name}` : ""}`);
 
 let count = 0;
+let covered = "";
 for (let batch = 0; realNow() < untilMs; batch++) {
   const details = await check(seed + batch, { endOnFailure: true });
   count += details.numRuns;
+  // Counting blocks halves the speed, and hardly a new one is reached later.
+  if (coverage && !covered && realNow() > beganMs + COVERAGE_PART * (untilMs - beganMs))
+    covered = `in the first ${count} schedules, ${coverage.finish()}`;
   if (!details.failed) continue;
 
   const error = details.errorInstance as Error;
   const elapsed = ((realNow() - beganMs) / 1000).toFixed(1);
   console.log(`falls after ${count} schedules, ${elapsed} s: ${error.message.split("\n", 1)[0]}`);
   process.exitCode = 1;
-  if (!plant) await showShortest(seed + batch, details.counterexamplePath ?? "");
+  if (!plant || steps) await showShortest(seed + batch, details.counterexamplePath ?? "");
   break;
 }
 const minutes = (realNow() - beganMs) / 60_000;
 if (!process.exitCode) console.log("nothing falls");
 console.log(`${count} schedules, ${Math.round(count / minutes)} a minute`);
-if (coverage) console.log(coverage.report());
+if (covered) console.log(covered);
 
 /** The plan is shrunk by fast-check, which leaves the order as it was: of many other orders of the same
  * plan the shortest one that breaks the same property is shown. */

@@ -120,6 +120,12 @@ export const plants: Plant[] = [
     is: 'record("granted", { ...request.auditEntry(server), accessor, shared: !accessor }).catch(() => {});',
   },
   {
+    name: "a token of a wrong role is sent",
+    module: "vault.ts",
+    was: "if (token && accessor && orphan && ours.length === 0)",
+    is: "if (token && accessor && ours.length === 0)",
+  },
+  {
     name: "a place is kept after a refusal",
     module: "requests.ts",
     was: "this.#turns.leave(key, gotToken);",

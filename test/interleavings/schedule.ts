@@ -77,7 +77,7 @@ function requireAnswers(world: World): void {
     const { start, container, hasToken, connections, isRefused } = process;
     const name = world.nameOf(process);
     if (connections.size > 0) world.violate(`${name} waits for its answer`);
-    if (hasToken || process !== start.init) continue;
+    if (hasToken || process !== start.init || container.kind === "wrong-role") continue;
     const isAlone = world.inContainer(container).length === 1;
     const hasShared = container.kind === "relaxed" && start.hasForked;
     if (isAlone && !hasShared && start.disturbances <= 2)

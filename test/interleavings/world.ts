@@ -16,7 +16,8 @@ export const STATE = "/state";
 const NAME = /([0-9a-f]{64})-(\d+)-(\d+)/;
 const DEADLINE = "no answer in time";
 
-export const KINDS = ["plain", "wrapped", "shared", "relaxed"] as const;
+/** Of services. The role of "wrong-role" makes tokens that must never be sent. */
+export const KINDS = ["plain", "wrapped", "shared", "relaxed", "wrong-role"] as const;
 export const ACTS = [
   "exec",
   "speak",
@@ -35,10 +36,17 @@ type Delayed<What> = { what: What; after: number };
 
 /** What shall happen, in an order that the scheduler chooses. */
 export type Plan = {
-  containers: { kind: (typeof KINDS)[number]; acts: Delayed<(typeof ACTS)[number]>[] }[];
+  containers: {
+    kind: (typeof KINDS)[number];
+    /** Its first process does not ask by itself, until the end. */
+    isQuiet: boolean;
+    acts: Delayed<(typeof ACTS)[number]>[];
+  }[];
   troubles: Delayed<(typeof TROUBLES)[number]>[];
   /** The server crashes at this file operation: before it if even, after it if odd. */
   crashAtFile: number | null;
+  /** This write finds no space left. */
+  fullAtWrite: number | null;
   /** Decide what the scheduler cannot: 0 is the usual case, also when there are no more. */
   dice: number[];
 };
@@ -63,6 +71,7 @@ export type Container = {
   id: string;
   name: string;
   kind: (typeof KINDS)[number];
+  isQuiet: boolean;
   start: Start | undefined;
   startedAtMs: number;
 };
@@ -145,13 +154,14 @@ export class World {
   #delayed: { atStep: number; label: string; act: () => void }[] = [];
   #thrown = 0;
   #fileOperations = 0;
+  #writes = 0;
   #lastTicks = 0;
   #passed = { at: 0, ms: 0 };
   #nextPid = 100;
   #uuids = 0;
   #random = 1;
   #openedStart = "";
-  #justMinted: Token[] = [];
+  readonly #justMinted: Token[] = [];
   readonly #outcomes: { process: Process; isSent: boolean }[] = [];
   /** Something may run because of what has happened since the last look. */
   #isActive = false;
@@ -167,9 +177,16 @@ export class World {
 
   begin(): void {
     this.#startServer();
-    for (const [index, { kind, acts }] of this.#plan.containers.entries()) {
+    for (const [index, { kind, isQuiet, acts }] of this.#plan.containers.entries()) {
       const id = `${index + 1}`.repeat(64).slice(0, 64);
-      const container = { id, name: `c${index + 1}`, kind, start: undefined, startedAtMs: 0 };
+      const container = {
+        id,
+        name: `c${index + 1}`,
+        kind,
+        isQuiet,
+        start: undefined,
+        startedAtMs: 0,
+      };
       this.containers.push(container);
       this.step(`${container.name} (${kind}) starts`, () => {
         this.#startContainer(container);
@@ -223,12 +240,20 @@ export class World {
 
   /** What the server has heard counts if it has lived on. After each step, when nothing of the server runs. */
   settle(): void {
-    if (this.life.isAlive) for (const token of this.#justMinted) token.isKnown = true;
-    this.#justMinted = [];
-    for (const { process, isSent } of this.#outcomes.splice(0)) {
-      if (!this.life.isAlive) break; // nothing can count what it has not heard
+    const minted = this.#justMinted.splice(0);
+    const outcomes = this.#outcomes.splice(0);
+    if (!this.life.isAlive) return;
+    for (const token of minted) token.isKnown = true;
+
+    // It counts as well as its files let it.
+    if (this.#plan.fullAtWrite !== null) return;
+    for (const { process, isSent } of outcomes) {
       if (isSent) process.start.noted.add(process.pid);
       else process.start.inVain++;
+    }
+    for (const { start } of this.containers) {
+      const isWrong = start?.init.container.kind === "wrong-role";
+      if (isWrong) start.inVain += minted.filter((token) => token.start === start.name).length;
     }
   }
 
@@ -465,7 +490,8 @@ export class World {
       asksLeft: 4,
     };
     this.processes.set(pid, process);
-    this.ask(process);
+    const isFirst = !start.init;
+    if (!isFirst || !container.isQuiet) this.ask(process);
     return process;
   }
 
@@ -604,6 +630,7 @@ export class World {
     );
     if (!isRecorded) this.violate(`${who} without an audit line`);
     if (line.service !== container.kind) this.violate(`${who} of another service`);
+    if (container.kind === "wrong-role") this.violate(`${who} of a role that is wrong`);
     if (!process.isAlive) this.violate(`${who}, but is dead`);
     if (token && token.start !== start.name) this.violate(`${who} of another start`);
     if (token?.isRevoked) this.violate(`${who} that was revoked before`);
@@ -705,7 +732,7 @@ export class World {
     const token = this.tokens.find((each) => each.accessor === accessor);
     const isLiving = token && this.isLiving(token);
     const own = { policies: ["authproxy"], orphan: true, renewable: true };
-    switch (path.replace(/\/(plain|wrapped|relaxed)$/, "")) {
+    switch (path.replace(/(create)\/.*$/, "$1")) {
       case "/v1/auth/approle/login":
       case "/v1/auth/token/renew-self":
         return ok({ auth: { ...own, client_token: "own", lease_duration: 3600 } });
@@ -714,7 +741,7 @@ export class World {
       case "/v1/secret/data/shared":
         return ok({ data: { data: { token: "shared-token" } } });
       case "/v1/auth/token/create":
-        return this.#mint(path.endsWith("wrapped"), startName, requestedStep);
+        return this.#mint(path.split("/").at(-1), startName, requestedStep);
       case "/v1/auth/token/lookup-accessor":
         if (!isLiving) return json({ errors: ["invalid accessor"] }, 403);
         return ok({
@@ -737,7 +764,7 @@ export class World {
     return !isRevoked && diesMs > this.nowMs;
   }
 
-  #mint(isWrapped: boolean, start: string, requestedStep: number) {
+  #mint(kind: string | undefined, start: string, requestedStep: number) {
     const number = this.tokens.length + 1;
     const token: Token = {
       token: `token-${number}`,
@@ -755,13 +782,15 @@ export class World {
     this.tell(`  Vault makes ${token.accessor}`);
     const auth = {
       ...tokenFacts,
+      orphan: kind !== "wrong-role",
       client_token: token.token,
       accessor: token.accessor,
       token_type: "service",
       lease_duration: TTL_SECONDS,
     };
     const wrap_info = { token: token.token, wrapped_accessor: token.accessor };
-    const value = isWrapped ? { request_id: "", wrap_info } : { request_id: "request", auth };
+    const value =
+      kind === "wrapped" ? { request_id: "", wrap_info } : { request_id: "request", auth };
     return { reply: { status: 200, type: "application/json", value }, minted: token };
   }
 
@@ -840,6 +869,10 @@ export class World {
   }
 
   writeFile(path: string, text: string): void {
+    if (this.life.isAlive && !this.isCalm && this.#writes++ === this.#plan.fullAtWrite) {
+      this.tell("  no space left on the device");
+      throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC", syscall: "write", path });
+    }
     this.#fileOperation(() => this.files.set(path, text));
     if (/"token-\d|shared-token/.test(text)) this.violate(`a token is in a file: ${text}`);
   }
@@ -859,12 +892,13 @@ export class World {
   }
 
   #noteStage(path: string, text: string): void {
-    const [name] = NAME.exec(path) ?? [];
+    const [name = "", id = "", init] = NAME.exec(path) ?? [];
     const { stage, pid } = JSON.parse(text);
-    this.tell(`  file: ${path.slice(-20)} ${stage}`);
-    if (stage === "minting") this.#openedStart = name ?? "";
+    const further = path.endsWith(name) ? "" : " (further)";
+    this.tell(`  file of c${id[0]}, start ${init}${further}: ${pid} ${stage}`);
+    if (stage === "minting") this.#openedStart = name;
     if (stage === "sent")
-      for (const { start } of this.containers) if (start?.name === name) start?.noted.add(pid);
+      for (const { start } of this.containers) if (start?.name === name) start.noted.add(pid);
   }
 }
 
