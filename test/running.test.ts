@@ -150,7 +150,7 @@ describe("running containers that the checks would refuse", () => {
         name: expect.any(String),
         service: "writable",
         check: "readonly",
-        detail: "sleep",
+        detail: { part: "root", mount: "/" },
       },
     ]);
     const lines = runningLines(report);
