@@ -25,7 +25,7 @@ const broken: Record<string, Change[]> = {
   ],
   "the lease on file": [
     ["server/lease-files.js", "    writeFileSync(", "    void ("],
-    ["server/lease-files.js", "    renameSync(this.#path(name)", "    void (this.#path(name)"],
+    ["server/lease-files.js", "    renameSync(unfinished", "    void (unfinished"],
     ["server/lease-files.js", "    renameSync(this.#path(from)", "    void (this.#path(from)"],
   ],
   "the audit line": [["server/grant.js", 'await record("granted"', 'void ("granted"']],
