@@ -105,7 +105,10 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     const seen: Record<string, number> = JSON.parse(
       readFileSync(join(host.share, "knocks.json"), "utf8"),
     );
-    expect(seen.refused).toBeGreaterThan(10);
+    // It is judged less and less often: in between it hears "unavailable".
+    const { refused = 0, unavailable = 0 } = seen;
+    expect(refused).toBeGreaterThan(0);
+    expect(refused + unavailable).toBeGreaterThan(5);
     const others = ["refused", "unavailable", "no line"];
     expect(Object.keys(seen).filter((outcome) => !others.includes(outcome))).toEqual([]);
   }
