@@ -33,7 +33,8 @@ const opened = new Map<number, string>();
 let descriptors = 100;
 
 function processAt(path: string) {
-  const [, pid, name = ""] = /^\/proc\/(\d+)\/(.*)$/.exec(path) ?? [];
+  // A process has one thread.
+  const [, pid, name = ""] = /^\/proc\/(\d+)\/(?:task\/\1\/)?(.*)$/.exec(path) ?? [];
   const found = world.processes.get(Number(pid));
   if (pid && !found) throw noEntry("open", path);
   return found && { found, name };
@@ -63,7 +64,8 @@ function textAt(path: string): string {
     case "status": {
       const inside = start.init === found ? 1 : 2;
       const ids = "1\t1\t1\t1";
-      return `PPid:\t1\nTracerPid:\t0\nUid:\t${ids}\nGid:\t${ids}\nNSpid:\t${pid}\t${inside}\n`;
+      const capabilities = "CapPrm:\t0\nCapBnd:\t0\n";
+      return `PPid:\t1\nTracerPid:\t0\nUid:\t${ids}\nGid:\t${ids}\nNSpid:\t${pid}\t${inside}\n${capabilities}`;
     }
     case "stat":
       return `${pid} (app) S${" 0".repeat(18)} ${ticks} 0`;
@@ -99,11 +101,19 @@ export function openSync(path: string): number {
   return descriptors;
 }
 
+/** All of it at once, and then nothing. */
+export function readSync(descriptor: number, buffer: Buffer, offset: number): number {
+  const path = opened.get(descriptor);
+  return path === undefined || offset > 0 ? 0 : buffer.write(textAt(path), offset);
+}
+
 export function closeSync(descriptor: number): void {
   opened.delete(descriptor);
 }
 
 export function readdirSync(path: string): string[] {
+  const ofProcess = processAt(path);
+  if (ofProcess) return [`${ofProcess.found.pid}`]; // its threads
   return [...world.files.keys()]
     .filter((file) => path === STATE && file.startsWith(`${STATE}/`))
     .map((file) => file.slice(STATE.length + 1))

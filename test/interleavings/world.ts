@@ -819,6 +819,7 @@ export class World {
         State: { Pid, StartedAt: new Date(startedAtMs).toISOString() },
         Config: { WorkingDir: "/", Env: [], Labels: { kind } },
         HostConfig: { ReadonlyRootfs: true },
+        Driver: "overlay2",
         Mounts: [],
       },
     ];
