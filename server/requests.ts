@@ -90,7 +90,8 @@ export class Requests {
   }
 
   #note(event: AuditEvent, request: Request, { reason, detail }: Refusal): void {
+    const { claimed, peer } = request;
     const fields = { ...request.auditEntry(this.#server), reason, detail };
-    noteCounted(request.claimed ?? `uid ${request.peer.uid}`, event, fields);
+    noteCounted(`${claimed ?? `uid ${peer.uid}`} ${reason}`, event, fields);
   }
 }

@@ -83,8 +83,8 @@ async function serveBeside(stage: Stage, swarm: Swarm, awaited: string, relax: s
   return lines.map(({ reason }) => reason);
 }
 
-/** Ten lines a second, one with a count, and the retries. */
-const LINES_PER_SECOND_MAX = 20;
+/** Of each of two reasons ten lines and one with a count; and the retries. */
+const LINES_PER_SECOND_MAX = 30;
 const RESIDENT_MB_MAX = 300;
 
 describe("400 processes of a container whose image has 3.9 MB of labels", () => {
