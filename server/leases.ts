@@ -37,7 +37,7 @@ export class Leases {
   readonly #files: LeaseFiles;
   readonly #vault: Vault;
   readonly #peercred: Peercred;
-  /** All leases that have a file, by the name of their start. */
+  /** The leases that decide about `once`, by the name of their start: a further one of this run does not. */
   readonly #ofStart = new Map<string, Lease[]>();
   /** Leases whose process waits for its token or has it. */
   readonly #living = new Map<Lease, Renewals>();
@@ -143,7 +143,8 @@ export class Leases {
   }
 
   #add(lease: Lease): void {
-    this.#ofStart.set(nameOf(lease.start), [...this.#leasesOf(lease.start), lease]);
+    if (isFirst(lease) || this.#takenUp.has(lease))
+      this.#ofStart.set(nameOf(lease.start), [...this.#leasesOf(lease.start), lease]);
     this.#living.set(lease, { nextMs: Infinity, diesMs: Infinity });
   }
 
@@ -174,7 +175,8 @@ export class Leases {
 
   /** `once` holds as long as the container's first process lives. */
   #mustOutliveItsToken(lease: Lease): boolean {
-    if (isInVain(lease)) return this.#leasesOf(lease.start).filter(isInVain).length <= IN_VAIN_MAX;
+    const inVain = this.#leasesOf(lease.start).filter(isInVain);
+    if (isInVain(lease)) return inVain.includes(lease) && inVain.length <= IN_VAIN_MAX;
     return isFirst(lease) && lease.pid !== lease.start.pid;
   }
 
@@ -190,8 +192,8 @@ export class Leases {
   }
 
   async #takeUp(lease: Lease, spreadMs: number): Promise<void> {
-    this.#add(lease);
     this.#takenUp.add(lease);
+    this.#add(lease);
     const wasPerhapsSent = lease.stage === "sent" || lease.stage === "sending";
     if (!wasPerhapsSent) this.#freeStart(lease);
 
