@@ -3,7 +3,7 @@
 // Input: a full id. The engine is trusted, but may be slow, restarting or wrong.
 // Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
 // Source: Docker Engine API, GET /version, /containers/ID/json, /images/ID/json and /info; Podman's too.
-import { exchange, type HttpAnswer, HttpError } from "./http.ts";
+import { AnswerTooLong, exchange, type HttpAnswer, HttpError } from "./http.ts";
 import type { JsonObject } from "./json.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
 import { SharedCalls } from "./shared.ts";
@@ -107,7 +107,7 @@ export class EngineApi {
     try {
       return await exchange(request, { ...this.#options, path });
     } catch (error) {
-      if (error instanceof HttpError && error.isTooLong) throw new Refusal("too-large", { path });
+      if (error instanceof AnswerTooLong) throw new Refusal("too-large", { path });
       this.#version = undefined; // another engine may answer next
       if (error instanceof HttpError) throw unavailable("engine", error.message);
       throw error;

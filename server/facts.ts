@@ -37,8 +37,8 @@ const SOCKETS = "/run/authproxy";
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
 /** Asks the engine, and the rest of /proc; for labels of images, `Engine.imageLabels` does.
- * `partialFacts` gets peer, process and container as soon as they are
- * known, so that a caller can tell them when this throws: any Refusal of process.ts and engine.ts. */
+ * `partialFacts` gets peer, process and container as soon as they are known, so that a caller can tell
+ * them when this throws: any Refusal of process.ts and engine.ts. */
 export async function gatherFacts(
   peer: Peer,
   glance: Glance,

@@ -8,7 +8,6 @@ import type { JsonObject } from "./json.ts";
 
 /** It takes some 10 ms to read, and nobody else is served meanwhile. */
 const BODY_LENGTH_MAX = 1 << 20;
-const TOO_LONG = "the answer is too long";
 
 /** `type`: the header Content-Type, or "". */
 export type HttpAnswer = { status: number; type: string; value: JsonObject };
@@ -16,13 +15,12 @@ export type HttpRequest = RequestOptions & { path: string; deadlineMs: number };
 
 /** There is no answer. The message names the path and says why. */
 export class HttpError extends Error {
-  readonly isTooLong: boolean;
-
   constructor(path: string, why: string) {
     super(`${path}: ${why}`);
-    this.isTooLong = why === TOO_LONG;
   }
 }
+
+export class AnswerTooLong extends HttpError {}
 
 /** `send` is `request` of node:http or node:https. The deadline counts from when the request has one of
  * the agent's sockets; it waits at most as long for that, so that a queue cannot grow without bound. */
@@ -38,7 +36,8 @@ export async function exchange(
     response.setEncoding("utf8").on("error", reject);
     response.on("data", (chunk: string) => {
       text += chunk;
-      if (text.length > BODY_LENGTH_MAX) outgoing.destroy(new Error(TOO_LONG));
+      if (text.length > BODY_LENGTH_MAX)
+        outgoing.destroy(new AnswerTooLong(options.path, "the answer is too long"));
     });
     response.on("end", () => {
       const { statusCode: status = 0, headers } = response;
@@ -54,7 +53,9 @@ export async function exchange(
   outgoing.end(body && JSON.stringify(body));
 
   const fail = (why: string) => new HttpError(options.path, why);
-  const head = await promise.catch(({ message }) => Promise.reject(fail(message)));
+  const head = await promise.catch((error) =>
+    Promise.reject(error instanceof HttpError ? error : fail(error.message)),
+  );
   let value: unknown;
   try {
     value = JSON.parse(text || "{}");

@@ -37,7 +37,8 @@ export class Leases {
   readonly #files: LeaseFiles;
   readonly #vault: Vault;
   readonly #peercred: Peercred;
-  /** The leases that decide about `once`, by the name of their start: a further one of this run does not. */
+  /** The leases that decide about `once`, by the name of their start. A further one of this run does
+   * not. */
   readonly #ofStart = new Map<string, Lease[]>();
   /** Leases whose process waits for its token or has it. */
   readonly #living = new Map<Lease, Renewals>();

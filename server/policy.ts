@@ -71,8 +71,8 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
 }
 
 /** Both as they are compared: lists sorted, because two starts with the same variables can have them in
- * another order; an object by name, "*" for all others. A variable that stands twice, or has no "=", has no value that a
- * policy can want: programs differ in what they take it for. */
+ * another order; an object by name, "*" for all others. A variable that stands twice, or has no "=",
+ * has no value that a policy can want: programs differ in what they take it for. */
 function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
   if (Array.isArray(wanted) && Array.isArray(seen)) return [wanted.toSorted(), seen.toSorted()];
   if (!isObject(wanted) || isObject(seen)) return [wanted, seen];

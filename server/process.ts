@@ -208,6 +208,7 @@ export function containerIn(cgroup: string[]): CgroupsOfContainer {
   throw new Refusal("no-container", { cgroup });
 }
 
+/** As `containerIn`, for a caller that can go on without one. */
 export function findContainer(cgroup: string[]): CgroupsOfContainer | undefined {
   const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
   const id = found[0]?.id;

@@ -1,8 +1,7 @@
 // Question: when is a peer judged, and how often?
 //
 // Guaranteed: every peer gets an answer without a reason; after any error it is no token
-// (invariant 5). One peer of a key is judged at a time, the others wait their turn:
-// turns.ts.
+// (invariant 5). One peer of a key is judged at a time, the others wait their turn (turns.ts).
 import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditEvent, noteCounted } from "./audit.ts";
 import { grant, Request, type Server } from "./grant.ts";

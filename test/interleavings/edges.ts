@@ -5,7 +5,7 @@
 import type { RequestOptions } from "node:http";
 import { noEntry, STATE, type World } from "./world.ts";
 
-export { HttpError } from "../../server/http.ts";
+export { AnswerTooLong, HttpError } from "../../server/http.ts";
 
 import { HttpError } from "../../server/http.ts";
 
