@@ -5,7 +5,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { HostConfig } from "dockerode";
@@ -200,6 +200,21 @@ export async function ours(
   const server = stage.start(stage.configure({ services, ...changes }), { under });
   await server.until({ event: "ready" });
   return { stage, server, acceptor: server.helper };
+}
+
+/** Our server, whose audit stream is a file: a test would read the pipe of a flood too slowly. */
+export async function oursToFile(stage: Stage, relax: string[] = []) {
+  const file = join(stage.directory, "audit");
+  const services = { app: { ...app, relax } };
+  const { pid } = stage.start(stage.configure({ services }), { stdout: openSync(file, "w") });
+  const lines = () =>
+    readFileSync(file, "utf8")
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
+  await until("it is ready", () => lines().some(({ event }) => event === "ready"));
+  const linesOf = (id: string) => lines().filter((line) => (line.container ?? line.claimed) === id);
+  return { pid, linesOf };
 }
 
 /** While `what` happens, everybody who connects waits in the backlog. */

@@ -1,11 +1,20 @@
 // Attacks that make the server, the engine, Vault or the audit stream work for one container, so that
 // others get no token, or too late.
-import { openSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { app, type Container, type Stage, tokensOf, until } from "../stage.ts";
-import { honest, imageWith, newStage, ours, pidOf, relabelled, run, SOCKET } from "./arena.ts";
+import {
+  honest,
+  imageWith,
+  newStage,
+  ours,
+  oursToFile,
+  pidOf,
+  relabelled,
+  run,
+  SOCKET,
+} from "./arena.ts";
 import { Naive } from "./naive.ts";
 import { attack } from "./table.ts";
 
@@ -44,21 +53,6 @@ async function startSwarm(stage: Stage, swarm: Swarm): Promise<Container> {
   return container;
 }
 
-/** Our server, whose audit stream is a file. */
-async function ourServer(stage: Stage, relax: string[] = []) {
-  const file = join(stage.directory, "audit");
-  const services = { app: { ...app, relax } };
-  const { pid } = stage.start(stage.configure({ services }), { stdout: openSync(file, "w") });
-  const lines = () =>
-    readFileSync(file, "utf8")
-      .split("\n")
-      .filter(Boolean)
-      .map((line) => JSON.parse(line));
-  await until("it is ready", () => lines().some(({ event }) => event === "ready"));
-  const linesOf = (id: string) => lines().filter((line) => (line.container ?? line.claimed) === id);
-  return { pid, linesOf };
-}
-
 function residentMb(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
@@ -67,7 +61,7 @@ function residentMb(pid: number): number {
 /** Serves honest containers beside a swarm, until one of it is judged for this reason; returns the
  * reasons of all its lines. */
 async function serveBeside(stage: Stage, swarm: Swarm, awaited: string, relax: string[] = []) {
-  const server = await ourServer(stage, relax);
+  const server = await oursToFile(stage, relax);
   const thief = await startSwarm(stage, swarm);
   const beganMs = performance.now();
   for (let i = 0; i < 3; i++) await honest(stage, image);
@@ -153,7 +147,7 @@ describe("processes in pid namespaces of their own, below the cgroup of a victim
   test("do not take its place: they only share its answers", async () => {
     await using stage = newStage();
     // They are company: `alone` would refuse it, which is attack 63.
-    const server = await ourServer(stage, ["alone"]);
+    const server = await oursToFile(stage, ["alone"]);
     const victim = await honest(stage, image, note);
     await startSwarm(stage, {
       processes: 100,

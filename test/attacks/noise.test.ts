@@ -1,12 +1,12 @@
 // Attacks by names and texts that a workload chooses, and by very many connections.
 import { execFileSync, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { copyFileSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync } from "node:fs";
 import { readFile as readFileLater } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/json.ts";
-import { app, type Stage, until } from "../stage.ts";
+import { app, until } from "../stage.ts";
 import {
   decision,
   honest,
@@ -14,6 +14,7 @@ import {
   naive,
   newStage,
   ours,
+  oursToFile,
   pidOf,
   run,
   SOCKET,
@@ -149,19 +150,12 @@ describe("a flood of connections from one container", () => {
     note("naive", "stalled for longer than it lasts");
   });
 
-  /** Our server, whose audit stream is a file: the test would read a pipe too slowly. */
-  async function unread(stage: Stage) {
-    const file = join(stage.directory, "audit");
-    stage.start(stage.configure(), { stdout: openSync(file, "w") });
-    await until("it is ready", () => readFileSync(file, "utf8").includes('"ready"'));
-  }
-
   test.each([
     { processes: 4, title: "a few processes" },
     { processes: 400, title: "more processes than are looked at at once" },
   ])("by $title, does not keep an honest one from its token", async ({ processes }) => {
     await using stage = newStage();
-    await unread(stage);
+    await oursToFile(stage);
     await honest(stage, image, note);
     const flood = await run(stage, floodOf(600, processes));
     await flood.says("flooding");
