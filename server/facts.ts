@@ -9,7 +9,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Container, Engine, ImageLabels } from "./engine.ts";
 import type { Peer } from "./peercred.ts";
 import {
-  containerIn,
+  containerOf,
   type Glance,
   type Process,
   readProcess,
@@ -32,8 +32,6 @@ export type Facts = {
   bootMs: number;
 };
 
-/** Where containers have the socket's directory. */
-const SOCKETS = "/run/authproxy";
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
 /** Asks the engine, and the rest of /proc; for labels of images, `Engine.imageLabels` does.
@@ -46,23 +44,26 @@ export async function gatherFacts(
   partialFacts: Partial<Facts> = {},
 ): Promise<Facts> {
   partialFacts.peer = peer;
-  const inspecting = engine.inspect(containerIn(glance.cgroup).id);
+  const inspecting = engine.inspect(containerOf(glance).id);
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
-  const reading = nextTurn().then(() => readProcess(peer.pid, false, glance));
-  const [container, peerProcess] = await Promise.all([
+  const reading = nextTurn().then(() => {
+    partialFacts.process = readProcess(peer.pid, false, glance);
+    return { process: partialFacts.process, mounts: readWritableMounts(peer.pid) };
+  });
+  const [container, ofPeer] = await Promise.all([
     inspecting.then((answer) => (partialFacts.container = answer)),
-    reading.then((answer) => (partialFacts.process = answer)),
+    reading,
   ]);
 
   const { Pid } = container.State;
-  // The kernel takes a tenth of a millisecond to list them, and adds nothing to a list without mounts.
-  const hasMounts = container.Mounts.some(({ Destination }) => Destination !== SOCKETS);
+  const ofInit =
+    Pid === peer.pid ? ofPeer : { process: readProcess(Pid), mounts: readWritableMounts(Pid) };
   return {
     peer,
-    process: peerProcess,
+    process: ofPeer.process,
     container,
-    init: Pid === peer.pid ? peerProcess : readProcess(Pid),
-    mounts: hasMounts ? readWritableMounts(Pid) : [],
+    init: ofInit.process,
+    mounts: ofInit.mounts,
     imageLabels: undefined,
     serverUserNamespace,
     bootMs: Date.now() - uptime() * 1000,

@@ -101,7 +101,8 @@ export class Leases {
     const created = await this.#vault.create(source, lease.meta);
     const { token, accessor, namespace, wrapped } = created;
     Object.assign(lease, { accessor, namespace, wrapped, ttl: created.description?.ttl });
-    this.#files.write(lease);
+    // To look at a wrapped token takes another call; any other is on file before the next one.
+    if (wrapped) this.#files.write(lease);
 
     const { ttl, renewable } = await this.#vault.requireOwn(created, source);
     Object.assign(lease, { ttl, renewable });

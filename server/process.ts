@@ -73,7 +73,9 @@ const CGROUPS_MAX = 64;
 const CGROUP_DEPTH_MAX = 8;
 /** Room for two pids. */
 const PIDS_BYTES_MAX = 64;
-const MOUNTINFO_BYTES_MAX = 1 << 18;
+const MOUNTS_BYTES_MAX = 1 << 18;
+/** Only `readStart` uses it. One for each file would keep the garbage collector busy. */
+const readBuffer = Buffer.allocUnsafeSlow(MOUNTS_BYTES_MAX);
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** Where cgroup v1 is mounted as well, v2 is below it. */
 const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
@@ -82,6 +84,8 @@ const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified
 export type Glance = {
   /** The lines of /proc/PID/cgroup. The name of a cgroup holds no newline. */
   cgroup: string[];
+  /** The container that these lines name. */
+  container: ContainersCgroups | undefined;
   /** /proc/PID/status. The kernel escapes the process's name in it, so that no line can be forged. */
   status: string;
   pidNamespace: string;
@@ -89,11 +93,15 @@ export type Glance = {
 
 /** What /proc says now. Throws the refusal "exited" where the process is gone. */
 export function glanceAt(pid: number): Glance {
-  return whileItLives(pid, () => ({
-    cgroup: readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n"),
-    status: readFileSync(`/proc/${pid}/status`, "utf8"),
-    pidNamespace: readlinkSync(`/proc/${pid}/ns/pid`),
-  }));
+  return whileItLives(pid, () => {
+    const cgroup = readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
+    return {
+      cgroup,
+      container: findContainer(cgroup),
+      status: readFileSync(`/proc/${pid}/status`, "utf8"),
+      pidNamespace: readlinkSync(`/proc/${pid}/ns/pid`),
+    };
+  });
 }
 
 /** The process's numbers in each of its pid namespaces, the server's first. */
@@ -117,7 +125,7 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
     const pids = pidsOf(glance);
     // The last hierarchy is that of cgroup v2 where it is mounted. With CAP_SYS_ADMIN a process can
     // leave one of them.
-    const [last = "", ...more] = containerIn(cgroup).directories.reverse();
+    const [last = "", ...more] = containerOf(glance).directories.toReversed();
     const others = otherProcesses(pid, isClose ? [last, ...more.filter(existsSync)] : [last]);
 
     return {
@@ -180,36 +188,29 @@ function capabilitiesOf(status: string): string[] {
   return held.map(([name]) => name);
 }
 
-/** MOUNT-ID PARENT MAJOR:MINOR ROOT POINT OPTIONS … - TYPE SOURCE SUPER-OPTIONS: a mount can be
- * written where both options say so. */
-const WRITABLE_MOUNT = /^(?:\S+ ){4}(\S+) rw\b.*? - \S+ \S* rw\b/gm;
+/** SOURCE POINT TYPE OPTIONS …: "rw" where neither the mount nor its file system is read-only. White
+ * space in a name is escaped; SOURCE may be empty. */
+const WRITABLE_MOUNT = /^\S* (\S+) \S+ rw\b/gm;
 
 /** Where the process sees writable mounts; undefined where there are too many mounts. Throws as
  * `readProcess`. */
 export function readWritableMounts(pid: number): string[] | undefined {
-  const path = `/proc/${pid}/mountinfo`;
-  const text = whileItLives(pid, () => readStart(path, MOUNTINFO_BYTES_MAX));
-  if (text.length >= MOUNTINFO_BYTES_MAX) return undefined;
+  const path = `/proc/${pid}/mounts`;
+  const text = whileItLives(pid, () => readStart(path, MOUNTS_BYTES_MAX));
+  if (text.length >= MOUNTS_BYTES_MAX) return undefined;
 
   const points = [...text.matchAll(WRITABLE_MOUNT)].map(([, point = ""]) => point);
   const unescaped = (_: string, code: string) => String.fromCharCode(Number.parseInt(code, 8));
   return points.map((point) => point.replace(/\\([0-7]{3})/g, unescaped));
 }
 
-type CgroupsOfContainer = { id: string; directories: string[] };
+/** Its id, and the directories that list its processes, one for each hierarchy. */
+type ContainersCgroups = { id: string; directories: string[] };
 
-/** The container's id and the directories that list its processes, one for each hierarchy, by the
- * cgroups of one of them. What a workload makes below that directory is part of the container. It is
- * only a hint: whoever can make cgroups can write any id, so the engine must confirm it (invariant 4).
- * Throws the refusal "no-container". */
-export function containerIn(cgroup: string[]): CgroupsOfContainer {
-  const container = findContainer(cgroup);
-  if (container) return container;
-  throw new Refusal("no-container", { cgroup });
-}
-
-/** As `containerIn`, for a caller that can go on without one. */
-export function findContainer(cgroup: string[]): CgroupsOfContainer | undefined {
+/** The container by the cgroups of one of its processes. What a workload makes below its directories is
+ * part of it. It is only a hint: whoever can make cgroups can write any id, so the engine must confirm
+ * it (invariant 4). */
+export function findContainer(cgroup: string[]): ContainersCgroups | undefined {
   const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
   const id = found[0]?.id;
   const isOne = found.every((other) => other.id === id);
@@ -217,6 +218,12 @@ export function findContainer(cgroup: string[]): CgroupsOfContainer | undefined 
   return id && isOne && isSupported
     ? { id, directories: found.map(({ directory }) => directory) }
     : undefined;
+}
+
+/** Throws the refusal "no-container" where there is none. */
+export function containerOf({ container, cgroup }: Glance): ContainersCgroups {
+  if (container) return container;
+  throw new Refusal("no-container", { cgroup });
 }
 
 function containerInLine(line: string): { id: string; directory: string } | undefined {
@@ -250,13 +257,12 @@ function otherProcesses(pid: number, directories: string[]): string | undefined 
 
 /** The file up to this length. */
 function readStart(path: string, bytesMax: number): string {
-  const buffer = Buffer.allocUnsafe(bytesMax);
   const file = openSync(path, "r");
   try {
     let length = 0;
     for (let read = 1; read > 0; length += read)
-      read = readSync(file, buffer, length, bytesMax - length, null);
-    return buffer.toString("utf8", 0, length);
+      read = readSync(file, readBuffer, length, bytesMax - length, null);
+    return readBuffer.toString("utf8", 0, length);
   } finally {
     closeSync(file);
   }

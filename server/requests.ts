@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type AuditEvent, noteCounted } from "./audit.ts";
 import { grant, Request, type Server } from "./grant.ts";
 import type { Peer } from "./peercred.ts";
-import { findContainer, type Glance, glanceAt } from "./process.ts";
+import { type Glance, glanceAt } from "./process.ts";
 import { type Reason, type Refusal, toRefusal, unavailable } from "./refusal.ts";
 import { Turns } from "./turns.ts";
 
@@ -49,7 +49,7 @@ export class Requests {
 
   async #attendInTurn(request: Request): Promise<void> {
     const glance = glanceAt(request.peer.pid);
-    request.claimed = findContainer(glance.cgroup)?.id;
+    request.claimed = glance.container?.id;
     const key = `${request.claimed} ${glance.pidNamespace}`;
     if (!(await this.#turns.take(key)))
       throw unavailable("busy", "another process of the container is judged, or one was refused");

@@ -67,6 +67,8 @@ function textAt(path: string): string {
       const capabilities = "CapPrm:\t0\nCapBnd:\t0\n";
       return `PPid:\t1\nTracerPid:\t0\nUid:\t${ids}\nGid:\t${ids}\nNSpid:\t${pid}\t${inside}\n${capabilities}`;
     }
+    case "mounts":
+      return "overlay / overlay ro 0 0\n";
     case "stat":
       return `${pid} (app) S${" 0".repeat(18)} ${ticks} 0`;
     case "exe":

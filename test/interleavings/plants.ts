@@ -20,8 +20,8 @@ export const plants: Plant[] = [
   {
     name: "a mint is not on file before the token is looked at",
     module: "leases.ts",
-    was: "    this.#files.write(lease);\n\n    const { ttl, renewable }",
-    is: "    const { ttl, renewable }",
+    was: "    if (wrapped) this.#files.write(lease);\n",
+    is: "",
   },
   {
     name: "what was minted and not sent is not revoked",
