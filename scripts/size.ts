@@ -57,7 +57,7 @@ export async function measureParts(): Promise<Part[]> {
   const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
     measurePart("deciding path", 7500, DECIDING_PATH),
-    measurePart("daemon", 16_500, daemon),
+    measurePart("daemon", 16_600, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
     measurePart("client", 15_500, client),
     measurePart("runtime", 1500, ["runtime/authproxy-runc", ...onlyForRuntime]),

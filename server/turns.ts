@@ -5,6 +5,10 @@
 // A key is a claim that nobody else can make whole: a container's id can be claimed by whoever
 // chooses the name of a cgroup, but not together with the pid namespace of another container.
 const WAIT_MS = 100;
+/** For each that waits already: hundreds of processes must not be answered thousands of times a
+ * second. */
+const WAIT_MORE_MS = 10;
+const WAIT_MAX_MS = 3000;
 const FIRST_PAUSE_MS = 100;
 const PAUSE_MAX_MS = 5000;
 /** Each of them holds two of peercred's descriptors. */
@@ -27,7 +31,8 @@ export class Turns {
     setInterval(() => this.#forgetOld(), PAUSE_MAX_MS);
   }
 
-  /** Takes the place of this key, as soon as it is free. Resolves false where it is not in 100 ms. */
+  /** Takes the place of this key, as soon as it is free. Resolves false where it is not in 100 ms,
+   * or in up to 3 s where others wait for it too. */
   async take(key: string): Promise<boolean> {
     const place = this.#places.get(key) ?? newPlace();
     this.#places.set(key, place);
@@ -40,7 +45,7 @@ export class Turns {
   /** Gives the place back. After a judgement without a token the key has to pause, each time for
    * longer. */
   leave(key: string, gotToken: boolean): void {
-    const place = this.#places.get(key) ?? newPlace();
+    const place = this.#places.get(key) as Place; // it is taken, so it is there
     place.isTaken = false;
     place.pauseMs = gotToken ? 0 : Math.min(2 * place.pauseMs || FIRST_PAUSE_MS, PAUSE_MAX_MS);
     place.freeFromMs = performance.now() + place.pauseMs;
@@ -56,7 +61,8 @@ export class Turns {
         waiting.delete(stop);
         resolve();
       };
-      const timer = setTimeout(stop, WAIT_MS);
+      const waitMs = WAIT_MS + waiting.size * WAIT_MORE_MS;
+      const timer = setTimeout(stop, Math.min(waitMs, WAIT_MAX_MS));
       waiting.add(stop);
     });
     this.#waiting--;

@@ -40,6 +40,18 @@ describe("the place of a key", () => {
     expect(await comesTo(1, second)).toBe(false);
   });
 
+  test("is waited for 10 ms longer by each that others wait before, up to 3 s", async () => {
+    const turns = new Turns();
+    await turns.take("key");
+    const waiting = Array.from({ length: 400 }, () => turns.take("key"));
+    const [, second, third] = waiting as [unknown, Promise<boolean>, Promise<boolean>];
+    expect(await comesTo(110, second)).toBe(false);
+    expect(await comesTo(9, third)).toBe("pending");
+    expect(await comesTo(1, third)).toBe(false);
+    expect(await comesTo(2879, waiting[399] as Promise<boolean>)).toBe("pending");
+    expect(await comesTo(1, waiting[399] as Promise<boolean>)).toBe(false);
+  });
+
   test("goes to those that wait, in their order, one at a time, when the first got its token", async () => {
     const turns = new Turns();
     await turns.take("key");
@@ -82,7 +94,7 @@ describe("the place of a key", () => {
     const waiting = Array.from({ length: 4096 }, () => turns.take("key"));
     expect(await comesTo(0, turns.take("key"))).toBe(false);
     expect(await comesTo(0, turns.take("another key"))).toBe(true);
-    await vi.advanceTimersByTimeAsync(100);
+    await vi.advanceTimersByTimeAsync(3000);
     expect((await Promise.all(waiting)).every((taken) => !taken)).toBe(true);
   });
 });
