@@ -203,8 +203,7 @@ function writeDirectory(place: number, name: string, fields: Fields, files: File
     fail(
       "config",
       `${path}: the key ${key} cannot be the name of a file`,
-      `such a name is not empty, . or .., and has at most ${NAME_BYTES_MAX} bytes and no / or NUL; ` +
-        "ask for single keys: NAME_FILE=vault:PATH#KEY",
+      "a name is not empty, . or .., and has at most 255 bytes and no / or NUL; for single keys: NAME_FILE=vault:PATH#KEY",
     );
   }
 

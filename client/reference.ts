@@ -109,23 +109,25 @@ export function findMistake(
   if (typeof text !== "string") return undefined;
   const isQuoted = !segments && /^["'\s]|["'\s]$/.test(text);
   const problem = isQuoted
-    ? "quotes or white space stand around a reference"
-    : "a reference is vault:PATH#KEY, or ${vault:PATH#KEY} within a text";
-  return `${problem}, so it is plain text (--plain confirms that)`;
+    ? "quotes or white space stand around it"
+    : "a reference is vault:PATH#KEY, and within a text it stands in braces behind $";
+  return `it looks like a reference and is plain text (--plain confirms that): ${problem}`;
 }
 
 /**
- * The patterns: a path and "#", or a path with "/", or the token, behind nothing but marks such as
- * quotes; a write; and a path with "/" and "#" within a text. Others use some of these forms for what is
- * theirs: vault://HOST, vault:PORT, vault:/DIRECTORY, vault:v1:CIPHERTEXT, https://vault:PASSWORD@HOST.
+ * A path and "#", a path with "/", or the token, behind nothing but marks such as quotes; a write; a path
+ * with "/" and "#" within a text. Others use some of these forms for what is theirs: vault://HOST,
+ * vault:PORT, vault:/DIRECTORY, vault:v1:CIPHERTEXT, https://vault:PASSWORD@HOST.
  */
+const LOOK_ALIKES = [
+  /^\W*vault:(?!\/\/)([^#]*#|login\W*$)/i,
+  /^\W*vault:(?!\/|\d+\b|v\d+:)[^\s#]+\//i,
+  /^\W*>\W*vault:/i,
+  /(?<![\w/.-])vault:(?!\/\/|\d+\b)[^\s#"'{}]{1,200}\/[^\s#"'{}]{0,200}#/i,
+];
+
 function isLookAlike(text: string): boolean {
-  return (
-    /^\W*vault:(?!\/\/)([^#]*#|login\W*$)/i.test(text) ||
-    /^\W*vault:(?!\/|\d+\b|v\d+:)[^\s#]+\//i.test(text) ||
-    /^\W*>\W*vault:/i.test(text) ||
-    /(?<![\w/.-])vault:(?!\/\/|\d+\b)[^\s#"'{}]{1,200}\/[^\s#"'{}]{0,200}#/i.test(text)
-  );
+  return LOOK_ALIKES.some((pattern) => pattern.test(text));
 }
 
 /** Returns the reference as it would be written alone in a variable. */

@@ -119,9 +119,7 @@ describe("by the conventions of images, a file", () => {
       "%2Ea_FILE",
       "a___FILE",
     ];
-    const variables = Object.fromEntries(
-      names.map((name) => [name, `${"${" + reference}}${name}`]),
-    );
+    const variables = Object.fromEntries(names.map((name) => [name, `\${${reference}}${name}`]));
     expect((await granted({ environment: { AUTHPROXY_FILES, ...variables } })).exitCode).toBe(0);
     const texts = readdirSync(files).map((name) => readFileSync(join(files, name), "utf8"));
     expect(texts.sort()).toEqual(names.map((name) => password + name).sort());
@@ -189,7 +187,7 @@ describe("base64 in Vault", () => {
     expect(readFileSync(join(files, "B")).equals(bytes)).toBe(true);
   });
   test("becomes text in a variable, in a text, and on standard input", async () => {
-    const inline = `<$${"{" + at("text#base64")}}>`;
+    const inline = `<\${${at("text#base64")}}>`;
     const environment = { X: at("text#base64"), Y: inline, AUTHPROXY_FILES, Z_FILE: inline };
     const ended = await granted({ environment, command: [...hashes, "X", "Y"] });
     expect(ended.stdout).toBe(`${hash(text)}\n${hash(`<${text}>`)}\n`);
@@ -235,7 +233,7 @@ describe("base64 in Vault", () => {
     const line = /: the decoded value is not text$/;
     const hint = /NAME_FILE=vault:PATH#KEY#base64/;
     expectFailure(await granted({ environment: { X: reference } }), 78, line, hint);
-    const X_FILE = `<$${"{" + reference}}>`;
+    const X_FILE = `<\${${reference}}>`;
     expectFailure(await granted({ environment: { AUTHPROXY_FILES, X_FILE } }), 78, line, hint);
     const options = ["--stdin"];
     expectFailure(await granted({ environment: { X_FILE: reference }, options }), 78, line);

@@ -91,7 +91,9 @@ describe("getSecrets", () => {
       console.log(JSON.stringify(values));`;
     const { stdout, stderr } = await application(script);
     expect(JSON.parse(stdout)).toEqual({ a: "vault:8200", b: "Vault:a/b#c", c: "x" });
-    expect(stderr).toMatch(/^authproxy: warning: b: vault: is not in small letters.*\n$/);
+    expect(stderr).toMatch(
+      /^authproxy: warning: b: it looks like a reference and is plain text.*\n$/,
+    );
   });
 });
 

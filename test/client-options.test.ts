@@ -179,9 +179,9 @@ describe("the application's environment", () => {
   test("takes X_DIR for a directory only where it is all of a secret", () => {
     const values = [
       "vault:a/b#c",
-      "a${vault:a/b#*}",
+      `a\${vault:a/b#*}`,
       "vault:login",
-      "${vault:a/b#*}${vault:a/b#*}",
+      `\${vault:a/b#*}\${vault:a/b#*}`,
     ];
     for (const X_DIR of values) {
       const { secretVariables } = planEnvironment({ X_DIR }, []);
@@ -218,7 +218,7 @@ describe("the application's environment", () => {
     });
   });
   test("reports a malformed reference by variable and position, and how to escape it", () => {
-    const failing = () => planEnvironment({ URL: "pg://plain-password@${vault:a/b#c#x}" }, []);
+    const failing = () => planEnvironment({ URL: `pg://plain-password@\${vault:a/b#c#x}` }, []);
     expect(failing).toThrow(/^URL: malformed reference at character 35: after a key comes [^@]*$/);
     expect(catchHint(failing)).toMatch(/vault:PATH#KEY.*: --plain URL$/);
   });
