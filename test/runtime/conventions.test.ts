@@ -262,11 +262,9 @@ test("s6 does not start under --watch, as the table says", async () => {
 
 describe("a container whose variables only look like references", () => {
   const others = ["SPRING_CONFIG_IMPORT=vault://", "WAIT_HOSTS=vault:8200", "IMAGE=vault:1.13"];
-  const TELL = [
-    "sh",
-    "-c",
-    'echo "$SPRING_CONFIG_IMPORT $WAIT_HOSTS $IMAGE"; tr "\\0" " " </proc/1/cmdline',
-  ];
+  const script =
+    'echo "$SPRING_CONFIG_IMPORT $WAIT_HOSTS $IMAGE"; cat /proc/1/cmdline | tr "\\0" " "; echo';
+  const TELL = ["sh", "-c", script];
   const env = others.flatMap((variable) => ["--env", variable]);
 
   test("starts without the client, and without a server", async () => {
@@ -277,7 +275,7 @@ describe("a container whose variables only look like references", () => {
     });
     const { status, stdout, stderr } = await serverless.run(...env, busybox, ...TELL);
     expect([status, stderr]).toEqual([0, ""]);
-    expect(stdout).toBe(`vault:// vault:8200 vault:1.13\n${TELL.join(" ")} `);
+    expect(stdout).toBe(`vault:// vault:8200 vault:1.13\n${TELL.join(" ")} \n`);
     const plain = ["--env", "X=vault:a/b#c", "--env", "AUTHPROXY_PLAIN=X"];
     const named = await serverless.run(...plain, busybox, "sh", "-c", 'echo "$X"');
     expect(named).toEqual({ status: 0, stdout: "vault:a/b#c\n", stderr: "" });
@@ -288,7 +286,7 @@ describe("a container whose variables only look like references", () => {
   test("has them as they are beside a reference", async () => {
     const reference = ["--env", "X=vault:secret/data/app#password"];
     const { status, stdout } = await scene.run(...env, ...reference, image, ...TELL);
-    expect([status, stdout]).toEqual([0, `vault:// vault:8200 vault:1.13\n${TELL.join(" ")} `]);
+    expect([status, stdout]).toEqual([0, `vault:// vault:8200 vault:1.13\n${TELL.join(" ")} \n`]);
   });
   test("is warned of quotes that --env-file keeps", async () => {
     const file = join(mkdtempSync(join(tmpdir(), "authproxy-env-")), "env");
