@@ -77,6 +77,21 @@ export function planEnvironment(
 }
 
 /**
+ * Says whether there is a reference in an environment of entries "NAME=VALUE", well formed or not. The
+ * runtime wrapper asks this before the client runs: AUTHPROXY_PLAIN stands for --plain.
+ */
+export function mayAskForSecrets(entries: readonly string[]): boolean {
+  const pairs = entries.map((entry) => /^([^=]*)=?(.*)$/s.exec(entry)?.slice(1) ?? []);
+  const environment = Object.fromEntries(pairs);
+  try {
+    const plan = planEnvironment(environment, [], environment.AUTHPROXY_PLAIN?.split(","));
+    return plan.secretVariables.length > 0;
+  } catch {
+    return true;
+  }
+}
+
+/**
  * Returns the segments of a variable's value, or undefined where it holds no reference. Throws a
  * Failure (config) that names the variable and the place, and does not quote the value.
  */

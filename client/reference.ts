@@ -17,7 +17,7 @@
 // vault:v1:…. After that beginning it is meant as one, and what does not follow the grammar is an error.
 //
 // The client, the runtime wrapper (does this container want secrets?) and `authproxy suggest` (which
-// values may a policy show?) all decide by parseValue().
+// values may a policy show?) all decide by parseValue(). test/vectors has a file for each case.
 //
 // The grammar is that of bank-vaults' vault-env, without its Go templates. "#?", "#base64" and "*" are
 // ours: vault-env takes them for a version that is not a number and for a key, and fails.

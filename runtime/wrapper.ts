@@ -13,7 +13,7 @@
 import { release } from "node:os";
 import { join, resolve } from "node:path";
 import { actsOnClient } from "../client/dangerous-variables.ts";
-import { parseValue } from "../client/reference.ts";
+import { mayAskForSecrets } from "../client/environment.ts";
 
 // `import "node:fs"` evaluates every lazy export (`promises` too), which adds 3 ms to the start of a
 // container.
@@ -67,18 +67,7 @@ const CLIENT_COMMAND = [
 
 /** Says whether the client would look up any variable of the container, or fail on it. */
 export function asksForSecrets(spec: Spec): boolean {
-  const environment = spec.process.env ?? [];
-  const plain = environment.findLast((entry) => entry.startsWith("AUTHPROXY_PLAIN=")) ?? "";
-  const plainNames = plain.replace("AUTHPROXY_PLAIN=", "").split(",");
-  return environment.some((entry) => {
-    const [name = "", ...value] = entry.replace(/^AUTHPROXY_SET_/, "").split("=");
-    if (name === "" || name.startsWith("AUTHPROXY_") || plainNames.includes(name)) return false;
-    try {
-      return parseValue(value.join("=")) !== undefined;
-    } catch {
-      return true;
-    }
-  });
+  return mayAskForSecrets(spec.process.env ?? []);
 }
 
 /**
