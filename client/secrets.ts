@@ -296,7 +296,7 @@ async function explain(
  * path in it.
  */
 async function findDataPath(path: string, vault: Vault): Promise<string | undefined> {
-  const request = { path: `sys/internal/ui/mounts/${path}`, returnsDenial: true };
+  const request = { path: `sys/internal/ui/mounts/${path}`, isQuick: true, returnsDenial: true };
   // A gateway before Vault may not pass sys/ on: a hint is not worth the whole wait.
   const limit = sleep(HINT_MS_MAX).then(() => undefined);
   const answer = await Promise.race([vault.request(request), limit]).catch(() => undefined);

@@ -247,7 +247,7 @@ describe("a long secret", () => {
   test.each([
     ["1 MiB", "x".repeat(MiB)],
     ["1 MiB, which JSON escapes to 6", "<".repeat(MiB)],
-    ["20 MiB, which JSON escapes to 120", "<".repeat(20 * MiB)],
+    ["5 MiB, which JSON escapes to 30", "<".repeat(5 * MiB)],
   ])("of %s becomes a file", async (_, value) => {
     await vault("POST", "secret/data/app/long", JSON.stringify({ data: { value } }));
     const X_FILE = "vault:secret/data/app/long#value";

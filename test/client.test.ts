@@ -449,6 +449,13 @@ describe("a reference fails for", () => {
       /Vault denies/,
       /so the path is team\/kv\/data\/a\/b$/,
     ],
+    [
+      "the same where the name begins like data/",
+      "vault:team/kv/database/app#password",
+      77,
+      /Vault denies/,
+      /so the path is team\/kv\/data\/database\/app$/,
+    ],
     ["metadata, which is denied", "vault:team/kv/metadata/app#x", 77, /Vault denies/, /"read"/],
     ["an unknown mount", "vault:unmounted/app#password", 66, /no secrets engine/],
     ["an empty secret", "vault:secret/data/app/empty#password", 66, /the secret is empty/],
