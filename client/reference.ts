@@ -12,9 +12,9 @@
 // OTHERWISE is the text to use where there is no such secret or key; where it is empty, the variable is
 // left out. Inside "${…}" PATH, KEY and OTHERWISE end at "}". JSON ends at its own closing brace.
 //
-// Whatever does not begin with "vault:login" alone, or with "vault:", a PATH and "#", is not meant as a
-// reference but is the application's own text: vault://host, vault:8200, vault:1.13, a ciphertext
-// vault:v1:…. After that beginning it is meant as one, and what does not follow the grammar is an error.
+// A value is meant as a reference if it is "vault:login", or begins with "vault:" or ">>vault:", a PATH and
+// "#". Then it is an error if the rest does not follow the grammar. Any other value is the application's
+// own text, such as vault://host, vault:8200, vault:1.13 or a ciphertext vault:v1:….
 //
 // The client, the runtime wrapper (does this container want secrets?) and `authproxy suggest` (which
 // values may a policy show?) all decide by parseValue(). test/vectors has a file for each case.
