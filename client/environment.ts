@@ -57,12 +57,9 @@ export function planEnvironment(
   for (const [variable, value = ""] of Object.entries(withSetVariables(environment))) {
     if (variable === "" || variable.startsWith("AUTHPROXY_")) continue;
 
-    if (plainNames.includes(variable)) {
-      plain[variable] = value;
-      continue;
-    }
-    const segments = parseVariable(variable, value);
-    warnings.push(...warningsOf(variable, value, segments));
+    const isPlain = plainNames.includes(variable);
+    const segments = isPlain ? undefined : parseVariable(variable, value);
+    if (!isPlain) warnings.push(...warningsOf(variable, value, segments));
     if (segments) secretVariables.push(describeVariable(variable, segments));
     else plain[variable] = value;
   }
@@ -81,8 +78,7 @@ export function planEnvironment(
  * runtime wrapper asks this before the client runs: AUTHPROXY_PLAIN stands for --plain.
  */
 export function mayAskForSecrets(entries: readonly string[]): boolean {
-  const pairs = entries.map((entry) => /^([^=]*)=?(.*)$/s.exec(entry)?.slice(1) ?? []);
-  const environment = Object.fromEntries(pairs);
+  const environment = Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s, 2)));
   try {
     const plan = planEnvironment(environment, [], environment.AUTHPROXY_PLAIN?.split(","));
     return plan.secretVariables.length > 0;
@@ -103,7 +99,7 @@ export function parseVariable(variable: string, value: string): ValueSegment[] |
     return fail(
       "config",
       `${variable}: malformed reference at character ${error.index + 1}: ${error.message}`,
-      `write vault:PATH#KEY or vault:PATH#KEY#VERSION; if it is not a reference: --plain ${variable}`,
+      `write vault:PATH#KEY or vault:PATH#KEY#VERSION; if it is not a reference: --plain ${variable} (AUTHPROXY_PLAIN)`,
     );
   }
 }

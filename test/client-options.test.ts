@@ -220,7 +220,7 @@ describe("the application's environment", () => {
   test("reports a malformed reference by variable and position, and how to escape it", () => {
     const failing = () => planEnvironment({ URL: `pg://plain-password@\${vault:a/b#c#x}` }, []);
     expect(failing).toThrow(/^URL: malformed reference at character 35: after a key comes [^@]*$/);
-    expect(catchHint(failing)).toMatch(/vault:PATH#KEY.*: --plain URL$/);
+    expect(catchHint(failing)).toMatch(/vault:PATH#KEY.*: --plain URL \(AUTHPROXY_PLAIN\)$/);
   });
 });
 

@@ -464,7 +464,13 @@ describe("a reference fails for", () => {
     ["a path that is denied", "vault:sys/mounts#password", 77, /Vault denies/, /"read"/],
     ["a path that is denied, whatever the default", "vault:sys/mounts#a#?b", 77, /Vault denies/],
     ["an unknown mount, whatever the default", "vault:unmounted/a#b#?c", 66, /no secrets engine/],
-    ["a malformed reference", "vault:secret/data/app#", 78, /at character 23: a key/, /--plain X$/],
+    [
+      "a malformed reference",
+      "vault:secret/data/app#",
+      78,
+      /at character 23: a key/,
+      /--plain X \(AUTHPROXY_PLAIN\)$/,
+    ],
     ["a write that is not allowed", ">>vault:a/b#c", 78, /write to a\/b is not/, /--allow-write/],
   ])("%s", async (_, X, exitCode, line, hint) => {
     const ended = await granted({ environment: { X } });
