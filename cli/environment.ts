@@ -1,12 +1,8 @@
 // Question: which variables of a container's environment does a suggested policy name? Input: the
 // container's, and those that its image declares. Pure. Guaranteed: no value that was given at the
 // container's start, but references and the client's own options, which are not secrets.
+import { MalformedReference, parseValue } from "../client/reference.ts";
 import type { Json, JsonObject } from "../server/json.ts";
-
-/** The client's options, and references to secrets. AUTHPROXY_SET_X has a value of the application's;
- * so may a reference have, its default behind "#?". */
-const HARMLESS_VARIABLE =
-  /^(AUTHPROXY_(?!SET_)[A-Z_]+=|\w+=vault:(login|[^#]+#[^#?][^#]*(#\d+)?)$)/;
 
 /** With these a program runs other code than its own, or believes other servers. The list cannot be
  * complete: each program may have variables of its own, so `check` says that others are free. */
@@ -33,6 +29,11 @@ const SET_VARIABLES = ["LD_PRELOAD", "LD_LIBRARY_PATH", "NODE_OPTIONS"].map(
   (name) => `AUTHPROXY_SET_${name}`,
 );
 
+/** The client's options. AUTHPROXY_SET_X has a value of the application's. */
+const CLIENT_OPTION = /^AUTHPROXY_(?!SET_)[A-Z_]+$/;
+/** It names variables that are the application's own text, whatever they look like. */
+const PLAIN = "AUTHPROXY_PLAIN=";
+
 export type Environment = {
   /** For `Config.Env` of a policy: null where there must be no such variable. "*" is every other one. */
   variables: JsonObject;
@@ -46,10 +47,15 @@ export function environmentOf(env: string[], imageEnv: string[]): Environment {
   const names = [...CODE_VARIABLES, ...SET_VARIABLES];
   const variables = new Map<string, Json>(names.map((name) => [name, null]));
   const withheld: string[] = [];
+  const plain = env.find((variable) => variable.startsWith(PLAIN)) ?? PLAIN;
+  const plainNames = plain.slice(PLAIN.length).split(",");
   for (const variable of env) {
     const [name = ""] = variable.split("=", 1);
-    const isShown = imageEnv.includes(variable) || HARMLESS_VARIABLE.test(variable);
-    if (isShown) variables.set(name, variable.slice(name.length + 1));
+    const value = variable.slice(name.length + 1);
+    const isHarmless =
+      CLIENT_OPTION.test(name) || (!plainNames.includes(name) && isBareReference(value));
+    const isShown = imageEnv.includes(variable) || isHarmless;
+    if (isShown) variables.set(name, value);
     else {
       variables.delete(name);
       withheld.push(name);
@@ -61,4 +67,18 @@ export function environmentOf(env: string[], imageEnv: string[]): Environment {
   }
   const sorted = [...variables].sort(([a], [b]) => (a < b ? -1 : 1));
   return { variables: Object.fromEntries(sorted), withheld };
+}
+
+/** Says whether the value is a reference and nothing else: a default, a body and text around it may
+ * be secrets. So may a key with "?" before it, if the key of a default was forgotten. */
+function isBareReference(value: string): boolean {
+  try {
+    const [reference, ...others] = parseValue(value) ?? [];
+    if (typeof reference !== "object" || others.length > 0) return false;
+    if (reference.kind !== "read") return reference.kind === "login";
+    return !reference.otherwise && !reference.key.startsWith("?");
+  } catch (error) {
+    if (error instanceof MalformedReference) return false;
+    throw error;
+  }
 }

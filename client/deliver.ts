@@ -36,6 +36,9 @@ const MEMORY_FILE_SYSTEMS = [0x01021994, 0x858458f6];
  */
 const SHARED_MEMORY = "/dev/shm";
 
+/** NAME_MAX of Linux. */
+const NAME_BYTES_MAX = 255;
+
 const { O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 /** O_TMPFILE of open(2), which Node does not name: a file without a name. O_EXCL: for ever. */
 const UNNAMED_FILE = 0o20000000 | O_DIRECTORY | O_EXCL | O_WRONLY;
@@ -123,16 +126,27 @@ export function deliver(
   // The default of a directory is text: the path of another directory.
   if (form !== "file" && !isDirectory) return textOf(value);
 
-  const path = `${files.directory}/${name}`;
+  const fileName = fileNameOf(name);
+  const path = `${files.directory}/${fileName}`;
   try {
     requireSame(place, files.directory);
-    if (isDirectory) writeDirectory(place, name, value, files);
-    else writeFile(place, name, value, files);
+    if (isDirectory) writeDirectory(place, fileName, value, files);
+    else writeFile(place, fileName, value, files);
     return path;
   } catch (error) {
     if (error instanceof Failure) throw error;
-    return fail("config", `cannot write ${path}: ${errorCode(error)}`);
+    const code = errorCode(error);
+    const hint = code === "ENOSPC" ? `give the mount ${files.directory} a larger size=` : undefined;
+    return fail("config", `cannot write ${path}: ${code}`, hint);
   }
+}
+
+/**
+ * Returns the name of the file for what is left of a variable's name: letters, digits, _, - and . are
+ * kept, and other characters encoded, such as "/" and a "." at the beginning. Different names stay so.
+ */
+function fileNameOf(name: string): string {
+  return encodeURIComponent(name).replace(/^\./, "%2E");
 }
 
 /** The application looks for its files by their path: elsewhere it would not find them. */
@@ -158,7 +172,8 @@ function writeFile(
   value: unknown,
   { mode, owner }: FileOptions,
 ): void {
-  const unfinished = nameIn(directory, `.${name}.${Math.random()}`);
+  // Not made of the name, which may be as long as a name can be.
+  const unfinished = nameIn(directory, `.${Math.random()}`);
   // O_EXCL ("wx") follows no symbolic link, and opens no file of anybody else.
   const file = openSync(unfinished, "wx", 0o400);
   try {
@@ -183,9 +198,13 @@ function writeDirectory(place: number, name: string, fields: Fields, files: File
   const path = `${files.directory}/${name}`;
   const keys = Object.keys(fields);
   for (const key of keys) {
-    if (/^\w[\w.-]{0,200}$/.test(key)) continue;
-    const hint = "a name has letters, digits, _ - and . only, and begins with neither - nor .";
-    fail("config", `${path}: the key ${key} cannot be the name of a file`, hint);
+    const isTooLong = Buffer.byteLength(key) > NAME_BYTES_MAX;
+    if (!isTooLong && !/^\.{0,2}$|[/\0]/.test(key)) continue;
+    fail(
+      "config",
+      `${path}: the key ${key} cannot be the name of a file`,
+      "a name is not empty, . or .., and has at most 255 bytes and no / or NUL; for single keys: NAME_FILE=vault:PATH#KEY",
+    );
   }
 
   const own = nameIn(place, name);

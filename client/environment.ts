@@ -9,14 +9,16 @@
 // VAULT_… points at Vault. An application that was given its secrets needs none of these variables, so
 // they are dropped too, except where it asks for a token (`vault:login`), where `--keep` names them, or
 // where there is no reference at all: the image then runs elsewhere, with plain values.
+//
+// A variable that `--plain` names is never a reference.
 
 import { fail } from "./failure.ts";
-import { MalformedReference, parseValue, type ValueSegment } from "./reference.ts";
+import { findMistake, MalformedReference, parseValue, type ValueSegment } from "./reference.ts";
 
 /** A variable whose value holds references. */
 export type SecretVariable = {
   readonly variable: string;
-  /** X, where the variable is X, X_FILE or X_DIR. */
+  /** X, where the variable is X, X_FILE, X__FILE, FILE__X or X_DIR. */
   readonly name: string;
   /** What the application gets under `name`: the value, a file of it, or a directory of files. */
   readonly form: "value" | "file" | "directory";
@@ -32,6 +34,8 @@ export type EnvironmentPlan = {
   readonly secretVariables: readonly SecretVariable[];
   /** The application gets the token itself, to talk to Vault. */
   readonly asksForToken: boolean;
+  /** A line for each value that seems to be meant as a reference and is not one. */
+  readonly warnings: readonly string[];
 };
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -39,19 +43,23 @@ type Environment = Readonly<Record<string, string | undefined>>;
 const SET_PREFIX = "AUTHPROXY_SET_";
 
 /**
- * Sorts the variables. `keep` names those with the prefix VAULT_ that are kept. Throws a Failure
- * (config) for a malformed reference, and for an X_FILE whose X cannot be the name of a file.
+ * Sorts the variables. `keep` names those with the prefix VAULT_ that are kept, and `plainNames` those
+ * that are the application's own text. Throws a Failure (config) for a malformed reference.
  */
 export function planEnvironment(
   environment: Environment,
   keep: readonly string[],
+  plainNames: readonly string[] = [],
 ): EnvironmentPlan {
   const plain: Record<string, string> = {};
   const secretVariables: SecretVariable[] = [];
+  const warnings: string[] = [];
   for (const [variable, value = ""] of Object.entries(withSetVariables(environment))) {
     if (variable === "" || variable.startsWith("AUTHPROXY_")) continue;
 
-    const segments = parseVariable(variable, value);
+    const isPlain = plainNames.includes(variable);
+    const segments = isPlain ? undefined : parseVariable(variable, value);
+    if (!isPlain) warnings.push(...warningsOf(variable, value, segments));
     if (segments) secretVariables.push(describeVariable(variable, segments));
     else plain[variable] = value;
   }
@@ -62,7 +70,21 @@ export function planEnvironment(
       if (variable.startsWith("VAULT_") && !keep.includes(variable)) delete plain[variable];
     }
   }
-  return { plain, secretVariables, asksForToken };
+  return { plain, secretVariables, asksForToken, warnings };
+}
+
+/**
+ * Says whether there is a reference in an environment of entries "NAME=VALUE", well formed or not. The
+ * runtime wrapper asks this before the client runs: AUTHPROXY_PLAIN stands for --plain.
+ */
+export function mayAskForSecrets(entries: readonly string[]): boolean {
+  const environment = Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s, 2)));
+  try {
+    const plan = planEnvironment(environment, [], environment.AUTHPROXY_PLAIN?.split(","));
+    return plan.secretVariables.length > 0;
+  } catch {
+    return true;
+  }
 }
 
 /**
@@ -77,9 +99,19 @@ export function parseVariable(variable: string, value: string): ValueSegment[] |
     return fail(
       "config",
       `${variable}: malformed reference at character ${error.index + 1}: ${error.message}`,
-      "write vault:PATH#KEY or vault:PATH#KEY#VERSION, such as vault:secret/data/app#password",
+      `write vault:PATH#KEY or vault:PATH#KEY#VERSION; if it is not a reference: --plain ${variable} (AUTHPROXY_PLAIN)`,
     );
   }
+}
+
+/** Returns a line where the value seems to be meant as a reference and is not one, or else none. */
+export function warningsOf(
+  variable: string,
+  value: string,
+  segments: readonly ValueSegment[] | undefined,
+): string[] {
+  const mistake = findMistake(value, segments);
+  return mistake ? [`warning: ${variable}: ${mistake}`] : [];
 }
 
 function withSetVariables(environment: Environment): Environment {
@@ -94,18 +126,18 @@ function isLogin(segment: ValueSegment): boolean {
   return typeof segment !== "string" && segment.kind === "login";
 }
 
-/** X_FILE is the convention of Docker's official images; X_DIR=vault:PATH#* is ours. */
+/**
+ * X_FILE is the convention of Docker's official images, X__FILE of Grafana's, FILE__X of linuxserver.io's;
+ * X_DIR=vault:PATH#* is ours. Letters of either case will do: an application that expects a path would
+ * print the secret in its place as a file that it cannot find.
+ */
 function describeVariable(variable: string, segments: readonly ValueSegment[]): SecretVariable {
-  const match = /^(.*)_(FILE|DIR)$/.exec(variable);
-  if (!match || (match[2] === "DIR" && !isOneSecret(segments))) {
-    return { variable, name: variable, form: "value", segments };
-  }
+  const file = /^FILE__(.+)$|^(.+?)__?FILE$/is.exec(variable);
+  if (file) return { variable, name: file[1] ?? file[2] ?? "", form: "file", segments };
 
-  const name = match[1] ?? "";
-  if (!/^[A-Za-z_]\w*$/.test(name)) {
-    fail("config", `${variable}: before _${match[2]}, use only letters, digits and _ for a file`);
-  }
-  return { variable, name, form: match[2] === "FILE" ? "file" : "directory", segments };
+  const directory = isOneSecret(segments) ? /^(.+?)__?DIR$/is.exec(variable)?.[1] : undefined;
+  if (directory) return { variable, name: directory, form: "directory", segments };
+  return { variable, name: variable, form: "value", segments };
 }
 
 /** Says whether the value is one reference to all fields of a secret. */

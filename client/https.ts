@@ -10,10 +10,14 @@
 // node:https would do this too, but loading it takes a tenth of the client's start.
 
 import type { TLSSocket } from "node:tls";
-import { EXIT, errorCode, Failure } from "./failure.ts";
+import { EXIT, errorCode, Failure, fail } from "./failure.ts";
 
 const HEAD_BYTES_MAX = 16 * 1024;
-const BODY_BYTES_MAX = 1024 * 1024;
+/**
+ * Vault takes requests of up to 32 MiB (max_request_size), and writes a character as six bytes where
+ * JSON escapes it. The rest is for what stands around the secret.
+ */
+const BODY_BYTES_MAX = 200 * 1024 * 1024;
 /** The size of a chunk: eight hexadecimal digits at most. */
 const CHUNK_SIZE_PATTERN = /^[\da-f]{1,8}$/i;
 
@@ -39,7 +43,9 @@ export class Connection {
   readonly #socket: TLSSocket;
   /** Sent and not answered, the oldest first. */
   readonly #pending: PendingRequest[] = [];
-  #received: Buffer = Buffer.alloc(0);
+  /** The bytes that came and are not used up: the first #receivedBytes of the buffer. */
+  #buffer = Buffer.alloc(64 * 1024);
+  #receivedBytes = 0;
   #isSecure = false;
 
   /** Connects to the URL's host and port. `ca` is PEM; undefined stands for the public CAs. */
@@ -75,18 +81,19 @@ export class Connection {
   }
 
   #receive(chunk: Buffer): void {
-    this.#received = Buffer.concat([this.#received, chunk]);
+    this.#append(chunk);
     try {
-      while (this.#received.length > 0 && this.isOpen) {
+      while (this.#receivedBytes > 0 && this.isOpen) {
         // Bytes that nobody asked for would be taken for the next answer.
         if (this.#pending.length === 0) {
           this.close();
           return;
         }
-        const response = parseResponse(this.#received);
+        const response = parseResponse(this.#buffer.subarray(0, this.#receivedBytes));
         if (!response) return;
 
-        this.#received = this.#received.subarray(response.length);
+        this.#buffer.copyWithin(0, response.length, this.#receivedBytes);
+        this.#receivedBytes -= response.length;
         this.#pending.shift()?.resolve(response);
         if (response.closes) this.close();
       }
@@ -94,6 +101,18 @@ export class Connection {
       // parseResponse throws nothing but an Error.
       this.#end(error as Error);
     }
+  }
+
+  /** The buffer grows to twice what is needed: each byte of a long answer is copied a few times only. */
+  #append(chunk: Buffer): void {
+    const neededBytes = this.#receivedBytes + chunk.length;
+    if (neededBytes > this.#buffer.length) {
+      const larger = Buffer.alloc(2 * neededBytes);
+      this.#buffer.copy(larger, 0, 0, this.#receivedBytes);
+      this.#buffer = larger;
+    }
+    chunk.copy(this.#buffer, this.#receivedBytes);
+    this.#receivedBytes = neededBytes;
   }
 
   #end(error: Error): void {
@@ -156,8 +175,8 @@ export type HttpResponse = {
 };
 
 /**
- * Returns the first HTTP/1.1 response in the bytes, or undefined while it is incomplete. Throws an
- * Error for anything else. It does no input and output.
+ * Returns the first HTTP/1.1 response in the bytes, or undefined while it is incomplete. Throws a
+ * Failure for one that is too long, and an Error for anything else. It does no input and output.
  */
 export function parseResponse(bytes: Buffer): HttpResponse | undefined {
   const headEnd = bytes.indexOf("\r\n\r\n");
@@ -208,13 +227,13 @@ function readBody(
     if (encoding !== "chunked" || length) malformed("its encoding is not chunked alone");
     return readChunks(bytes, start);
   }
-  if (!/^\d{1,8}$/.test(length ?? "")) malformed("it has no length");
+  if (!/^\d+$/.test(length ?? "")) malformed("it has no length");
+  requireLength(Number(length));
   return readBlock(bytes, start, Number(length));
 }
 
 /** Returns the block of this length, or undefined while it is incomplete. */
 function readBlock(bytes: Buffer, start: number, length: number): Block | undefined {
-  if (length > BODY_BYTES_MAX) malformed("it is too long");
   const end = start + length;
   return end <= bytes.length ? { content: bytes.subarray(start, end), end } : undefined;
 }
@@ -229,18 +248,29 @@ function readChunks(bytes: Buffer, start: number): Block | undefined {
     if (lineEnd < 0 && bytes.length - position <= 8) return undefined;
     const size = bytes.toString("latin1", position, lineEnd);
     if (lineEnd < 0 || !CHUNK_SIZE_PATTERN.test(size)) malformed("a chunk has no size");
-    const chunk = readBlock(bytes, lineEnd + 2, Number.parseInt(size, 16));
+    const chunkBytes = Number.parseInt(size, 16);
+    totalBytes += chunkBytes;
+    requireLength(totalBytes);
+    const chunk = readBlock(bytes, lineEnd + 2, chunkBytes);
     if (!chunk || bytes.length < chunk.end + 2) return undefined;
 
     position = chunk.end + 2;
     if (bytes.toString("latin1", chunk.end, position) !== "\r\n") {
       malformed("a chunk is longer than its size");
     }
-    totalBytes += chunk.content.length;
-    if (totalBytes > BODY_BYTES_MAX) malformed("it is too long");
-    if (chunk.content.length === 0) return { content: Buffer.concat(chunks), end: position };
+    if (chunkBytes === 0) return { content: Buffer.concat(chunks), end: position };
     chunks.push(chunk.content);
   }
+}
+
+/** Throws a Failure (unavailable): another attempt would get the same answer. */
+function requireLength(bodyBytes: number): void {
+  if (bodyBytes <= BODY_BYTES_MAX) return;
+  fail(
+    "unavailable",
+    `an answer of Vault is too long: more than ${BODY_BYTES_MAX} bytes`,
+    "no request that Vault takes can hold such a secret: is there something else at this address?",
+  );
 }
 
 function malformed(reason: string): never {

@@ -48,7 +48,12 @@ async function main(argv: readonly string[]): Promise<never> {
   const options = readOptions(argv, variables);
   const command = options.command;
   if (!command[0]) usage("no command to run");
-  const { plain, secretVariables, asksForToken } = planEnvironment(variables, options.keep);
+  const plan = planEnvironment(variables, options.keep, options.plain);
+  const { plain, asksForToken } = plan;
+  plan.warnings.forEach(printLine);
+  // On standard input there are no files, but values under the same names.
+  const asValues = plan.secretVariables.map((each) => ({ ...each, form: "value" as const }));
+  const secretVariables = options.stdin ? asValues : plan.secretVariables;
   const program = findProgram(command[0], variables.PATH);
   if (secretVariables.length === 0) return await becomeProgram(program, command, plain);
 

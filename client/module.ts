@@ -2,7 +2,8 @@
 // Input:    references that the application names; settings in its variables AUTHPROXY_….
 // Output:   the functions of public.ts, which has their types.
 
-import { parseVariable, type SecretVariable } from "./environment.ts";
+import { parseVariable, type SecretVariable, warningsOf } from "./environment.ts";
+import { printLine } from "./failure.ts";
 import { type Options, readOptions } from "./options.ts";
 import type * as Public from "./public.ts";
 import { fetchSecrets, resolveVariables, secretRequests } from "./secrets.ts";
@@ -45,10 +46,7 @@ export const getSecrets: typeof Public.getSecrets = async (references) => {
 
 /** A value without a reference stands for itself. */
 function secretVariableOf([name, value]: [string, string]): SecretVariable {
-  return {
-    variable: name,
-    name,
-    form: "value",
-    segments: parseVariable(name, value) ?? [value],
-  };
+  const segments = parseVariable(name, value);
+  warningsOf(name, value, segments).forEach(printLine);
+  return { variable: name, name, form: "value", segments: segments ?? [value] };
 }

@@ -12,6 +12,7 @@
 //   --stdin              all secrets as one JSON object on standard input, and nowhere else
 //   --allow-write PATH   an API path that >>vault:PATH may write to; may be repeated
 //   --keep NAME          a VAULT_… variable that the application keeps; may be repeated
+//   --plain NAME         a variable that is no reference, whatever it looks like; may be repeated
 //   --watch              stay as its parent, renew what ends, replace the files of what changes
 //   --on-change ACTION   what follows a change: none, exit, or a signal such as SIGHUP   none
 //   --refresh SECONDS    how often to fetch what has no end again   60
@@ -38,6 +39,7 @@ export type Options = {
   readonly stdin: boolean;
   readonly allowWrite: readonly string[];
   readonly keep: readonly string[];
+  readonly plain: readonly string[];
   readonly watch: boolean;
   /** "none", "exit" or a signal's name. */
   readonly onChange: string;
@@ -64,6 +66,7 @@ const FORMS = {
   stdin: FLAG,
   "allow-write": LIST,
   keep: LIST,
+  plain: LIST,
   watch: FLAG,
   "on-change": [
     /^(none|exit|SIG(HUP|INT|QUIT|TERM|USR1|USR2|WINCH|CONT))$/,
@@ -102,6 +105,7 @@ export function readOptions(argv: readonly string[], environment: Environment): 
     stdin: text("stdin", "0") === "1",
     allowWrite: list("allow-write"),
     keep: list("keep"),
+    plain: list("plain"),
     watch: text("watch", "0") === "1",
     onChange: text("on-change", "none"),
     refreshMs: Math.max(1, Number(text("refresh", "60"))) * 1000,

@@ -8,12 +8,22 @@
 import type { ResolvedVariable, SecretVariable } from "./environment.ts";
 import { EXIT, Failure, fail } from "./failure.ts";
 import { printReference, type ReadReference, type VaultReference } from "./reference.ts";
-import { type Fields, isFields, textOf, type VaultBody } from "./values.ts";
+import {
+  decodeBase64,
+  decodeUtf8,
+  type Fields,
+  isFields,
+  textOf,
+  type VaultBody,
+} from "./values.ts";
 import type { Vault, VaultResponse } from "./vault.ts";
+import { sleep } from "./wait.ts";
 
 const REQUESTS_AT_ONCE = 8;
 /** So many keys of a secret are listed where the one that was asked for is not among them. */
 const KEYS_LISTED_MAX = 20;
+/** So long Vault has to answer what only makes a hint better. */
+const HINT_MS_MAX = 2000;
 
 /** A reference that one variable holds. */
 export type SecretRequest = {
@@ -121,26 +131,28 @@ export function resolveVariables(
 
 /** Returns the value of the one reference, or text where there are other segments. */
 function resolveValue(
-  { variable, segments }: SecretVariable,
+  secretVariable: SecretVariable,
   secrets: FetchedSecrets,
   token: string,
 ): unknown {
-  const values = segments.map((segment) => {
+  const values = secretVariable.segments.map((segment) => {
     if (typeof segment === "string") return segment;
     if (segment.kind === "login") return token;
-    return resolveReference(variable, segment, secrets);
+    return resolveReference(secretVariable, segment, secrets);
   });
   if (values.length === 1) return values[0];
   return values.map((value) => (value === undefined ? "" : textOf(value))).join("");
 }
 
 function resolveReference(
-  variable: string,
+  { variable, form, segments }: SecretVariable,
   reference: VaultReference,
   secrets: FetchedSecrets,
 ): unknown {
   try {
-    return findField(reference.key, secrets.get(requestKeyOf(reference)));
+    const value = findField(reference.key, secrets.get(requestKeyOf(reference)));
+    if (!reference.isBase64) return value;
+    return decodeField(value, form === "file" && segments.length === 1);
   } catch (error) {
     if (!(error instanceof UnreadableSecret)) throw error;
 
@@ -150,6 +162,18 @@ function resolveReference(
     const message = `${variable}: ${printHidden(reference)}: ${error.message}`;
     throw new Failure(error.exitCode, message, error.hint);
   }
+}
+
+/** Returns what the text in base64 stands for: bytes where it is all of a file, or else text. */
+function decodeField(value: unknown, isFile: boolean): Uint8Array | string {
+  const bytes = typeof value === "string" ? decodeBase64(value) : undefined;
+  if (!bytes) throw new UnreadableSecret(EXIT.config, "the value is not base64");
+  if (isFile) return bytes;
+
+  const text = decodeUtf8(bytes);
+  if (text !== undefined) return text;
+  const hint = "hand it over as a file of its own: NAME_FILE=vault:PATH#KEY#base64";
+  throw new UnreadableSecret(EXIT.config, "the decoded value is not text", hint);
 }
 
 function findField(key: string, secret: Secret | UnreadableSecret | undefined): unknown {
@@ -180,7 +204,7 @@ async function fetchOrExplain(
   try {
     if (reference.kind === "read") return await fetchByRead(reference, vault);
     const response = await vault.request({ path: reference.path, body: reference.body });
-    if (response.status !== 200) explain(reference, response);
+    if (response.status !== 200) await explain(reference, response, vault);
     return secretOf(response.body);
   } catch (error) {
     if (error instanceof UnreadableSecret) return error;
@@ -200,9 +224,9 @@ async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secr
     const { data, metadata } = envelope;
     if (metadata.destroyed === true) absent("this version is destroyed");
     if (status === 404) absent(`this version was deleted at ${metadata.deletion_time}`);
-    return status === 200 ? secretOf(body, data) : explain(reference, response);
+    return status === 200 ? secretOf(body, data) : await explain(reference, response, vault);
   }
-  if (status !== 200) explain(reference, response);
+  if (status !== 200) await explain(reference, response, vault);
   if (version !== undefined) unreadable("only a KV version 2 engine has versions");
   return secretOf(body);
 }
@@ -238,11 +262,17 @@ function secretOf(body: VaultBody, fields: unknown = body.data): Secret {
 }
 
 /** Vault's own error texts are not shown: some engines quote what they were given. */
-function explain(reference: VaultReference, { status, body }: VaultResponse): never {
+async function explain(
+  reference: VaultReference,
+  { status, body }: VaultResponse,
+  vault: Vault,
+): Promise<never> {
+  const { kind, path } = reference;
   if (status === 403) {
-    const capability = reference.kind === "write" ? "update" : "read";
+    const capability = kind === "write" ? "update" : "read";
     const hint = `the service's Vault policy must give "${capability}" on exactly this path`;
-    throw new UnreadableSecret(EXIT.refused, "Vault denies this service the path", hint);
+    const message = "Vault denies this service the path";
+    throw new UnreadableSecret(EXIT.refused, message, (await findDataPath(path, vault)) ?? hint);
   }
   // This is mostly 400, for a name that a PKI role does not admit.
   if (status !== 404) unreadable(`Vault answers ${status}`, "does its role allow it?");
@@ -252,12 +282,31 @@ function explain(reference: VaultReference, { status, body }: VaultResponse): ne
     unreadable("no secrets engine is mounted there");
   }
   if (/versioned K\/V/i.test(explanation)) {
-    const versionedPath = reference.path.replace("/", "/data/");
-    unreadable("no such secret", `this is KV version 2, so the path is ${versionedPath}`);
+    const hint = "this is KV version 2: data/ must stand between its mount and the secret's name";
+    unreadable("no such secret", (await findDataPath(path, vault)) ?? hint);
   }
   // Only an empty list of errors says that there is nothing. Gateways answer 404 too.
   if (explanation !== "[[],null]") unreadable("Vault answers 404");
   absent("no such secret");
+}
+
+/**
+ * Returns a hint with the path that is meant, where the path leads into KV version 2 and lacks its
+ * `data/`. Vault names the mount, which may have any number of segments, to each token that may use some
+ * path in it.
+ */
+async function findDataPath(path: string, vault: Vault): Promise<string | undefined> {
+  const request = { path: `sys/internal/ui/mounts/${path}`, isQuick: true, returnsDenial: true };
+  // A gateway before Vault may not pass sys/ on: a hint is not worth the whole wait.
+  const limit = sleep(HINT_MS_MAX).then(() => undefined);
+  const answer = await Promise.race([vault.request(request), limit]).catch(() => undefined);
+  const { path: mount, options } = answer?.body.data ?? {};
+  if (typeof mount !== "string" || !path.startsWith(mount)) return undefined;
+  if (!isFields(options) || options.version !== "2") return undefined;
+
+  const name = path.slice(mount.length);
+  if (/^(data|metadata)\//.test(name)) return undefined;
+  return `this is KV version 2, so the path is ${mount}data/${name}`;
 }
 
 function unreadable(message: string, hint?: string): never {

@@ -72,6 +72,21 @@ export function jsonOf(value: unknown): string {
   );
 }
 
+/** Returns the bytes, or undefined where the text is not base64 (RFC 4648, 4). It may have line ends. */
+export function decodeBase64(text: string): Uint8Array | undefined {
+  const encoded = text.replace(/\s+/g, "");
+  // A plain Uint8Array, because a Buffer has a toJSON() of its own, which jsonOf() would get.
+  const bytes = new Uint8Array(Buffer.from(encoded, "base64"));
+  // Buffer skips what is not base64.
+  return base64(bytes) === encoded ? bytes : undefined;
+}
+
+/** Returns the text that the bytes are in UTF-8, or undefined where they are not, or have a NUL. */
+export function decodeUtf8(bytes: Uint8Array): string | undefined {
+  const text = Buffer.from(bytes).toString();
+  return Buffer.from(text).equals(bytes) && !text.includes("\0") ? text : undefined;
+}
+
 function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("base64");
 }

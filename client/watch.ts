@@ -96,7 +96,7 @@ function replaceChanged(
     if (options.onChange === "exit") continue;
     // An optional secret that is there no more: the application keeps what it has.
     if (value === undefined) continue;
-    if (form === "value" || options.stdin) {
+    if (form === "value") {
       printLine(
         `warning: the application keeps the old ${variable}: take a file or --on-change exit`,
       );

@@ -13,6 +13,7 @@
 import { release } from "node:os";
 import { join, resolve } from "node:path";
 import { actsOnClient } from "../client/dangerous-variables.ts";
+import { mayAskForSecrets } from "../client/environment.ts";
 
 // `import "node:fs"` evaluates every lazy export (`promises` too), which adds 3 ms to the start of a
 // container.
@@ -51,9 +52,6 @@ const OURS = [CLIENT, SOCKETS, SECRETS];
 /** As the kernel does (path_resolution(7)). */
 const LINKS_MAX = 40;
 
-/** A variable that the client would resolve: its whole value is a reference, or its text holds one. */
-const REFERENCE = /^[^=]*=(>>)?vault:|\$\{(>>)?vault:/;
-
 const CLIENT_COMMAND = [
   `${CLIENT}/ld.so`,
   "--inhibit-cache",
@@ -67,10 +65,9 @@ const CLIENT_COMMAND = [
   "--",
 ];
 
-/** Says whether any variable of the container is a reference to a secret. */
+/** Says whether the client would look up any variable of the container, or fail on it. */
 export function asksForSecrets(spec: Spec): boolean {
-  const environment = spec.process.env ?? [];
-  return environment.some((entry) => REFERENCE.test(entry));
+  return mayAskForSecrets(spec.process.env ?? []);
 }
 
 /**

@@ -1,5 +1,12 @@
 // Question: in which forms does an application get its secrets, and who can read them then?
+//
+// Covered beside what users reported (.dockerconfigjson, .env, a key with a space; FILE__X; a variable
+// with dots; a secret of 1 MiB; a keystore in base64): keys that are legal and odd in other ways and each
+// kind that is not; prefix and suffix of both conventions, lower case, "/" and leading dots in variables;
+// secrets that JSON escapes, up to Vault's limit; base64 of a version, a default, a write, a text, bytes,
+// and what only looks like it, in each form of delivery.
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   chownSync,
@@ -14,9 +21,27 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { beforeEach, describe, expect, test } from "vitest";
-import { answer, expectFailure, newPlace, node, Playground, run } from "./client-playground.ts";
-import { grant, granted, hash, password, root, token, user } from "./client-vault.ts";
+import { beforeAll, beforeEach, describe, expect, test } from "vitest";
+import {
+  answer,
+  expectFailure,
+  newPlace,
+  node,
+  Playground,
+  run,
+  secretBytes,
+} from "./client-playground.ts";
+import {
+  grant,
+  granted,
+  hash,
+  hashes,
+  password,
+  root,
+  token,
+  user,
+  vault,
+} from "./client-vault.ts";
 import { memoryDirectory } from "./memory.ts";
 
 const files = memoryDirectory();
@@ -57,6 +82,196 @@ describe("a file", () => {
     const X_FILE = "vault:secret/data/nowhere#password#?";
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_FILE }, command });
     expect([ended.stdout, readdirSync(files)]).toEqual(["unset\n", []]);
+  });
+});
+
+describe("by the conventions of images, a file", () => {
+  const reference = "vault:secret/data/app#password";
+
+  test.each([
+    ["FILE__PASSWORD", "PASSWORD"],
+    ["GF_SECURITY_ADMIN_PASSWORD__FILE", "GF_SECURITY_ADMIN_PASSWORD"],
+    ["spring.datasource.password_FILE", "spring.datasource.password"],
+    ["db-password_FILE", "db-password"],
+    ["db_password_file", "db_password"],
+    // Kubernetes takes all of these as names of variables.
+    ["a/b_FILE", "a%2Fb"],
+    ["a b_FILE", "a%20b"],
+    ["._FILE", "%2E"],
+    [".._FILE", "%2E."],
+    ["../x_FILE", "%2E.%2Fx"],
+    [".hidden_FILE", "%2Ehidden"],
+  ])("for %s has the name %s, and the variable its path", async (variable, name) => {
+    const environment = { AUTHPROXY_FILES, [variable]: reference };
+    const script = "console.log(process.env[process.argv[1]])";
+    const ended = await granted({ environment, command: [node, "-e", script, variable] });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: `${files}/${name}\n`, stderr: "" });
+    expect(readdirSync(files)).toEqual([name]);
+    expect(readFileSync(join(files, name), "utf8")).toBe(password);
+  });
+  test("is of one variable only: names that differ meet in no file", async () => {
+    const names = [
+      "a/b_FILE",
+      "a%2Fb_FILE",
+      "a_b_FILE",
+      "A_B_FILE",
+      ".a_FILE",
+      "%2Ea_FILE",
+      "a___FILE",
+    ];
+    const variables = Object.fromEntries(names.map((name) => [name, `\${${reference}}${name}`]));
+    expect((await granted({ environment: { AUTHPROXY_FILES, ...variables } })).exitCode).toBe(0);
+    const texts = readdirSync(files).map((name) => readFileSync(join(files, name), "utf8"));
+    expect(texts.sort()).toEqual(names.map((name) => password + name).sort());
+  });
+  test.each([
+    ["FILE__X", "X_FILE"],
+    ["X__FILE", "X_FILE"],
+    ["X__DIR", "FILE__X"],
+  ])("is refused where %s and %s mean one name", async (one, other) => {
+    const environment = { AUTHPROXY_FILES, [one]: "vault:kv/app#*", [other]: "vault:kv/app#*" };
+    const ended = await granted({ environment });
+    expectFailure(ended, 78, /: another variable has the name X too/, /rename one/);
+    expect(readdirSync(files)).toEqual([]);
+  });
+});
+
+describe("base64 in Vault", () => {
+  const bytes = Buffer.concat([randomBytes(300), Buffer.from([0, 0xff, 0xfe])]);
+  const encoded = bytes.toString("base64");
+  const text = "pa ss\nwört-7f21";
+  beforeAll(async () => {
+    await root.write("secret/data/app/encoded", { data: { keystore: "b2xk", text: "b2xk" } });
+    const fields = {
+      keystore: encoded,
+      lines: encoded.replace(/.{76}/g, "$&\n"),
+      windows: `${encoded.replace(/.{64}/g, "$&\r\n")}\r\n`,
+      text: Buffer.from(text).toString("base64"),
+      nothing: "",
+      nul: Buffer.from("a\0b").toString("base64"),
+      word: "hunter2-7f21",
+      url: "_-_-_w==",
+      unpadded: "YQ",
+      cut: encoded.slice(0, -1),
+      number: 1234,
+      object: { a: "b2xk" },
+    };
+    await root.write("secret/data/app/encoded", { data: fields });
+    secretBytes.add("hunter2-7f21").add(encoded.slice(0, 40));
+  });
+  const at = (rest: string) => `vault:secret/data/app/encoded#${rest}`;
+
+  test.each([
+    ["in one line", "keystore#base64", bytes],
+    ["in lines of 76 characters", "lines#base64", bytes],
+    ["in lines of Windows", "windows#base64", bytes],
+    ["of a version", "keystore#1#base64", Buffer.from("old")],
+    ["that may be missing, and is there", "keystore#base64#?", bytes],
+    ["of nothing", "nothing#base64", Buffer.alloc(0)],
+    ["of text", "text#base64", Buffer.from(text)],
+    [
+      "that is not there, of which a default is used as it is",
+      "none#base64#?YQ==",
+      Buffer.from("YQ=="),
+    ],
+  ])("becomes a file of the bytes: %s", async (_, rest, expected) => {
+    const environment = { AUTHPROXY_FILES, KEYSTORE_FILE: at(rest) };
+    expect(await granted({ environment })).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(readFileSync(join(files, "KEYSTORE")).equals(expected)).toBe(true);
+  });
+  test("stays base64 without the word, beside the same secret with it", async () => {
+    const A_FILE = at("keystore");
+    const B_FILE = at("keystore#base64");
+    expect((await granted({ environment: { AUTHPROXY_FILES, A_FILE, B_FILE } })).exitCode).toBe(0);
+    expect(readFileSync(join(files, "A"), "utf8")).toBe(encoded);
+    expect(readFileSync(join(files, "B")).equals(bytes)).toBe(true);
+  });
+  test("becomes text in a variable, in a text, and on standard input", async () => {
+    const inline = `<\${${at("text#base64")}}>`;
+    const environment = { X: at("text#base64"), Y: inline, AUTHPROXY_FILES, Z_FILE: inline };
+    const ended = await granted({ environment, command: [...hashes, "X", "Y"] });
+    expect(ended.stdout).toBe(`${hash(text)}\n${hash(`<${text}>`)}\n`);
+    expect(readFileSync(join(files, "Z"), "utf8")).toBe(`<${text}>`);
+    const whole = { X: at("text#base64"), Y_FILE: at("text#base64") };
+    const read = await granted({
+      environment: whole,
+      options: ["--stdin"],
+      command: ["/usr/bin/sha256sum"],
+    });
+    expect(read.stdout).toContain(hash(JSON.stringify({ X: text, Y: text })));
+  });
+  test("of a write's answer is decoded too", async () => {
+    const encrypted = await root.write("transit/encrypt/app", { plaintext: encoded });
+    const body = JSON.stringify({ ciphertext: encrypted.data.ciphertext });
+    const X_FILE = `>>vault:transit/decrypt/app#plaintext#${body}#base64`;
+    const options = ["--allow-write", "transit/decrypt/app"];
+    const ended = await granted({ environment: { AUTHPROXY_FILES, X_FILE }, options });
+    expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(readFileSync(join(files, "X")).equals(bytes)).toBe(true);
+  });
+  test.each([
+    ["a word", "word"],
+    ["base64 for URLs", "url"],
+    ["base64 without its end", "unpadded"],
+    ["base64 that was cut", "cut"],
+    ["a number", "number"],
+    ["an object", "object"],
+  ])("is not %s, and the failure shows the key alone", async (_, key) => {
+    for (const variable of ["X", "X_FILE"]) {
+      const reference = at(`${key}#base64#?default`);
+      const ended = await granted({ environment: { AUTHPROXY_FILES, [variable]: reference } });
+      const line = new RegExp(`: ${variable}: vault:.*#${key}#base64: the value is not base64$`);
+      expectFailure(ended, 78, line);
+    }
+    expect(readdirSync(files)).toEqual([]);
+  });
+  test.each([
+    ["bytes", "keystore"],
+    ["a NUL", "nul"],
+  ])("of %s is not put into a variable, a text or JSON", async (_, key) => {
+    const reference = at(`${key}#base64`);
+    const line = /: the decoded value is not text$/;
+    const hint = /NAME_FILE=vault:PATH#KEY#base64/;
+    expectFailure(await granted({ environment: { X: reference } }), 78, line, hint);
+    const X_FILE = `<\${${reference}}>`;
+    expectFailure(await granted({ environment: { AUTHPROXY_FILES, X_FILE } }), 78, line, hint);
+    const options = ["--stdin"];
+    expectFailure(await granted({ environment: { X_FILE: reference }, options }), 78, line);
+  });
+});
+
+describe("a long secret", () => {
+  const MiB = 1024 * 1024;
+
+  // Vault escapes "<" to six bytes. A request may have 32 MiB.
+  test.each([
+    ["1 MiB", "x".repeat(MiB)],
+    ["1 MiB, which JSON escapes to 6", "<".repeat(MiB)],
+    ["5 MiB, which JSON escapes to 30", "<".repeat(5 * MiB)],
+  ])("of %s becomes a file", async (_, value) => {
+    await vault("POST", "secret/data/app/long", JSON.stringify({ data: { value } }));
+    const X_FILE = "vault:secret/data/app/long#value";
+    const ended = await granted({ environment: { AUTHPROXY_FILES, X_FILE } });
+    expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(hash(readFileSync(join(files, "X"), "utf8"))).toBe(hash(value));
+  });
+  test.runIf(isRoot)("for which its tmpfs is too small fails, and says so", async () => {
+    await vault(
+      "POST",
+      "secret/data/app/long",
+      JSON.stringify({ data: { value: "x".repeat(MiB) } }),
+    );
+    const small = join(files, "small");
+    mkdirSync(small);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k,mode=0700", "none", small]);
+    try {
+      const environment = { AUTHPROXY_FILES: small, X_FILE: "vault:secret/data/app/long#value" };
+      const ended = await granted({ environment });
+      expectFailure(ended, 78, /cannot write .*\/small\/X: ENOSPC$/, /\/small a larger size=$/);
+      expect(readdirSync(small)).toEqual([]);
+    } finally {
+      execFileSync("umount", [small]);
+    }
   });
 });
 
@@ -107,10 +322,36 @@ describe("a directory", () => {
     expectFailure(await granted({ environment }), 78, /\/TLS belongs to uid 4711/);
     expect(readdirSync(join(files, "TLS"))).toEqual([]);
   });
-  test("is not made of keys that lead out of it", async () => {
-    await root.write("kv/odd", { "../evil": password });
+  test("has a file for each key that can be the name of one, however odd", async () => {
+    const keys = [
+      ...[".dockerconfigjson", ".env", "..data", "...", "a key", "-rf", "~", "*", "$(id)", "'\"\\"],
+      ...["ключ", "a\nb", "\u0001", "__proto__", "spring.datasource.password", "x".repeat(255)],
+    ];
+    const fields = JSON.stringify(keys.map((key) => [key, `value of ${key}`]));
+    const body = `{${JSON.parse(fields).map((pair: string[]) => pair.map((text) => JSON.stringify(text)).join(":"))}}`;
+    await vault("POST", "kv/odd", body);
     const ended = await granted({ environment: { AUTHPROXY_FILES, X_DIR: "vault:kv/odd#*" } });
-    expectFailure(ended, 78, /the key \.\.\/evil cannot be the name of a file/);
+    expect(ended).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(readdirSync(join(files, "X")).sort()).toEqual([...keys].sort());
+    for (const key of keys) {
+      expect(readFileSync(join(files, "X", key), "utf8")).toBe(`value of ${key}`);
+    }
+  });
+  test.each([
+    ["a path out of it", "../evil"],
+    ["a path within it", "a/b"],
+    ["an absolute path", "/etc/passwd"],
+    ["the directory itself", "."],
+    ["the directory above", ".."],
+    ["nothing", ""],
+    ["a NUL", "a\0b"],
+    ["256 bytes", "x".repeat(256)],
+    ["256 bytes in fewer letters", "ж".repeat(128)],
+  ])("is not made where a key is %s", async (_, key) => {
+    await root.write("kv/odd", { [key]: password, fine: "1" });
+    const ended = await granted({ environment: { AUTHPROXY_FILES, X_DIR: "vault:kv/odd#*" } });
+    const hint = /is not empty, \. or \.\., and has at most 255 bytes and no \/ or NUL.*NAME_FILE=/;
+    expectFailure(ended, 78, /\/X: the key .* cannot be the name of a file/, hint);
     expect(readdirSync(files)).toEqual([]);
   });
   test("may have a default, which is used as a path", async () => {

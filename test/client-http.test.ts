@@ -40,8 +40,6 @@ describe("the parser refuses", () => {
     "a length and chunks": `${head}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
     "another encoding": `${head}Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n`,
     "a signed length": `${head}Content-Length: +4\r\n\r\nbody`,
-    "a body above 1 MiB": `${head}Content-Length: 1048577\r\n\r\n`,
-    "chunks above 1 MiB": `${head}Transfer-Encoding: chunked\r\n\r\n100001\r\n`,
     "a chunk size with a sign": `${head}Transfer-Encoding: chunked\r\n\r\n-1\r\n`,
     "a chunk that is longer than it says": `${head}Transfer-Encoding: chunked\r\n\r\n1\r\nabcdef`,
     "a header with a space before its colon": `${head}Content-Length : 4\r\n\r\nbody`,
@@ -53,6 +51,22 @@ describe("the parser refuses", () => {
       expect(() => read(text)).toThrow("malformed answer");
     });
   }
+});
+
+describe("an answer is too long", () => {
+  const chunked = `${head}Transfer-Encoding: chunked\r\n\r\n`;
+  test.each([
+    ["above 200 MiB", `${head}Content-Length: 209715201\r\n\r\n`],
+    ["of a length that is not a safe number", `${head}Content-Length: 1${"0".repeat(400)}\r\n\r\n`],
+    ["in one chunk", `${chunked}C800001\r\n`],
+    ["in two chunks", `${chunked}1\r\nx\r\nC800000\r\n`],
+  ])("%s", (_, text) => {
+    expect(() => read(text)).toThrow(/^an answer of Vault is too long/);
+  });
+  test("but not where it has just the length that Vault's can have", () => {
+    expect(read(`${head}Content-Length: 209715200\r\n\r\n`)).toBeUndefined();
+    expect(read(`${chunked}C800000\r\n`)).toBeUndefined();
+  });
 });
 
 test("any bytes are a response, incomplete or refused", () => {

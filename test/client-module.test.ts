@@ -78,13 +78,22 @@ describe("getSecrets", () => {
     });
   });
   test("rejects with the name, the reason and the client's exit code", async () => {
-    const script = `for (const reference of ["vault:secret/data/app#nothing", "vault:"]) {
+    const script = `for (const reference of ["vault:secret/data/app#nothing", "vault:a#b#c"]) {
       const { exitCode, message } = await getSecrets({ db: reference }).catch((error) => error);
       console.log(exitCode, message);
     }`;
     const [missing, malformed] = (await application(script)).stdout.split("\n");
     expect(missing).toBe("66 db: vault:secret/data/app#nothing: the secret has no such key");
-    expect(malformed).toMatch(/^78 db: malformed reference at character 7/);
+    expect(malformed).toMatch(/^78 db: malformed reference at character 11/);
+  });
+  test("gives text that is not a reference as it is, with a warning where it seems to be one", async () => {
+    const script = `const values = await getSecrets({ a: "vault:8200", b: "Vault:a/b#c", c: "x" });
+      console.log(JSON.stringify(values));`;
+    const { stdout, stderr } = await application(script);
+    expect(JSON.parse(stdout)).toEqual({ a: "vault:8200", b: "Vault:a/b#c", c: "x" });
+    expect(stderr).toMatch(
+      /^authproxy: warning: b: it looks like a reference and is plain text.*\n$/,
+    );
   });
 });
 

@@ -28,6 +28,7 @@ describe("options", () => {
       refreshMs: 60_000,
       allowWrite: [],
       keep: [],
+      plain: [],
       command: ["app", "--flag"],
     });
   });
@@ -49,6 +50,7 @@ describe("options", () => {
       AUTHPROXY_FILE_OWNER: "999:998",
       AUTHPROXY_STDIN: "1",
       AUTHPROXY_KEEP: "VAULT_A,VAULT_B",
+      AUTHPROXY_PLAIN: "A,B_FILE",
       AUTHPROXY_WATCH: "1",
       AUTHPROXY_ON_CHANGE: "SIGHUP",
       AUTHPROXY_REFRESH: "5",
@@ -59,6 +61,7 @@ describe("options", () => {
       files: { directory: "/f", mode: 0o440, owner: { uid: 999, gid: 998 } },
       stdin: true,
       keep: ["VAULT_A", "VAULT_B"],
+      plain: ["A", "B_FILE"],
       watch: true,
       onChange: "SIGHUP",
       refreshMs: 5000,
@@ -68,7 +71,7 @@ describe("options", () => {
     const text = readFileSync(join(import.meta.dirname, "../docs/client.md"), "utf8");
     const hint = catchHint(() => readOptions(["--unknown"], {}));
     const names = hint.match(/--[a-z-]+(?=,|$)/g) ?? [];
-    expect(names).toHaveLength(12);
+    expect(names).toHaveLength(13);
     for (const name of names) {
       const variable = `AUTHPROXY_${name.slice(2).toUpperCase().replace("-", "_")}`;
       expect(text).toMatch(new RegExp(`^\\| \`${name}[^|]*\\| ${variable} \\|`, "m"));
@@ -89,6 +92,9 @@ describe("options", () => {
       "--keep",
       "A",
       "--keep=B",
+      "--plain=C",
+      "--plain",
+      "D",
       "--",
       "--odd",
       "--wait=3",
@@ -97,6 +103,7 @@ describe("options", () => {
       waitMs: 2000,
       socket: "/s",
       keep: ["A", "B"],
+      plain: ["C", "D"],
       command: ["--odd", "--wait=3"],
     });
   });
@@ -127,6 +134,7 @@ describe("the application's environment", () => {
       plain: { A: "1", VAULT_ADDR: "x" },
       secretVariables: [],
       asksForToken: false,
+      warnings: [],
     });
   });
   test("with a reference, loses VAULT_… except what --keep names", () => {
@@ -143,17 +151,42 @@ describe("the application's environment", () => {
     );
     expect([plain, asksForToken]).toEqual([{ VAULT_ADDR: "x" }, true]);
   });
-  test("turns X_FILE into a file X, and X_DIR into a directory where all fields are asked for", () => {
-    const { secretVariables } = planEnvironment(
-      { X: "vault:a/b#c", Y_FILE: "vault:a/b#c", Z_DIR: "vault:a/b#*", W_DIR: "vault:a/b#c" },
-      [],
-    );
-    expect(secretVariables.map(({ variable, name, form }) => [variable, name, form])).toEqual([
-      ["X", "X", "value"],
-      ["Y_FILE", "Y", "file"],
-      ["Z_DIR", "Z", "directory"],
-      ["W_DIR", "W_DIR", "value"],
-    ]);
+  test.each([
+    ["X", "X", "value"],
+    ["X_FILE", "X", "file"],
+    ["GF_SECURITY_ADMIN_PASSWORD__FILE", "GF_SECURITY_ADMIN_PASSWORD", "file"],
+    ["FILE__PASSWORD", "PASSWORD", "file"],
+    // In each it is the image that takes the prefix away.
+    ["FILE__DATA_DIR", "DATA_DIR", "file"],
+    ["FILE__KEY_FILE", "KEY_FILE", "file"],
+    ["spring.datasource.password_FILE", "spring.datasource.password", "file"],
+    ["db-password_FILE", "db-password", "file"],
+    ["x_file", "x", "file"],
+    ["file__x", "x", "file"],
+    ["X_DIR", "X", "directory"],
+    ["X__DIR", "X", "directory"],
+    ["x.y-z_dir", "x.y-z", "directory"],
+    // Neither convention: there is no X.
+    ["_FILE", "_FILE", "value"],
+    ["FILE__", "FILE__", "value"],
+    ["_DIR", "_DIR", "value"],
+    ["DIR__X", "DIR__X", "value"],
+    ["PROFILE", "PROFILE", "value"],
+  ])("takes %s for the name %s in the form of a %s", (variable, name, form) => {
+    const { secretVariables } = planEnvironment({ [variable]: "vault:a/b#*" }, []);
+    expect(secretVariables).toMatchObject([{ variable, name, form }]);
+  });
+  test("takes X_DIR for a directory only where it is all of a secret", () => {
+    const values = [
+      "vault:a/b#c",
+      `a\${vault:a/b#*}`,
+      "vault:login",
+      `\${vault:a/b#*}\${vault:a/b#*}`,
+    ];
+    for (const X_DIR of values) {
+      const { secretVariables } = planEnvironment({ X_DIR }, []);
+      expect(secretVariables).toMatchObject([{ name: "X_DIR", form: "value" }]);
+    }
   });
   test("gets the variables of AUTHPROXY_SET_…", () => {
     const environment = {
@@ -169,17 +202,25 @@ describe("the application's environment", () => {
       ["P"],
     ]);
   });
-  test.each(["_FILE", "A.B_FILE", "../A_FILE", "1_FILE"])(
-    "refuses %s as the name of a file",
-    (variable) => {
-      expect(() => planEnvironment({ [variable]: "vault:a/b#c" }, [])).toThrow("letters, digits");
-    },
-  );
-  test("reports a malformed reference by variable and position, without its text", () => {
-    const URL = `pg://plain-password@$${"{vault:a}"}`;
-    expect(() => planEnvironment({ URL }, [])).toThrow(
-      /^URL: malformed reference at character 30: # and a key must follow the path$/,
-    );
+  test("has what --plain names as it is, reference or not", () => {
+    const environment = {
+      A: "vault:a/b#c",
+      B: "vault:a/b#",
+      C_FILE: "vault:login",
+      D: '"vault:a#b"',
+    };
+    const plan = planEnvironment(environment, [], Object.keys(environment));
+    expect(plan).toEqual({
+      plain: environment,
+      secretVariables: [],
+      asksForToken: false,
+      warnings: [],
+    });
+  });
+  test("reports a malformed reference by variable and position, and how to escape it", () => {
+    const failing = () => planEnvironment({ URL: `pg://plain-password@\${vault:a/b#c#x}` }, []);
+    expect(failing).toThrow(/^URL: malformed reference at character 35: after a key comes [^@]*$/);
+    expect(catchHint(failing)).toMatch(/vault:PATH#KEY.*: --plain URL \(AUTHPROXY_PLAIN\)$/);
   });
 });
 

@@ -26,7 +26,10 @@ path "secret/data/nowhere" { capabilities = ["read"] }
 path "secret/app" { capabilities = ["read"] }
 path "kv/*" { capabilities = ["read"] }
 path "unmounted/*" { capabilities = ["read"] }
+path "team/kv/app" { capabilities = ["read"] }
+path "team/kv/data/*" { capabilities = ["read"] }
 path "transit/encrypt/app" { capabilities = ["update"] }
+path "transit/decrypt/app" { capabilities = ["update"] }
 `;
 
 export const bao = await startOpenBao();
@@ -35,6 +38,7 @@ export const root = client(bao);
 export const login = await provision(bao, { services: { app: { password: `old-${password}` } } });
 await root.addPolicy({ name: "app", policy: POLICY });
 await root.mount({ mount_point: "kv", type: "kv", options: { version: "1" } });
+await root.mount({ mount_point: "team/kv", type: "kv", options: { version: "2" } });
 await root.mount({ mount_point: "transit", type: "transit" });
 await root.write("transit/keys/app", {});
 export const secret = {

@@ -310,14 +310,37 @@ describe("Vault", () => {
     expectFailure(ended, 69, /redirects \(307\), which is not followed/);
     expect(ended.requests).toBe(1);
   });
-  test("is unavailable where its answer has no end", async () => {
-    const ended = await playing(
-      (_, response) => {
-        response.write("x".repeat(2 * 1024 * 1024));
-      },
-      { environment, options: wait },
+  test.each([
+    ["by its length", { "Content-Length": 300 * 1024 * 1024 }, ""],
+    ["by the size of a chunk", { "Transfer-Encoding": "chunked" }, "12C00000\r\n"],
+  ])("is not asked again where its answer is too long, %s", async (_, headers, text) => {
+    const ended = await playing((received, response) => {
+      response.writeHead(200, headers).flushHeaders();
+      received.socket.write(text);
+    });
+    expectFailure(
+      ended,
+      69,
+      /^authproxy: an answer of Vault is too long: more than 209715200 bytes/,
     );
-    expectFailure(ended, 69, /unavailable: a malformed answer: it is too long/);
+    expect(ended.requests).toBe(1);
+  });
+  test.each([
+    [403, '{"errors":["permission denied"]}'],
+    [200, '{"request_id":"1","data":{"path":"other/","options":{"version":"2"}}}'],
+    [200, '{"request_id":"1","data":{"path":"team/","options":{"version":"1"}}}'],
+    [403, "<html>no sys/ here</html>"],
+  ])("that does not name the mount, but says %d %s, costs a hint alone", async (status, text) => {
+    const versioned =
+      '{"errors":[],"warnings":["Invalid path for a versioned K/V secrets engine"]}';
+    const ended = await playing(
+      ({ url }, response) => {
+        if (url?.includes("/sys/")) response.writeHead(status).end(text);
+        else response.writeHead(404).end(versioned);
+      },
+      { environment: { X: "vault:team/kv/app#password" } },
+    );
+    expectFailure(ended, 66, /no such secret$/, /data\/ must stand between its mount and/);
   });
   test.each([
     [404, ""],
@@ -412,6 +435,28 @@ describe("a reference fails for", () => {
       /no such/,
       /secret\/data/,
     ],
+    [
+      "the same in a mount of two segments",
+      "vault:team/kv/app#password",
+      66,
+      /no such/,
+      /so the path is team\/kv\/data\/app$/,
+    ],
+    [
+      "the same where the policy knows the right path only",
+      "vault:team/kv/a/b#password",
+      77,
+      /Vault denies/,
+      /so the path is team\/kv\/data\/a\/b$/,
+    ],
+    [
+      "the same where the name begins like data/",
+      "vault:team/kv/database/app#password",
+      77,
+      /Vault denies/,
+      /so the path is team\/kv\/data\/database\/app$/,
+    ],
+    ["metadata, which is denied", "vault:team/kv/metadata/app#x", 77, /Vault denies/, /"read"/],
     ["an unknown mount", "vault:unmounted/app#password", 66, /no secrets engine/],
     ["an empty secret", "vault:secret/data/app/empty#password", 66, /the secret is empty/],
     ["null", "vault:secret/data/app#none", 66, /the value is null/],
@@ -419,7 +464,13 @@ describe("a reference fails for", () => {
     ["a path that is denied", "vault:sys/mounts#password", 77, /Vault denies/, /"read"/],
     ["a path that is denied, whatever the default", "vault:sys/mounts#a#?b", 77, /Vault denies/],
     ["an unknown mount, whatever the default", "vault:unmounted/a#b#?c", 66, /no secrets engine/],
-    ["a malformed reference", "vault:secret/data/app", 78, /at character 22: # and a key/],
+    [
+      "a malformed reference",
+      "vault:secret/data/app#",
+      78,
+      /at character 23: a key/,
+      /--plain X \(AUTHPROXY_PLAIN\)$/,
+    ],
     ["a write that is not allowed", ">>vault:a/b#c", 78, /write to a\/b is not/, /--allow-write/],
   ])("%s", async (_, X, exitCode, line, hint) => {
     const ended = await granted({ environment: { X } });
@@ -435,8 +486,60 @@ describe("a reference fails for", () => {
   });
   test("a malformed reference before a token is asked for", async () => {
     await using server = await Playground.open(answer(grant()));
-    await run({ environment: { X: "vault:" }, options: ["--socket", server.socket] });
+    await run({ environment: { X: "vault:a#" }, options: ["--socket", server.socket] });
     expect(server.connections).toBe(0);
+  });
+});
+
+describe("a value that is not meant as a reference", () => {
+  const X_FILE = "vault:secret/data/app#password";
+  const print = ["/bin/sh", "-c", 'printf %s "$X"'];
+  const around = "quotes or white space stand around it";
+  const form = "a reference is vault:PATH#KEY, and within";
+
+  test.each([
+    ["Spring's import of a Vault", "vault://"],
+    ["a host and a port", "vault:8200"],
+    ["an image", "vault:1.13"],
+    ["a ciphertext of Vault's", "vault:v1:8SDd3/HDOjf7mq69+yCqYjBX=="],
+    ["a host in braces", `http://\${vault:8200}/`],
+  ])("is handed on without a word: %s", async (_, X) => {
+    const alone = await run({ environment: { X }, command: print });
+    expect(alone).toMatchObject({ exitCode: 0, stdout: X, stderr: "" });
+    const environment = { X, X_FILE, AUTHPROXY_FILES: files };
+    const beside = await granted({ environment, command: print });
+    expect(beside).toMatchObject({ exitCode: 0, stdout: X, stderr: "" });
+  });
+  test.each([
+    ["in quotes, as --env-file keeps them", '"vault:secret/data/app#password"', around],
+    ["behind a space", " vault:secret/data/app#password", around],
+    ["before a line end", "'vault:login'\n", around],
+    ["in capital letters", "VAULT:secret/data/app#password", form],
+    ["without a key", "vault:secret/data/app", form],
+    ["with an empty segment", "vault:/secret/data/app#password", form],
+    ["in a text, without braces", "user:vault:secret/data/app#password", form],
+  ])("is handed on with a warning where it seems to be one: %s", async (_, X, problem) => {
+    const ended = await run({ environment: { X }, command: print });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: X });
+    expect(ended.stderr).toMatch(
+      /^authproxy: warning: X: it looks like a [^\n]*\(--plain confirms that\): [^\n]*\n$/,
+    );
+    expect(ended.stderr).toContain(problem);
+    expect(ended.stderr).not.toMatch(/secret|app|user|login/);
+  });
+  test("is not looked up where --plain or AUTHPROXY_PLAIN names it", async () => {
+    const X = "vault:secret/data/app#";
+    const Y = '"vault:secret/data/app#user"';
+    const environment = { X, Y, X_FILE, AUTHPROXY_FILES: files };
+    const command = ["/bin/sh", "-c", 'echo "$X $Y $AUTHPROXY_PLAIN"'];
+    const ended = await granted({ environment, command, options: ["--plain", "X", "--plain=Y"] });
+    expect(ended).toMatchObject({ exitCode: 0, stdout: `${X} ${Y} \n`, stderr: "" });
+    const named = { ...environment, AUTHPROXY_PLAIN: "X,Y,X_FILE" };
+    const told = await run({
+      environment: named,
+      command: [...command.slice(0, 2), 'echo "$X_FILE"'],
+    });
+    expect(told).toMatchObject({ exitCode: 0, stdout: `${X_FILE}\n`, stderr: "" });
   });
 });
 

@@ -337,8 +337,14 @@ describe("config.json", () => {
     expect(configOf(directory).process.args?.at(-1)).toBe("app");
     expect(readdirSync(directory)).toEqual(["config.json"]);
   });
-  test("is not touched, byte for byte, if no variable is a reference", async () => {
-    const spec = `{ "process": {"args":["sh"],"env":["A=see ${REFERENCE}"]}, "hooks": 1e3 }`;
+  test.each([
+    ["behind a text", `"A=see ${REFERENCE}"`],
+    ["as others write theirs", '"A=vault://","B=vault:8200","C=vault:1.13","D=vault:v1:x/y=="'],
+    ["in quotes", `"A='${REFERENCE}'"`],
+    ["but named by AUTHPROXY_PLAIN", `"A=${REFERENCE}","AUTHPROXY_PLAIN=B,A"`],
+    ["in an option of the client's", `"AUTHPROXY_A=${REFERENCE}"`],
+  ])("is not touched, byte for byte, if there is no reference: %s", async (_, env) => {
+    const spec = `{ "process": {"args":["sh"],"env":[${env}]}, "hooks": 1e3 }`;
     const directory = bundle(spec);
     // What only other containers need may be missing.
     const ran = await call(["--sockets=/nowhere", "create", "-b", directory]);
