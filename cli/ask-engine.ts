@@ -8,7 +8,6 @@ import { Failure } from "./terminal.ts";
 
 /** The server's default. */
 export const ENGINE_SOCKET = "/var/run/docker.sock";
-const CALL_DEADLINE_MS = 5000;
 
 /** GET `path`, without its leading "/". Undefined where the engine says 404. Throws the Failure
  * "unavailable". */
@@ -16,7 +15,7 @@ export async function askEngine(
   path: string,
   socketPath = ENGINE_SOCKET,
 ): Promise<Json | undefined> {
-  const engine = new EngineApi(socketPath, CALL_DEADLINE_MS);
+  const engine = new EngineApi(socketPath);
   const { status, value } = await engine.get(`/${path}`).catch((error: unknown) => {
     throw engineFailure(socketPath, String(toRefusal(error).detail));
   });

@@ -6,6 +6,7 @@ import { accessSync, constants, createReadStream } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import type { Config } from "../server/config.ts";
+import type { Container } from "../server/engine.ts";
 import type { JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
 import { adviceLines, neighbourLines } from "./advice-text.ts";
@@ -167,8 +168,11 @@ async function suggestService(subject: string | undefined, options: Options): Pr
     const { happened, advice } = explainReason(observation.refusal.reason);
     throw new Failure("unavailable", `${subject} cannot be inspected: ${happened}`, advice);
   }
-  const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as JsonObject;
-  const { Env: imageEnv } = image.Config as { Env: string[] | null };
+  // An engine removes an image whose containers still run: then no variable is known as the image's.
+  const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as
+    | Partial<Container>
+    | undefined;
+  const imageEnv = image?.Config?.Env;
   const store = imageStore((await askEngine("info", engine)) as JsonObject);
   const { services, notes } = suggest(facts, imageEnv ?? [], store);
   if (options.json) {

@@ -25,7 +25,7 @@ const WORDS: Record<Reason, ReasonWords> = {
   },
   closed: {
     happened: "the peer closed its side of the connection before the answer",
-    advice: "Keep both sides open until the answer has come, for at least ten seconds.",
+    advice: "Keep both sides open until the answer has come, for at least 15 seconds.",
   },
   "no-container": {
     happened:
@@ -39,7 +39,8 @@ const WORDS: Record<Reason, ReasonWords> = {
     happened: "the engine has no container with the id that the peer's cgroup names",
     advice:
       'Check "engine" in the configuration: it must be the socket of the engine that runs the ' +
-      "container. If it is, somebody has made up that cgroup.",
+      "container. If it is, the container has just been removed, or the process is in no container " +
+      "and its cgroup has a name like one.",
   },
   engine: {
     happened: "the engine did not answer in time, or did not answer what it was asked",
@@ -110,7 +111,8 @@ const WORDS: Record<Reason, ReasonWords> = {
     happened: "the program can be overwritten from inside the container",
     advice:
       "Start it with --read-only, and with no writable volume or bind mount over the program or " +
-      "its search paths.",
+      "its search paths. The detail names the mount, and the part that lies on it: Args.0 is the " +
+      "first word of the command's arguments. docs/policy.md has well-known images.",
   },
   labels: {
     happened: "the image itself declares a label that the policy matches on",

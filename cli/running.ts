@@ -20,6 +20,7 @@ import { columns, paint, printable, shown } from "./terminal.ts";
 /** A service's container that a check would refuse. */
 export type RefusedContainer = ContainerName & {
   service: string;
+  /** The name of the check, or the reason where it says more. */
   check: Reason;
   /** As the audit would have it. */
   detail: Json;
@@ -75,7 +76,7 @@ export function failingChecks(
 ): { check: Reason; detail: Json }[] {
   return evaluate(facts, undefined, match)
     .filter(({ name, holds }) => !holds && !relax.includes(name) && !LATER_CHECKS.includes(name))
-    .map(({ name, detail }) => ({ check: name, detail }));
+    .map(({ name, reason = name, detail }) => ({ check: reason, detail }));
 }
 
 /** What `authproxy check --running` prints, as lines. */

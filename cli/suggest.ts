@@ -53,12 +53,12 @@ function relaxationsOf(facts: Facts, match: JsonObject): { names: string[]; note
   const hasInit = Init === true && Runtime !== "authproxy";
   const names = hasInit ? ["init", "alone"] : [];
   const notes: string[] = [];
-  for (const { name, holds } of evaluate(facts, undefined, match)) {
+  for (const { name, reason = name, holds } of evaluate(facts, undefined, match)) {
     if (holds || name === "once" || names.includes(name)) continue;
     if (RELAXED_AS_NEEDED.includes(name)) names.push(name);
     else if (name === "alone")
       notes.push("other processes run in it now, which is fine if they came after its token");
-    else notes.push(`as it runs now it would be refused: ${explainReason(name).happened}`);
+    else notes.push(`as it runs now it would be refused: ${explainReason(reason).happened}`);
   }
   for (const name of names) {
     const opens = RELAXATION_OPENS[name];

@@ -31,11 +31,11 @@ const RESERVE = 1 << 20;
 /** A second, of each key. */
 const COUNTED_LINES_MAX = 10;
 
-// The reader has gone: the callback of each write says so, and nothing else has to be done.
+// EPIPE: nobody reads the stream any more. The callback of each write says so too.
 process.stdout.on("error", () => {});
 
-/** Writes one line. Throws the refusal "audit" where it is not written in time: without a line there
- * is no token (invariant 9). */
+/** Writes one line. Throws the refusal "audit" if it is not written in time: without a line no token is
+ * sent (invariant 9). */
 export async function record(event: AuditEvent, fields: object): Promise<void> {
   // Lines must not pile up in memory while nobody reads them.
   if (process.stdout.writableLength > RESERVE) throw notWritten();
@@ -47,8 +47,8 @@ export async function record(event: AuditEvent, fields: object): Promise<void> {
   await promise.finally(() => clearTimeout(timer));
 }
 
-/** Writes a line that nothing waits for: a revocation, trouble with Vault. It is lost where the stream
- * is full. */
+/** Writes a line that nothing waits for: a revocation, trouble with Vault. It is lost if the stream is
+ * full. */
 export function note(event: AuditEvent, fields: object): void {
   if (!process.stdout.writableNeedDrain) record(event, fields).catch(() => {});
 }

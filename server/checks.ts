@@ -7,7 +7,8 @@
 import type { Service } from "./config.ts";
 import type { Container } from "./engine.ts";
 import type { Facts } from "./facts.ts";
-import type { Json, JsonObject } from "./json.ts";
+import { type Json, type JsonObject, wordsOf } from "./json.ts";
+import type { Spent } from "./leases.ts";
 import { CAPABILITIES, type Process } from "./process.ts";
 import { type Reason, Refusal } from "./refusal.ts";
 import { writablePart } from "./writable.ts";
@@ -24,12 +25,12 @@ export type Check = {
   /** What was seen, for the audit. */
   detail: Json;
   /** It may hold a moment later: a health check that runs, a clock that is being set. */
-  mayPass?: boolean;
+  mayPass?: boolean | undefined;
 };
 
 /** Returns the names of the checks that are relaxed and do not hold, for the audit. Throws a Refusal
  * with the first check that neither holds nor is relaxed. */
-export function judge(facts: Facts, spentBy: string | undefined, service: Service): string[] {
+export function judge(facts: Facts, spentBy: Spent | undefined, service: Service): string[] {
   const { match, relax = [] } = service;
   const relaxed: string[] = [];
   for (const { name, reason = name, holds, detail, mayPass } of evaluate(facts, spentBy, match)) {
@@ -41,7 +42,7 @@ export function judge(facts: Facts, spentBy: string | undefined, service: Servic
 }
 
 /** All checks, in their order. `spentBy`: why this start of the container can have no token. */
-export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonObject): Check[] {
+export function evaluate(facts: Facts, spentBy: Spent | undefined, match: JsonObject): Check[] {
   const { peer, container, init } = facts;
   const { uids, gids, tracer, pids, namespaces } = facts.process;
 
@@ -88,7 +89,7 @@ export function evaluate(facts: Facts, spentBy: string | undefined, match: JsonO
       detail: { cgroup: facts.process.others_in },
       mayPass: true,
     },
-    without("once", spentBy), // invariant 6
+    { ...without("once", spentBy?.why), mayPass: spentBy?.mayPass }, // invariant 6
     without("readonly", writablePart(facts)),
     without("labels", labelOfImage(facts, match), facts.imageLabels ? "labels" : "image-gone"),
     // They forge cgroups, `exe` and mounts, and leave the cgroup in which `alone` looks.
@@ -141,7 +142,7 @@ function grantedCapabilities(facts: Facts): string[] {
   if (init.namespaces.user !== serverUserNamespace) return []; // they count in that one only
 
   const { Privileged, CapAdd } = container.HostConfig;
-  const added = (CapAdd ?? []).map((name) => name.toUpperCase().replace(/^CAP_/, ""));
+  const added = wordsOf(CapAdd).map((name) => name.toUpperCase().replace(/^CAP_/, ""));
   const isAll = Privileged || added.includes("ALL");
   const held = [...added, ...peer.capabilities, ...init.capabilities];
   return Object.keys(CAPABILITIES).filter(
@@ -153,7 +154,7 @@ function grantedCapabilities(facts: Facts): string[] {
  * agent, one that is not shown (Podman names a file), an annotation of crun's. */
 function agentOfStarter({ HostConfig }: Container, match: JsonObject): string | undefined {
   const pins = (match.container as Partial<Container> | undefined)?.HostConfig;
-  for (const option of HostConfig.SecurityOpt ?? []) {
+  for (const option of wordsOf(HostConfig.SecurityOpt)) {
     const separator = option.includes("=") ? "=" : ":";
     const [key = "", ...values] = option.split(separator);
     if (key.trim().toLowerCase() !== "seccomp") continue;

@@ -4,7 +4,7 @@
 // Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
 // Source: Docker Engine API, GET /version, /containers/ID/json, /images/ID/json and /info; Podman's too.
 import { AnswerTooLong, exchange, type HttpAnswer, HttpError } from "./http.ts";
-import type { JsonObject } from "./json.ts";
+import { type JsonObject, wordsOf } from "./json.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
 import { SharedCalls } from "./shared.ts";
 
@@ -14,8 +14,8 @@ const { Agent, request } = process.getBuiltinModule("node:http");
 /** The API versions that this code is tested with: Docker 20.10 offers the oldest, 28.5 the newest. */
 const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
-const SERVER_DEADLINE_MS = 1500;
-const MESSAGE_LENGTH_MAX = 200;
+/** A busy engine takes seconds for an answer. Clients wait 15 s for theirs. */
+const DEADLINE_MS = 10_000;
 const TOO_LARGE_MAX = 1000;
 /** The first version in which an image's answer can be that of one platform. */
 const PLATFORM_MINOR = 49;
@@ -26,31 +26,31 @@ const IMAGES_MAX = 256;
 const LABELS_LENGTH_MAX = 1 << 16;
 
 /** What the engine says, under its own names: the members that checks use, and all others. What an
- * engine leaves out, or is null, is empty. */
+ * engine leaves out, or says is null, is empty. */
 export type Container = JsonObject & {
   Id: string;
   /** The digest of the image. */
   Image: string;
-  Path: string;
+  Path?: string | null;
   Args: string[];
   State: { Pid: number; StartedAt: string };
   Config: {
-    WorkingDir: string;
-    Env: string[] | null;
-    Labels: JsonObject | null;
+    WorkingDir?: string | null;
+    Env?: string[] | null;
+    Labels?: JsonObject | null;
     Healthcheck?: { Test?: string[] | null } | null;
   };
   HostConfig: {
-    ReadonlyRootfs: boolean;
-    Privileged?: boolean;
+    ReadonlyRootfs?: boolean | null;
+    Privileged?: boolean | null;
     CapAdd?: string[] | null;
     SecurityOpt?: string[] | null;
     Annotations?: JsonObject | null;
     Tmpfs?: JsonObject | null;
     /** "" is Docker's word for a namespace of its own, "private" Podman's. */
-    PidMode?: string;
+    PidMode?: string | null;
   };
-  Mounts: { Type?: string; Destination: string; RW: boolean }[];
+  Mounts: { Type?: string | null; Destination: string; RW?: boolean | null }[];
   Driver?: string;
   /** Of the manifest that runs: API 1.48, with containerd's image store. */
   ImageManifestDescriptor?: { digest: string; platform?: JsonObject } | null;
@@ -69,12 +69,15 @@ export class EngineApi {
   /** The minor version, such as 44. Undefined until it is negotiated. */
   #version: Promise<number> | undefined;
 
-  constructor(socketPath: string, deadlineMs = SERVER_DEADLINE_MS) {
-    const agent = new Agent({ keepAlive: true, maxSockets: 64 });
-    this.#options = { socketPath, deadlineMs, agent };
+  constructor(socketPath: string) {
+    this.#options = {
+      socketPath,
+      deadlineMs: DEADLINE_MS,
+      agent: new Agent({ keepAlive: true, maxSockets: 64 }),
+    };
   }
 
-  /** GET `path`, which begins with "/". Throws the refusal "engine" where there is no answer. */
+  /** GET `path`, which begins with "/". Throws the refusal "engine" if there is no answer. */
   async get(path: string): Promise<HttpAnswer> {
     const version = await this.minorVersion();
     const answer = await this.#exchange(`/v1.${version}${path}`);
@@ -98,8 +101,8 @@ export class EngineApi {
     const { status, value } = await this.#exchange("/version");
     const [, minor] = /^1\.(\d+)$/.exec(String(value.ApiVersion)) ?? [];
     if (status !== 200 || !minor) throw engineError("/version", status, value);
-    // Where there is no common version the engine is asked in the nearest one: its answer to that,
-    // a 400, says in its own words what is wrong.
+    // If the two have no version in common, the engine is asked in the nearest one: it answers 400 and
+    // says in its own words what is wrong.
     return Math.min(Math.max(Number(minor), OLDEST_MINOR), NEWEST_MINOR);
   }
 
@@ -116,16 +119,15 @@ export class EngineApi {
 }
 
 /** The refusal for an answer of the engine that is an error, with the engine's own message. */
-function engineError(path: string, status: number, { message }: JsonObject): Refusal {
-  const said = typeof message === "string" ? { message: message.slice(0, MESSAGE_LENGTH_MAX) } : {};
-  return unavailable("engine", { path, status, ...said });
+function engineError(path: string, status: number, { message = "" }: JsonObject): Refusal {
+  return unavailable("engine", { path, status, message: String(message) });
 }
 
 export class Engine {
   readonly #api: EngineApi;
   /** By the container's id. */
   readonly #inspects = new SharedCalls<Container>();
-  /** The latest paths whose answer was too long: the engine is not asked for them again. */
+  /** Paths whose answer was too long: the engine is not asked for them again. */
   readonly #tooLarge = new Set<string>();
   /** By the digest of the manifest that runs, or of the image: a digest never means another one. */
   readonly #imageLabels = new Map<string, Promise<ImageLabels | undefined>>();
@@ -146,21 +148,23 @@ export class Engine {
     if (!container) throw new Refusal("unknown-container", path);
     if (container.Id !== id)
       throw unavailable("engine", { asked: id, answered: String(container.Id) });
-    if (!(container.State.Pid > 0))
-      throw unavailable("starting", { "State.Pid": Number(container.State.Pid) });
+    if (!(container.State?.Pid > 0))
+      throw unavailable("starting", { "State.Pid": Number(container.State?.Pid) });
 
     // What an engine leaves out is empty.
-    container.HostConfig ??= { ReadonlyRootfs: false };
-    container.Args ??= [];
-    container.Mounts ??= [];
+    container.Config ??= {};
+    container.HostConfig ??= {};
+    container.Args = wordsOf(container.Args);
+    const mounts = [container.Mounts ?? []].flat().filter((mount) => mount?.Destination);
     // The engine's order differs from one answer to the next; a policy's list is in this one.
-    container.Mounts.sort((a, b) => (a.Destination < b.Destination ? -1 : 1));
-    if (container.Config.Env) hideValues(container.Config.Env);
+    container.Mounts = mounts.sort((a, b) => (a.Destination < b.Destination ? -1 : 1));
+    const { Env } = container.Config;
+    if (Env) container.Config.Env = hideValues(wordsOf(Env));
     return container;
   }
 
-  /** Undefined where the image is gone: an engine removes one whose containers still run. Throws the
-   * refusals "too-large" and "engine". */
+  /** Undefined if the image is gone: it may be removed while its containers exist. Throws the refusals
+   * "too-large" and "engine". */
   imageLabels(container: Container): Promise<ImageLabels | undefined> {
     const key = container.ImageManifestDescriptor?.digest ?? container.Image;
     const known = this.#imageLabels.get(key);
@@ -181,40 +185,35 @@ export class Engine {
     const canAskPlatform = (await this.#api.minorVersion()) >= PLATFORM_MINOR;
     const platform = canAskPlatform ? manifest?.platform : undefined;
     const query = platform ? `?platform=${encodeURIComponent(JSON.stringify(platform))}` : "";
-    const image = await this.#get(`/images/${Image}/json${query}`);
+    const image = await this.#get(`/images/${encodeURI(Image)}/json${query}`);
     if (!image) return undefined;
 
     // In the classic store a digest is one image's; in containerd's it may be an index of many.
     const isNamed = query !== "" || manifest?.digest === Image;
     const areOfManifest =
       isNamed || CLASSIC_DRIVER.test(container.Driver ?? "") || (await this.#isClassic());
-    const labels = (image.Config as Container["Config"] | null)?.Labels ?? {};
-    return { labels, areOfManifest };
+    const config = image.Config as Container["Config"] | null;
+    return { labels: config?.Labels ?? {}, areOfManifest };
   }
 
-  /** The engine takes up to half a second for it, so that it is asked only where the driver has a name
-   * in both stores. */
+  /** The engine takes up to half a second to answer, so it is asked only if both stores have a driver of
+   * that name. */
   async #isClassic(): Promise<boolean> {
     const info = await this.#get("/info");
     return !JSON.stringify(info?.DriverStatus ?? null).includes("io.containerd.snapshotter.v1");
   }
 
-  /** Undefined where there is no such thing. */
+  /** Undefined if the engine says 404. */
   async #get(path: string): Promise<JsonObject | undefined> {
     if (this.#tooLarge.has(path)) throw new Refusal("too-large", { path });
     const { status, value } = await this.#api.get(path).catch((error) => {
-      if (toRefusal(error).reason === "too-large") this.#rememberTooLarge(path);
+      if (this.#tooLarge.size >= TOO_LARGE_MAX) this.#tooLarge.clear();
+      if (toRefusal(error).reason === "too-large") this.#tooLarge.add(path);
       throw error;
     });
     if (status === 404) return undefined;
     if (status !== 200) throw engineError(path, status, value);
     return value;
-  }
-
-  #rememberTooLarge(path: string): void {
-    const [oldest = ""] = this.#tooLarge;
-    if (this.#tooLarge.size >= TOO_LARGE_MAX) this.#tooLarge.delete(oldest);
-    this.#tooLarge.add(path);
   }
 }
 

@@ -14,7 +14,7 @@ import type { Lease } from "./lease-files.ts";
 import type { Leases } from "./leases.ts";
 import type { Delivery, Peer, Peercred } from "./peercred.ts";
 import { choose, type NamedService } from "./policy.ts";
-import { type Glance, isInit, type Process, pidsOf, readProcess } from "./process.ts";
+import { type Glance, isInit, type Process, readProcess } from "./process.ts";
 import { type Reason, Refusal, toRefusal } from "./refusal.ts";
 
 const host = hostname();
@@ -124,8 +124,7 @@ function isOurs(error: unknown, lease: Lease): boolean {
 }
 
 /** Where only the first process of a container can be served, the engine is not asked about others. */
-function requireInit(glance: Glance, services: NamedService[]): void {
-  const pids = pidsOf(glance);
+function requireInit({ pids }: Glance, services: NamedService[]): void {
   const isRelaxed = services.some(([, { relax = [] }]) => relax.includes("init"));
   if (!isInit(pids) && !isRelaxed) throw new Refusal("init", { pids });
 }

@@ -52,14 +52,13 @@ export async function exchange(
   outgoing.on("error", reject).on("close", () => clearTimeout(timer));
   outgoing.end(body && JSON.stringify(body));
 
-  const fail = (why: string) => new HttpError(options.path, why);
   const head = await promise.catch((error) =>
-    Promise.reject(error instanceof HttpError ? error : fail(error.message)),
+    Promise.reject(error instanceof HttpError ? error : new HttpError(options.path, error.message)),
   );
   let value: unknown;
   try {
     value = JSON.parse(text || "{}");
   } catch {}
   if (typeof value === "object" && value !== null) return { ...head, value: value as JsonObject };
-  throw fail(`status ${head.status}, the answer is not a JSON object`);
+  throw new HttpError(options.path, `status ${head.status}, the answer is not a JSON object`);
 }

@@ -26,8 +26,12 @@ const RENEWALS_AT_ONCE_MAX = 16;
 const WATCH_RETRY_MS = 1000;
 /** A start whose tokens could not be sent, whatever its processes did, gets no more of them. */
 const IN_VAIN_MAX = 3;
+const IN_VAIN = `${IN_VAIN_MAX} tokens were made for this start of the container, and none could be sent`;
 /** After a start of the server a hundred tokens a second are renewed. */
 const RENEWAL_SPREAD_MS_PER_LEASE = 10;
+
+/** Why a start can have no token, and whether it may have one a moment later. */
+export type Spent = { why: string; mayPass?: boolean };
 
 /** When a lease is renewed next, and when its token dies otherwise, by performance.now(); and the
  * renewal that is under way. */
@@ -64,13 +68,16 @@ export class Leases {
   }
 
   /** Why this process of a start can have no token (invariant 6), or undefined where it can. */
-  spentBy(start: Start, holder: ProcessStart): string | undefined {
+  spentBy(start: Start, holder: ProcessStart): Spent | undefined {
     const leases = this.#leasesOf(start);
-    if (leases.some((lease) => isFirst(lease) && !this.#mayBeReplacedBy(holder, lease)))
-      return "this start of the container has had its token";
-    if (leases.filter(isInVain).length >= IN_VAIN_MAX)
-      return `${IN_VAIN_MAX} tokens were made for this start of the container, and none could be sent`;
-    return undefined;
+    const first = leases.find((lease) => isFirst(lease) && !this.#mayBeReplacedBy(holder, lease));
+    // A request whose process has exited may be judged by the facts of the next one with its number.
+    // Its token cannot be sent, and then the start is free again.
+    if (first) {
+      const mayPass = first.stage !== "sent" && !this.#takenUp.has(first);
+      return { why: "this start of the container has had its token", mayPass };
+    }
+    return leases.filter(isInVain).length >= IN_VAIN_MAX ? { why: IN_VAIN } : undefined;
   }
 
   /** A lease without a token, on file: from now on its start has had its token (invariant 6). Throws
@@ -133,8 +140,8 @@ export class Leases {
   }
 
   /** A crash came between the sending and its note. If this process did not get its token it asks again:
-   * then the former one is revoked. In one run nothing is replaced: a request whose process has exited
-   * may be judged by the facts of the next one with its number, which waits for a token of its own. */
+   * then the former one is revoked. In one run nothing is replaced: the lease may be that of a request
+   * whose process has exited, and which is judged by the facts of this one (`spentBy`). */
   #mayBeReplacedBy({ pid, ticks }: ProcessStart, lease: Lease): boolean {
     const isOfHolder = lease.pid === pid && lease.ticks === ticks;
     return isOfHolder && lease.stage === "sending" && this.#takenUp.has(lease);

@@ -20,7 +20,7 @@
  *   drop REASON PID UID GID (it got no id)    watch PID        after a restart of the server
  *   answered ID sent|spoke|exited|closed
  *   exit ID (a process that waits or is watched)
- *   watching ID PID (ID 0: there is no such process)
+ *   watching ID PID (ID 0: no process has that number)
  *   watching later PID (no descriptor is left to watch it by)
  *
  * GROUPS is "" or "1,2,3,"; LABEL, perhaps empty, is the rest of the line.
@@ -153,7 +153,7 @@ static void accept_peer(int socket) {
     if (has_credentials < 0 || peer.pid <= 0)
         reason = "no-pid"; /* it is in a pid namespace that is not visible here */
     else if (pidfd < 0 || pidfd >= MAX_DESCRIPTORS || !is_alive(pidfd))
-        reason = "exited"; /* invariant 3; or there is no descriptor left to hold it by */
+        reason = "exited"; /* invariant 3; or no descriptor is left to hold it by */
     else if (!read_groups_and_label(socket, groups_and_label, sizeof groups_and_label))
         reason = "unreadable";
     else if (has_spoken(socket))
@@ -289,7 +289,7 @@ int main(int argc, char **argv) {
             if (socket >= 0)
                 accept_peer(socket);
             else
-                poll(NULL, 0, PAUSE_MS); /* there is no descriptor or memory left: callers wait */
+                poll(NULL, 0, PAUSE_MS); /* no descriptor or memory is left: callers wait */
         } else {
             say("exit %ju\n", peers[event.data.fd].id);
             forget_peer(&peers[event.data.fd]);

@@ -19,7 +19,7 @@ export type Peer = {
   uid: number;
   gid: number;
   groups: number[];
-  /** The MAC label; empty where the kernel has none. */
+  /** The MAC label; empty if the kernel has none. */
   label: string;
 };
 
@@ -32,7 +32,7 @@ export type DropReason = (typeof DROP_REASONS)[number];
 export const OUTCOMES = ["sent", "spoke", "exited", "closed"] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
-/** `exited` resolves when the process that got a token exits, at once where none was sent. */
+/** `exited` resolves when the process that got a token exits, or at once if none was sent. */
 export type Delivery = { outcome: Outcome; exited: Promise<void> };
 
 export type Handlers = {
@@ -53,7 +53,7 @@ export class Peercred {
   readonly #exits = new Map<string, () => void>();
   #unfinishedLine = "";
 
-  /** Starts peercred, which listens at this path. Where it ends, an error that nobody catches ends this
+  /** Starts peercred, which listens at this path. If it ends, an error that nobody catches ends this
    * process. */
   constructor(socketPath: string, handlers: Handlers) {
     this.#handlers = handlers;
@@ -90,8 +90,8 @@ export class Peercred {
     });
   }
 
-  /** Watches the process that has this number now. `exited` resolves when it exits, at once where
-   * there is no such process. Undefined: peercred has no descriptor left to watch it by. */
+  /** Watches the process that has this number now. `exited` resolves when it exits, or at once if
+   * no process has it. Undefined: peercred has no descriptor left to watch it by. */
   watch(pid: number): Promise<{ exited: Promise<void> } | undefined> {
     return new Promise((resolve) => {
       this.#command(`watch ${pid}`, `watching ${pid}`, (id) => {

@@ -5,7 +5,7 @@
 // Guaranteed: exactly one service, or a Refusal that names the nearest one and what it lacks.
 import { isDeepStrictEqual } from "node:util";
 import type { Service } from "./config.ts";
-import type { Json, JsonObject } from "./json.ts";
+import { type Json, type JsonObject, wordsOf } from "./json.ts";
 import { Refusal } from "./refusal.ts";
 
 /** A selector that does not hold. Values that may be secrets are left out (`SECRET_MEMBER`), and what
@@ -78,7 +78,7 @@ function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
   if (!isObject(wanted) || isObject(seen)) return [wanted, seen];
 
   const values = new Map<string, Json>();
-  for (const text of [seen ?? []].flat().map(String)) {
+  for (const text of wordsOf(seen)) {
     const [name = "", ...value] = text.split("=");
     const isUsual = value.length > 0 && !values.has(name);
     values.set(name, isUsual ? value.join("=") : false);

@@ -35,7 +35,8 @@ export type Process = {
   init: boolean;
   /** No other process is in the container's cgroup or below it. */
   alone: boolean;
-  /** Where another process was seen, or more cgroups than are searched; below /sys/fs/cgroup. */
+  /** The cgroup, below /sys/fs/cgroup, in which another process was seen, or at which the search ended
+   * because there are too many. */
   others_in: string | null;
   /** Its numbers in each of its pid namespaces, the server's first. */
   pids: number[];
@@ -50,12 +51,15 @@ export type Process = {
 };
 
 /** A line of /proc/PID/cgroup, HIERARCHY:CONTROLLERS:PATH, up to the leftmost name in its path that is
- * a container's, by either cgroup driver of Docker or Podman: a container in a container is part of
- * the outer one. */
+ * a container's, by either cgroup driver of Docker or Podman, or by Podman below a unit of systemd's
+ * (Quadlet, `--cgroups=split`): a container in a container is part of the outer one. A bare id
+ * directly below libpod_parent is that of a pod. */
 const UP_TO_CONTAINER =
-  /^\d+:([^:]*):((?:\/[^/]*)*?\/(?:docker-|libpod-)?([0-9a-f]{64})(?:\.scope)?)(?:\/|$)/;
-/** A name outside the server's cgroup namespace; one that a user may choose (rootless engines); the
- * kubelet's. */
+  /^\d+:([^:]*):((?:\/[^/]*)*?\/(?:docker-|libpod-(?:payload-)?|(?<!\/libpod_parent\/))([0-9a-f]{64})(?:\.scope)?)(?:\/|$)/;
+/** Root's own session, whose units are root's. The kernel lets nobody else make it at this place. */
+const ROOT_SESSION = /^(\d+:[^:]*:)\/user\.slice\/user-0\.slice\/user@0\.service(?=\/|$)/;
+/** A name outside the server's cgroup namespace; below a user's session, where that user may choose
+ * any name (rootless engines); the kubelet's. */
 const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
 /** By which a process deceives /proc or the engine, or acts on the host; with their bits. */
 export const CAPABILITIES = {
@@ -88,25 +92,24 @@ export type Glance = {
   container: ContainersCgroups | undefined;
   /** /proc/PID/status. The kernel escapes the process's name in it, so that no line can be forged. */
   status: string;
+  /** Its numbers in each of its pid namespaces, the server's first. */
+  pids: number[];
   pidNamespace: string;
 };
 
-/** What /proc says now. Throws the refusal "exited" where the process is gone. */
+/** What /proc says now. Throws the refusal "exited" if the process is gone. */
 export function glanceAt(pid: number): Glance {
   return whileItLives(pid, () => {
     const cgroup = readFileSync(`/proc/${pid}/cgroup`, "utf8").trimEnd().split("\n");
+    const status = readFileSync(`/proc/${pid}/status`, "utf8");
     return {
       cgroup,
       container: findContainer(cgroup),
-      status: readFileSync(`/proc/${pid}/status`, "utf8"),
+      status,
+      pids: numbersOf(status, "NSpid"),
       pidNamespace: readlinkSync(`/proc/${pid}/ns/pid`),
     };
   });
-}
-
-/** The process's numbers in each of its pid namespaces, the server's first. */
-export function pidsOf({ status }: Glance): number[] {
-  return numbersOf(status, "NSpid");
 }
 
 /** It is pid 1 of a pid namespace of its own. */
@@ -118,11 +121,9 @@ export function isInit(pids: number[]): boolean {
  * hierarchy is looked at, which takes three times as long. Throws as `glanceAt`. */
 export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)): Process {
   return whileItLives(pid, () => {
-    const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, "utf8");
     const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
-    const { cgroup, status, pidNamespace } = glance;
+    const { cgroup, status, pids, pidNamespace } = glance;
     const uids = numbersOf(status, "Uid");
-    const pids = pidsOf(glance);
     // The last hierarchy is that of cgroup v2 where it is mounted. With CAP_SYS_ADMIN a process can
     // leave one of them.
     const [last = "", ...more] = containerOf(glance).directories.toReversed();
@@ -132,7 +133,7 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
       exe: readLink("exe"),
       cgroup,
       ppid: Number(statusOf(status, "PPid")),
-      start_ticks: startTicks(read("stat")),
+      start_ticks: startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")),
       uids,
       gids: numbersOf(status, "Gid"),
       // The files of a process that is not dumpable belong to root.
@@ -192,7 +193,7 @@ function capabilitiesOf(status: string): string[] {
  * space in a name is escaped; SOURCE may be empty. */
 const WRITABLE_MOUNT = /^\S* (\S+) \S+ rw\b/gm;
 
-/** Where the process sees writable mounts; undefined where there are too many mounts. Throws as
+/** Where the process sees writable mounts; undefined if there are too many. Throws as
  * `readProcess`. */
 export function readWritableMounts(pid: number): string[] | undefined {
   const path = `/proc/${pid}/mounts`;
@@ -211,30 +212,29 @@ type ContainersCgroups = { id: string; directories: string[] };
  * part of it. It is only a hint: whoever can make cgroups can write any id, so the engine must confirm
  * it (invariant 4). */
 export function findContainer(cgroup: string[]): ContainersCgroups | undefined {
-  const found = cgroup.flatMap((line) => containerInLine(line) ?? []);
-  const id = found[0]?.id;
-  const isOne = found.every((other) => other.id === id);
-  const isSupported = !cgroup.some((line) => UNSUPPORTED.test(line));
-  return id && isOne && isSupported
-    ? { id, directories: found.map(({ directory }) => directory) }
-    : undefined;
+  let id: string | undefined;
+  const directories: string[] = [];
+  for (const line of cgroup) {
+    // What is below the container has names of its choice.
+    const [outside = line, controllers, path, found] = UP_TO_CONTAINER.exec(line) ?? [];
+    if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, "$1"))) return undefined;
+    if (!found) continue;
+    id ??= found;
+    if (found !== id) return undefined;
+    const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
+    directories.push(CGROUP_ROOT + hierarchy + path);
+  }
+  return id ? { id, directories } : undefined;
 }
 
-/** Throws the refusal "no-container" where there is none. */
+/** Throws the refusal "no-container" if the cgroups name none. */
 export function containerOf({ container, cgroup }: Glance): ContainersCgroups {
   if (container) return container;
   throw new Refusal("no-container", { cgroup });
 }
 
-function containerInLine(line: string): { id: string; directory: string } | undefined {
-  const [, controllers, path, id] = UP_TO_CONTAINER.exec(line) ?? [];
-  if (!id) return undefined;
-  const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
-  return { id, directory: CGROUP_ROOT + hierarchy + path };
-}
-
-/** The cgroup, of these and all below them, where a process other than `pid` is, or where the search
- * meets its bounds. */
+/** The first cgroup, of these and all below them, that holds a process other than `pid`, or at which
+ * the search reaches its limits. */
 function otherProcesses(pid: number, directories: string[]): string | undefined {
   const pending = directories.map((directory) => ({ directory, depth: 0 }));
   for (const { directory, depth } of pending) {
@@ -268,8 +268,8 @@ function readStart(path: string, bytesMax: number): string {
   }
 }
 
-/** The value of a line of /proc/PID/status. Throws where there is no such line: what a check does not
- * know must not pass for 0. */
+/** The value of a line of /proc/PID/status. Throws if the line is missing: an unknown value must not
+ * pass for 0. */
 function statusOf(status: string, field: string): string {
   const [, value] = new RegExp(`^${field}:\t(.*)$`, "m").exec(status) ?? [];
   if (value === undefined) throw new Error(`/proc/PID/status has no ${field}`);

@@ -105,7 +105,7 @@ export class Vault {
       token: auth?.client_token ?? wrap_info?.token ?? "",
       accessor: auth?.accessor || wrap_info?.wrapped_accessor,
       wrapped: Boolean(wrap_info),
-      description: auth && describe(auth),
+      description: auth && { ...auth, ttl: auth.lease_duration, type: auth.token_type },
       namespace,
     };
   }
@@ -200,10 +200,6 @@ export class Vault {
 
 function noteLease(event: AuditEvent, { meta, accessor }: Lease, detail?: Json): void {
   note(event, { ...meta, accessor, detail });
-}
-
-function describe(auth: Auth): TokenDescription {
-  return { ...auth, ttl: auth.lease_duration, type: auth.token_type };
 }
 
 /** Those of its entity and groups too. */

@@ -11,6 +11,7 @@
 import { basename, posix } from "node:path";
 import type { Container } from "./engine.ts";
 import type { Facts } from "./facts.ts";
+import { wordsOf } from "./json.ts";
 
 /** Programs whose arguments are programs, or name them. */
 export const INTERPRETER =
@@ -22,9 +23,10 @@ const SEARCH_VARIABLE =
 /** By such an entry the working directory is searched. */
 const RELATIVE_ENTRY = /[=:\s]\.|PATH\w*=(:|.*::|.*:$)/;
 
-/** Where the kernel, the engine and the client have mounts of their own, which hold no program. */
+/** Where the kernel, the engine and the client have mounts of their own, which hold no program; and the
+ * root, of which the engine has said that it is read-only. */
 const OWN_MOUNT =
-  /^\/((dev|proc|sys)(\/.*)?|etc\/(hosts|hostname|resolv\.conf)|run\/authproxy-secrets)$/;
+  /^\/((dev|proc|sys)(\/.*)?|etc\/(hosts|hostname|resolv\.conf)|run\/authproxy-secrets)?$/;
 
 export type WritablePart = { part: string; mount: string };
 
@@ -34,26 +36,28 @@ export function writablePart({
   mounts,
 }: Facts): WritablePart | undefined {
   const { Path, Args, Config, HostConfig, Mounts } = container;
-  if (!HostConfig.ReadonlyRootfs) return { part: "root", mount: "/" };
+  if (HostConfig.ReadonlyRootfs !== true) return { part: "root", mount: "/" };
   if (!mounts) return { part: "root", mount: "more than are looked at" };
+  if (typeof Path !== "string" || !Path)
+    return { part: "Path", mount: "not known: nobody says it" };
 
   // A tmpfs is empty at each start: what was written there before is not run again.
   const tmpfs = Mounts.filter(({ Type }) => Type === "tmpfs").map(({ Destination }) => Destination);
   const fresh = [...Object.keys(HostConfig.Tmpfs ?? {}), ...tmpfs].map(withoutSlash);
   const lasting = writableMounts(container, mounts).filter((point) => !fresh.includes(point));
 
-  const directory = Config.WorkingDir || "/";
+  const directory = String(Config.WorkingDir || "/");
   const [check = "", ...checkArgs] = healthCheck(container);
   for (const [part, program] of Object.entries({ exe, Path, Healthcheck: check })) {
     if (!program.includes("/")) continue; // it is looked for in PATH
     const path = posix.resolve(directory, program);
     const mount = [...lasting, ...fresh].find((point) => `${path}/`.startsWith(`${point}/`));
-    if (mount) return { part, mount };
+    if (mount !== undefined) return { part, mount };
   }
 
   // What runs under another name than the command's is a script, or was put before it.
   const isInterpreted = basename(exe) !== basename(Path) || isInterpreter(Path);
-  const variables = (Config.Env ?? []).filter((text) => SEARCH_VARIABLE.test(text));
+  const variables = wordsOf(Config.Env).filter((text) => SEARCH_VARIABLE.test(text));
   // As it stands, "-I/data", and as a path, "main.js" or "//data/../x".
   const spelled = (part: string) => (word: string, i: number) => [
     `${part}.${i}`,
@@ -69,7 +73,7 @@ export function writablePart({
   ];
   for (const [part = "", text = ""] of words) {
     const mount = lasting.find((point) => names(text, point));
-    if (mount) return { part, mount };
+    if (mount !== undefined) return { part, mount };
   }
   return undefined;
 }
@@ -80,7 +84,7 @@ function isInterpreter(program: string): boolean {
 
 /** Its words; a command for a shell is taken apart at white space. */
 function healthCheck({ Config }: Container): string[] {
-  const [kind, ...words] = Config.Healthcheck?.Test ?? [];
+  const [kind, ...words] = wordsOf(Config.Healthcheck?.Test);
   if (kind === "CMD") return words;
   return kind === "CMD-SHELL" ? words.join(" ").trim().split(/\s+/) : [];
 }
@@ -88,13 +92,12 @@ function healthCheck({ Config }: Container): string[] {
 /** By the engine's word; and by the kernel's, which also shows a mount below another one, and one that
  * a link of the image has led elsewhere. */
 function writableMounts({ Mounts }: Container, ofKernel: string[]): string[] {
-  const ofEngine = Mounts.filter(({ RW }) => RW).map(({ Destination }) => Destination);
+  const ofEngine = Mounts.filter(({ RW }) => RW !== false).map(({ Destination }) => Destination);
   return [...ofEngine, ...ofKernel.filter((point) => !OWN_MOUNT.test(point))].map(withoutSlash);
 }
 
-/** "/" itself is "", and no mount: the engine has said that the root is read-only. */
 function withoutSlash(path: string): string {
-  return path.replace(/\/+$/, "");
+  return String(path).replace(/\/+$/, "");
 }
 
 /** The path of the mount stands in the text: whole components, and not below another path. */

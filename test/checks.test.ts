@@ -4,6 +4,7 @@ import type { Service } from "../server/config.ts";
 import type { Container } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
+import type { Spent } from "../server/leases.ts";
 import type { Peer } from "../server/peercred.ts";
 import type { Process } from "../server/process.ts";
 import { Refusal } from "../server/refusal.ts";
@@ -61,8 +62,8 @@ const service: Service = {
 };
 
 /** `spentBy`: why this start of the container can have no token. */
-type Changes = Partial<Facts> & { spentBy?: string };
-const spentBy = "this start of the container has had its token";
+type Changes = Partial<Facts> & { spentBy?: Spent };
+const spentBy = { why: "this start of the container has had its token", mayPass: false };
 
 const ofProcess = (changes: Partial<Process>) => ({ process: { ...first, ...changes } });
 const ofContainer = (changes: JsonObject) => ({
@@ -118,6 +119,12 @@ function verdict(changes: Changes, relax?: string[]): string | string[] {
     return `${error.canRetry ? "unavailable" : "refused"}: ${error.reason}`;
   }
 }
+
+test("a token that is being made for this start may not be sent: ask again", () => {
+  const making = { spentBy: { ...spentBy, mayPass: true } };
+  expect(verdict(making)).toBe("unavailable: once");
+  expect(verdict(making, ["once"])).toEqual(["once"]);
+});
 
 test("a container's first process, alone, with a read-only root: allowed", () => {
   expect(verdict({})).toEqual([]);
@@ -266,6 +273,7 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ],
       ["a writable mount that the kernel alone shows", seenMounts("/app")],
       ["… at a file", seenMounts("/app/main.js")],
+      ["… after the root, which is none of them", seenMounts("/", "/app")],
       [
         "… below a read-only one",
         { ...mounted("/x", false, { Args: ["/x/sub/main.js"] }), ...seenMounts("/x/sub") },
@@ -591,7 +599,7 @@ describe("a refusal says what was seen:", () => {
       ofProcess({ alone: false, others_in: `/docker/${ID}/x` }),
       { cgroup: `/docker/${ID}/x` },
     ],
-    ["a second time", { spentBy }, spentBy],
+    ["a second time", { spentBy }, spentBy.why],
     ["a root that can be written", host({ ReadonlyRootfs: false }), { part: "root", mount: "/" }],
     ["which program, and on which mount", mounted("/usr"), { part: "exe", mount: "/usr" }],
     [

@@ -34,7 +34,7 @@ import { documentOf } from "../server/grant.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { findFlaw } from "../server/schema.ts";
-import { app, bao, type Container, image, password, Stage, vaultAt } from "./stage.ts";
+import { app, bao, buildImage, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
 const cases = join(import.meta.dirname, "fixtures/config");
@@ -728,6 +728,36 @@ describe("a running container", () => {
     return facts;
   }
   const idle = { entrypoint: ["sleep", "600"], command: [] };
+
+  test("whose image was removed is explained so, and suggested a service all the same", async () => {
+    await using stage = new Stage();
+    const config = stage.configure();
+    const context = mkdtempSync(join(scratch, "image-"));
+    writeFileSync(join(context, "Dockerfile"), `ARG BASE\nFROM \${BASE}\nENV GONE=cli\n`);
+    const gone = await buildImage("authproxy-test-gone-cli", context, "Dockerfile", image);
+    const container = await stage.container({ ...idle, image: gone });
+    await container.stop();
+    const { Image } = await container.inspect();
+    const { container: engine } = await getContainerRuntimeClient();
+    await engine.dockerode.getImage(Image).remove({ force: true });
+    await container.restart();
+
+    const explained = await authproxy(["explain", container.id, "--config", config]);
+    expect(explained.status).toBe(77);
+    expect(explained.stdout).toContain("refused: image-gone");
+    expect(explained.stdout).toContain("the engine no longer has the container's image");
+    expect(explained.stdout).not.toMatch(/made up|forge/);
+    const running = await authproxy(["check", "--running", "--config", config]);
+    expect(running.stdout).toContain(
+      "\nimage-gone  the engine no longer has the container's image",
+    );
+    const suggested = await authproxy(["suggest", container.id]);
+    expect(suggested.status).toBe(0);
+    const [service] = Object.values<Service>(JSON.parse(suggested.stdout));
+    expect(service?.match).toMatchObject({ container: { Image } });
+    expect(suggested.stderr).toContain("the engine no longer has the container's image");
+    expect(suggested.stderr).toMatch(/Config\.Env leaves .*GONE.* open/);
+  });
 
   test("is suggested a service by which it gets a token, and another container does not", async () => {
     await using stage = new Stage();

@@ -1,79 +1,8 @@
 // What the engine says: in which API version it is asked, and in which order it answers. A stand-in
 // shows each case of versions; a real engine that refuses old ones is in test/lab.
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { type Container, Engine, EngineApi } from "../server/engine.ts";
-
-const id = "a".repeat(64);
-const TOO_OLD = (asked: string, oldest: string) =>
-  `client version ${asked} is too old. Minimum supported API version is ${oldest}, please upgrade your client to a newer version`;
-
-/** An engine that offers these API versions, and refuses others in the words of Docker's. */
-class StandIn {
-  readonly directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
-  readonly socket = join(this.directory, "engine.sock");
-  readonly asked: string[] = [];
-  /** Members of a container's inspect, beside the id. */
-  container: object = {};
-  /** The answers about images, by what stands behind /images/; others are 404. */
-  images: Record<string, object> = {};
-  /** Of the engine's info. */
-  driverStatus: string[][] | null = [["Backing Filesystem", "extfs"]];
-  oldest = "1.24";
-  newest = "1.51";
-  /** In place of the usual answer to GET /version. */
-  versions: string | undefined;
-  readonly #server: Server;
-
-  private constructor() {
-    this.#server = createServer((request, answer) => {
-      const { url = "" } = request;
-      this.asked.push(url);
-      const [, version = ""] = /^\/v(1\.\d+)\//.exec(url) ?? [];
-      const minor = (text: string) => Number(text.split(".")[1]);
-      if (url === "/version") {
-        const usual = JSON.stringify({ ApiVersion: this.newest, MinAPIVersion: this.oldest });
-        answer.end(this.versions ?? usual);
-      } else if (minor(version) < minor(this.oldest) || minor(version) > minor(this.newest)) {
-        answer.statusCode = 400;
-        answer.end(JSON.stringify({ message: TOO_OLD(version, this.oldest) }));
-      } else if (url.endsWith("/info")) {
-        answer.end(JSON.stringify({ DriverStatus: this.driverStatus }));
-      } else if (url.includes("/images/")) {
-        const image = this.images[decodeURIComponent(url.split("/images/")[1] ?? "")];
-        answer.statusCode = image ? 200 : 404;
-        answer.end(JSON.stringify(image ?? { message: "No such image" }));
-      } else {
-        answer.end(JSON.stringify({ Id: id, State: { Pid: 1 }, Config: {}, ...this.container }));
-      }
-    });
-  }
-
-  static async start(changes: Partial<StandIn> = {}): Promise<StandIn> {
-    const engine = Object.assign(new StandIn(), changes);
-    await engine.listen();
-    return engine;
-  }
-
-  async listen(): Promise<void> {
-    await new Promise<void>((resolve) => this.#server.listen(this.socket, resolve));
-  }
-
-  /** Closes every connection, as an engine that ends does. */
-  async stop(): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#server.closeAllConnections();
-    await closed;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
-    rmSync(this.directory, { recursive: true });
-  }
-}
+import { id, StandIn, TOO_OLD } from "./engine-stand-in.ts";
 
 const mounts = ["/data", "/run/authproxy"].map((Destination) => ({ Destination, RW: false }));
 
@@ -116,7 +45,7 @@ test.each([
   { engine: "a newer one than any tested", oldest: "1.40", newest: "1.99", chosen: "1.51" },
 ])("$engine is asked in API version $chosen", async ({ oldest, newest, chosen }) => {
   await using engine = await StandIn.start({ oldest, newest });
-  const api = new EngineApi(engine.socket, 1500);
+  const api = new EngineApi(engine.socket);
   await api.get("/containers/a/json");
   await api.get("/containers/b/json");
   expect(engine.asked).toEqual([
@@ -140,7 +69,7 @@ test.each([
 
 test("an engine that refuses its former version, since another replaced it, is asked again", async () => {
   await using engine = await StandIn.start({ oldest: "1.24", newest: "1.43" });
-  const api = new EngineApi(engine.socket, 1500);
+  const api = new EngineApi(engine.socket);
   expect((await api.get("/containers/a/json")).status).toBe(200);
   Object.assign(engine, { oldest: "1.44", newest: "1.51" });
   expect((await api.get("/containers/b/json")).status).toBe(200);
@@ -150,7 +79,7 @@ test("an engine that refuses its former version, since another replaced it, is a
 test("an engine that answers null at first is asked again which versions it has", async () => {
   await using engine = await StandIn.start();
   engine.versions = "null";
-  const api = new EngineApi(engine.socket, 1500);
+  const api = new EngineApi(engine.socket);
   await expect(api.get("/containers/a/json")).rejects.toMatchObject({ reason: "engine" });
   engine.versions = undefined;
   expect((await api.get("/containers/a/json")).status).toBe(200);
@@ -158,7 +87,7 @@ test("an engine that answers null at first is asked again which versions it has"
 
 test("an engine that was away is asked again which versions it has", async () => {
   await using engine = await StandIn.start({ newest: "1.43" });
-  const api = new EngineApi(engine.socket, 1500);
+  const api = new EngineApi(engine.socket);
   await api.get("/containers/a/json");
   await engine.stop();
   await expect(api.get("/containers/a/json")).rejects.toThrow("engine");

@@ -22,6 +22,8 @@ export class Front {
   answer: (path: string) => ForeignAnswer | undefined = () => undefined;
   /** Changes the headers that Vault gets. */
   change: (headers: IncomingHttpHeaders, path: string) => void = () => {};
+  /** How long this request is held before Vault gets it. */
+  delayMs: (path: string) => number = () => 0;
   readonly #directory = mkdtempSync(join(tmpdir(), "authproxy-front-"));
   readonly #agent = new Agent({ keepAlive: true });
   readonly #bao: OpenBao;
@@ -53,7 +55,9 @@ export class Front {
         got.pipe(response);
       });
       passed.on("error", () => response.destroy());
-      asked.pipe(passed);
+      const delayMs = this.delayMs(path);
+      if (delayMs > 0) setTimeout(() => asked.pipe(passed), delayMs);
+      else asked.pipe(passed);
     });
   }
 

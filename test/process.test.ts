@@ -20,6 +20,9 @@ import { Stage, until } from "./stage.ts";
 
 const ID = "0123456789abcdef".repeat(4);
 const OTHER = "fedcba9876543210".repeat(4);
+const UNIT = "/system.slice/web.service";
+const ROOTS = "/user.slice/user-0.slice";
+const SESSION = `${ROOTS}/user@0.service`;
 
 describe("the container in a process's cgroup is", () => {
   test.each<[string, string[]]>([
@@ -36,6 +39,29 @@ describe("the container in a process's cgroup is", () => {
     ["a deep parent", [`0::/a/b/c/${ID}`]],
     ["podman, cgroupfs", [`0::/libpod_parent/libpod-${ID}`]],
     ["podman, systemd", [`0::/machine.slice/libpod-${ID}.scope/container`]],
+    ["podman's Quadlet: a unit of systemd", [`0::${UNIT}/libpod-payload-${ID}`]],
+    ["… and the container's own cgroups below", [`0::${UNIT}/libpod-payload-${ID}/init.scope/a`]],
+    ["… of a template", [`0::/system.slice/system-web.slice/web@1.service/libpod-payload-${ID}`]],
+    ["… whose name is escaped", [`0::/system.slice/web\\x2dapp.service/libpod-payload-${ID}`]],
+    [
+      "… in cgroup v1",
+      [`12:pids:${UNIT}/libpod-payload-${ID}`, `1:name=systemd:${UNIT}/libpod-payload-${ID}`],
+    ],
+    ["… in a login of root", [`0::${ROOTS}/session-1.scope/libpod-payload-${ID}`]],
+    ["podman's pod, cgroupfs", [`0::/libpod_parent/${OTHER}/libpod-${ID}`]],
+    [
+      "podman's pod, systemd",
+      [`0::/machine.slice/machine-libpod_pod_${OTHER}.slice/libpod-${ID}.scope`],
+    ],
+    ["root's own session", [`0::${SESSION}/user.slice/libpod-${ID}.scope/container`]],
+    ["a unit of root's own session", [`0::${SESSION}/app.slice/web.service/libpod-payload-${ID}`]],
+    ["root's own session, without it in v2", [`2:pids:${SESSION}/libpod-${ID}`, `0::${SESSION}`]],
+    ["a container that has users of its own", [`0::/docker/${ID}/user.slice/user@7.service/x`]],
+    [
+      "… in which a user runs another one",
+      [`0::/docker/${ID}/user.slice/user@7.service/libpod-${OTHER}.scope`],
+    ],
+    ["a container that runs a kubelet", [`0::/docker/${ID}/kubepods.slice/${OTHER}`]],
     ["a cgroup that the container made below its own", [`0::/docker/${ID}/below`]],
     ["the leftmost: docker in docker", [`0::/docker/${ID}/docker/${OTHER}`]],
     [
@@ -62,6 +88,33 @@ describe("the container in a process's cgroup is", () => {
     ["outside of it, further", [`0::/../../docker/${ID}`]],
     ["outside of it, on the way", [`0::/docker/../${ID}`]],
     ["a user's own", [`0::/user.slice/user-7.slice/user@7.service/user.slice/libpod-${ID}.scope`]],
+    [
+      "a user's own unit, by systemd and Podman",
+      [`0::/user.slice/user-7.slice/user@7.service/app.slice/x.service/libpod-payload-${ID}`],
+    ],
+    [
+      "below a user's, named as root's",
+      [`0::/user.slice/user-7.slice/user@7.service${SESSION}/${ID}`],
+    ],
+    ["… by the service alone", [`0::/user.slice/user-7.slice/user@7.service/user@0.service/${ID}`]],
+    ["a user's, below root's", [`0::${SESSION}/user@7.service/libpod-${ID}.scope`]],
+    ["root's, twice", [`0::${SESSION}${SESSION}/libpod-${ID}.scope`]],
+    ["root's, at another place", [`0::/system.slice/user@0.service/libpod-${ID}.scope`]],
+    ["… in another user's slice", [`0::/user.slice/user-7.slice/user@0.service/libpod-${ID}`]],
+    ["… below a name that looks like a line", [`0::/a/0::${SESSION}/libpod-${ID}`]],
+    ...["00", "0x", "0@1", "0\\x2e", "", "0.service.x"].map((name): [string, string[]] => [
+      `named almost as root's: ${name}`,
+      [`0::${ROOTS}/user@${name}.service/libpod-${ID}.scope`],
+    ]),
+    ["another user's in root's slice", [`0::${ROOTS}/user@7.service/libpod-${ID}.scope`]],
+    [
+      "root's in one line, a user's in another",
+      [`2:pids:${SESSION}/${ID}`, "0::/x/user@7.service"],
+    ],
+    ["conmon, beside its container", [`0::${UNIT}/supervisor`]],
+    ["conmon, by systemd", [`0::/machine.slice/libpod-conmon-${ID}.scope`]],
+    ["another program of Podman's", [`0::${UNIT}/libpod-payload-${ID}x`]],
+    ["a pod alone", [`0::/libpod_parent/${ID}`]],
     ["the kubelet's", [`0::/kubepods/burstable/pod1/${ID}`]],
     ["the kubelet's, by systemd, without a directory for all", [`0::/kubepods-pod1.slice/${ID}`]],
     ["the kubelet's, by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/cri-${ID}.scope`]],
@@ -80,14 +133,19 @@ describe("the container in a process's cgroup is", () => {
   });
 
   test("not changed by what the workload names its own cgroups", () => {
-    const name = fc
-      .string({ minLength: 1 })
-      .filter((text) => !/[/\n]|^\.\.?$|^user@|^kubepods/.test(text));
+    const name = fc.string({ minLength: 1 }).filter((text) => !/[/\n]|^\.\.?$/.test(text));
     fc.assert(
       fc.property(
-        fc.array(fc.oneof(name, fc.constant(OTHER), fc.constant(`docker-${OTHER}.scope`))),
-        (below) => {
-          const cgroup = [`0::${["", "docker", ID, ...below].join("/")}`];
+        fc.constantFrom(`docker/${ID}`, `system.slice/web.service/libpod-payload-${ID}`),
+        fc.array(
+          fc.oneof(
+            name,
+            fc.constantFrom(OTHER, `docker-${OTHER}.scope`, `libpod-payload-${OTHER}`),
+            fc.constantFrom("user@7.service", "user@0.service", "kubepods", "kubepods-x.slice"),
+          ),
+        ),
+        (container, below) => {
+          const cgroup = [`0::/${[container, ...below].join("/")}`];
           expect(findContainer(cgroup)?.id).toBe(ID);
         },
       ),
@@ -214,12 +272,12 @@ class Cgroup {
   readonly #directory: string;
   readonly #stage: Stage;
 
-  constructor(stage: Stage, hierarchy = hierarchies.at(-1)) {
+  constructor(stage: Stage, hierarchy = hierarchies.at(-1), name = ID) {
     this.#stage = stage;
     const parent = `${hierarchy}/authproxy:${process.pid}`; // a name may hold a colon
     mkdirSync(parent);
     stage.defer(() => until("it is empty", () => isRemoved(parent)));
-    this.#directory = join(parent, ID);
+    this.#directory = join(parent, name);
     this.make("");
   }
 
@@ -304,6 +362,22 @@ describe.each(hierarchies)("in the hierarchy %s a process is", (hierarchy) => {
     expect(readProcess(pid)).toMatchObject({
       alone: false,
       others_in: `${place}/authproxy:${process.pid}/${ID}/below`,
+    });
+  });
+
+  test("alone in a unit of systemd, beside Podman's supervisor, which is no container", async () => {
+    await using stage = new Stage();
+    const cgroup = new Cgroup(stage, hierarchy, `libpod-payload-${ID}`);
+    cgroup.make("../supervisor");
+    cgroup.make("container"); // as crun and systemd make it
+    const conmon = cgroup.start(sleep, "../supervisor");
+    const pid = cgroup.start(sleep, "container");
+    expect(readProcess(pid)).toMatchObject({ alone: true, others_in: null });
+    expect(() => readProcess(conmon)).toThrow("no-container");
+    cgroup.start(sleep);
+    expect(readProcess(pid)).toMatchObject({
+      alone: false,
+      others_in: expect.stringMatching(`/libpod-payload-${ID}$`),
     });
   });
 

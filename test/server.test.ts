@@ -18,6 +18,7 @@ import { join } from "node:path";
 import { getContainerRuntimeClient } from "testcontainers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../scripts/openbao.ts";
+import { EngineProxy } from "./engine-proxy.ts";
 import { Gate } from "./gate.ts";
 import {
   app,
@@ -46,7 +47,8 @@ async function imageWith(stage: Stage, name: string, instructions: string): Prom
   const built = await buildImage(`authproxy-test-${name}`, context, "Dockerfile", image);
   const id = await imageId(built);
   const { container } = await getContainerRuntimeClient();
-  stage.defer(() => container.dockerode.getImage(id).remove({ force: true }));
+  const made = container.dockerode.getImage(id);
+  stage.defer(() => made.remove({ force: true }).catch(() => {})); // the test may have removed it
   return built;
 }
 
@@ -295,6 +297,56 @@ describe("an image", () => {
     await server.until({ event: "refused", container: wrong.id, reason: "no-match" });
   });
 });
+
+describe("an image that was removed while its container was stopped", () => {
+  test("costs it its token where labels need the image, and only there: image-gone", async () => {
+    await using stage = new Stage();
+    stage.configure(); // makes the directory that containers mount
+    const gone = await imageWith(stage, "gone", "ENV GONE=yes");
+    const Image = await imageId(gone);
+    const ofKind = (KIND: string) => ({ container: { Image, Config: { Env: { KIND } } } });
+    const labelled = { container: { Config: { Labels: { app: "labelled" } } } };
+    const relaxed = { container: { Config: { Labels: { app: "relaxed" } } } };
+    const { token } = app;
+    const start = (name: string) =>
+      stage.container({ image: gone, labels: { app: name }, environment: { KIND: name } });
+    const containers = [await start("pinned"), await start("labelled"), await start("relaxed")];
+    const [byImage, byLabel, byRelaxed] = containers.map(({ id }) => id);
+    for (const container of containers) await container.stop(); // no server has answered them
+    execFileSync("docker", ["image", "rm", "--force", Image], { stdio: "pipe" });
+    const server = await stage.server({
+      services: {
+        pinned: { match: ofKind("pinned"), token },
+        labelled: { match: labelled, token },
+        relaxed: { match: relaxed, token, relax: ["labels"] },
+      },
+    });
+    for (const container of containers) await container.restart();
+
+    await server.until({ event: "granted", container: byImage ?? "", service: "pinned" });
+    expect(await server.until({ container: byLabel ?? "", event: "refused" })).toMatchObject({
+      reason: "image-gone",
+      detail: "app",
+    });
+    const { relaxed: notHeld } = await server.until({ event: "granted", service: "relaxed" });
+    expect(notHeld).toEqual(["labels"]);
+    expect(server.find({ container: byRelaxed ?? "", event: "refused" })).toBeUndefined();
+  });
+});
+
+test.each([1.6, 4])(
+  "an engine that takes %d s for each answer is slow, and its containers are served",
+  async (seconds) => {
+    await using stage = new Stage();
+    const proxy = new EngineProxy(stage);
+    proxy.delayMs = seconds * 1000;
+    await proxy.start();
+    const server = await stage.server({ engine: proxy.socket });
+    const container = await stage.container();
+    await container.says(STARTED);
+    expect(server.events.map(({ event }) => event)).toEqual(["ready", "granted"]);
+  },
+);
 
 describe("Vault", () => {
   test("sealed when the server starts: clients wait, and are served once it is open", async () => {

@@ -28,11 +28,15 @@ issue timeline | bao policy write timeline -
 for service in postgres ledger timeline; do
   bao write "auth/token/roles/$service" allowed_policies="$service" orphan=true token_period=1h
 done
-for path in create/postgres create/ledger create/timeline renew-accessor revoke-accessor renew-self; do
-  echo "path \"auth/token/$path\" { capabilities = [\"update\"] }"
-done | bao policy write authproxy -
+{
+  for call in create/postgres create/ledger create/timeline renew-accessor revoke-accessor renew-self; do
+    echo "path \"auth/token/$call\" { capabilities = [\"update\"] }"
+  done
+  echo 'path "auth/token/lookup-self" { capabilities = ["read"] }'
+} | bao policy write authproxy -
 bao auth enable approle
-bao write auth/approle/role/authproxy token_policies=authproxy token_period=1h
+bao write auth/approle/role/authproxy token_policies=authproxy token_no_default_policy=true \
+  token_period=1h
 bao write auth/approle/role/authproxy/role-id role_id=authproxy
 
 head -c 24 /dev/urandom | base64 | tr -d '\n' | bao kv put -mount=secret ledger password=-

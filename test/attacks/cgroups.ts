@@ -25,13 +25,40 @@ export async function cgroupsOf(_: Stage, victim: Container): Promise<string[]> 
 
 /** A cgroup with the victim's name, in a directory that was delegated to a user. */
 export async function delegated(stage: Stage, victim: Container): Promise<string[]> {
-  const root = hierarchies().find((directory) => existsSync(join(directory, "cgroup.controllers")));
-  const forged = join(root ?? CGROUPS, `authproxy-attack-${process.pid}`, "docker", victim.id);
-  mkdirSync(forged, { recursive: true });
-  const made = [forged, dirname(forged), dirname(dirname(forged))];
+  return makeOwn(stage, `authproxy-attack-${process.pid}/docker/${victim.id}`);
+}
+
+const ROOT_SESSION = "user.slice/user-0.slice/user@0.service";
+
+/** As `delegated`, in a user's session, below cgroups that are named as root's session is. */
+export async function inUserSession(stage: Stage, victim: Container): Promise<string[]> {
+  const session = `user.slice/user-${USER}.slice/user@${USER}.service`;
+  return makeOwn(stage, `${session}/${ROOT_SESSION}/libpod-payload-${victim.id}`);
+}
+
+/** A cgroup with the victim's name where only root can make one: in root's session. */
+export async function inRootSession(stage: Stage, victim: Container): Promise<string[]> {
+  return make(stage, `${ROOT_SESSION}/libpod-payload-${victim.id}`).slice(0, 1);
+}
+
+function makeOwn(stage: Stage, path: string): string[] {
+  const made = make(stage, path);
   for (const directory of made) chownSync(directory, USER, USER);
+  return made.slice(0, 1);
+}
+
+/** This cgroup, and those above it that were not there before. The stage removes them. */
+function make(stage: Stage, path: string): string[] {
+  const root = hierarchies().find((directory) => existsSync(join(directory, "cgroup.controllers")));
+  let directory = join(root ?? CGROUPS, path);
+  const first = mkdirSync(directory, { recursive: true }) ?? directory;
+  const made = [directory];
+  while (directory !== first) {
+    directory = dirname(directory);
+    made.push(directory);
+  }
   stage.defer(() => until("the cgroups are empty", () => removed(made)));
-  return [forged];
+  return made;
 }
 
 function removed(directories: string[]): boolean {

@@ -22,7 +22,7 @@ import {
   unaccepted,
   without,
 } from "./arena.ts";
-import { cgroupsOf, delegated } from "./cgroups.ts";
+import { cgroupsOf, delegated, inRootSession, inUserSession } from "./cgroups.ts";
 import { Naive } from "./naive.ts";
 import { attack } from "./table.ts";
 
@@ -30,6 +30,23 @@ const image = imageWith(["trusted", "steal", "orphan", "worker"]);
 const usurper = imageWith(["usurp"], {
   arrange: (directory) => mkdirSync(join(directory, "../mnt")),
 });
+
+/** A process of the host joins these cgroups and asks, with the application's uid. Its answer. */
+async function askFrom({ stage }: Target, directories: string[]): Promise<string> {
+  chmodSync(stage.directory, 0o755);
+  const enter = 'for d in "$@"; do echo $$ >"$d/cgroup.procs" || exit; done';
+  const become = `exec setpriv --reuid ${USER} --regid ${USER} --clear-groups "$0" "$SOCKET"`;
+  const child = spawn("sh", ["-c", `${enter}\n${become}`, compile("steal"), ...directories], {
+    env: { ...process.env, SOCKET: join(stage.directory, "run/authproxy.sock") },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const closed = once(child, "close");
+  const answer = (await child.stdout.setEncoding("utf8").toArray()).join("");
+  await closed;
+  expect(answer).toContain("thief: end");
+  return answer;
+}
+
 describe.each([
   { number: "16" as const, where: "joins the victim's cgroups", place: cgroupsOf },
   {
@@ -40,28 +57,11 @@ describe.each([
 ])("a process of the host that $where", ({ number, place }) => {
   const note = attack(number);
 
-  /** Asks from the host, with the application's uid, and gives the answer. */
-  async function askFrom({ stage }: Target, victim: Container): Promise<string> {
-    const directories = await place(stage, victim);
-    chmodSync(stage.directory, 0o755);
-    const enter = 'for d in "$@"; do echo $$ >"$d/cgroup.procs" || exit; done';
-    const become = `exec setpriv --reuid ${USER} --regid ${USER} --clear-groups "$0" "$SOCKET"`;
-    const child = spawn("sh", ["-c", `${enter}\n${become}`, compile("steal"), ...directories], {
-      env: { ...process.env, SOCKET: join(stage.directory, "run/authproxy.sock") },
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const closed = once(child, "close");
-    const answer = (await child.stdout.setEncoding("utf8").toArray()).join("");
-    await closed;
-    expect(answer).toContain("thief: end");
-    return answer;
-  }
-
   test("gets the token from a naive server", async () => {
     await using stage = newStage();
     const target = await naive(stage);
     const victim = await honest(stage, image);
-    expect(await askFrom(target, victim)).toContain(TOKEN);
+    expect(await askFrom(target, await place(stage, victim))).toContain(TOKEN);
     note("naive", "falls");
   });
 
@@ -72,7 +72,7 @@ describe.each([
     await using stage = newStage();
     const target = await ours(stage, { relax });
     const victim = await honest(stage, image, note);
-    expect(await askFrom(target, victim)).not.toContain(TOKEN);
+    expect(await askFrom(target, await place(stage, victim))).not.toContain(TOKEN);
     expect(await decision(target.server, victim, 2)).toMatchObject({
       event: "refused",
       reason,
@@ -80,6 +80,39 @@ describe.each([
     });
     const which = relax.length ? `without init, alone, once: stopped by ${reason}` : reason;
     note(relax.length ? "minus one" : "defended", which);
+  });
+});
+
+describe("a process of the host in its user's session, below the name of root's", () => {
+  const note = attack("16d");
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    const target = await naive(stage);
+    const victim = await honest(stage, image);
+    expect(await askFrom(target, await inUserSession(stage, victim))).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test("gets nothing, with init, alone, once relaxed: no-container", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { relax: ["init", "alone", "once"] });
+    const victim = await honest(stage, image, note);
+    const answer = await askFrom(target, await inUserSession(stage, victim));
+    expect(answer).not.toContain(TOKEN);
+    await target.server.until({ event: "refused", reason: "no-container", uid: USER });
+    note("defended", "no-container");
+  });
+
+  test("gets nothing where it is root's session in fact, whose names count: namespace", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { relax: ["init", "alone", "once"] });
+    const victim = await honest(stage, image);
+    const answer = await askFrom(target, await inRootSession(stage, victim));
+    expect(answer).not.toContain(TOKEN);
+    const { reason } = await decision(target.server, victim, 2);
+    expect(reason).toBe("namespace");
+    note("minus one", "in root's session, init, alone, once relaxed: stopped by namespace");
   });
 });
 

@@ -30,6 +30,8 @@ export const attacks = {
   "16": "a host process joins the victim's cgroups",
   "16b": "a host process was delegated a cgroup with the victim's name",
   "16c": "a container with CAP_SYS_ADMIN joins the victim's cgroups",
+  "16d":
+    "a host user makes a cgroup with the victim's name in its session, below the name of root's",
   "18": "root in a container replaces the socket, its directory mounted writable",
   "18b": "a user in a container replaces the socket, its directory writable by others",
   "20": "a web request forged to the socket: bytes queued before accept",

@@ -1,52 +1,12 @@
 // Question: what does a container get while the engine is away, slow or wrong? `unavailable`, and its
 // token as soon as the engine answers as it should. Between it and the server stands a proxy.
-import { once } from "node:events";
-import { rmSync } from "node:fs";
-import { createServer, type Server as HttpServer, type IncomingMessage, request } from "node:http";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { type Alter, EngineProxy } from "../engine-proxy.ts";
 import { Stage } from "../stage.ts";
 import { livingTokens, Patient } from "./patients.ts";
 import { row } from "./table.ts";
 
-const ENGINE = "/var/run/docker.sock";
-const INSPECT_DEADLINE_MS = 1500;
-
-type Alter = (body: string) => string;
-
-/** Leads to the machine's engine. */
-class EngineProxy {
-  readonly socket: string;
-  delayMs = 0;
-  alter: Alter = (body) => body;
-  #server: HttpServer | undefined;
-
-  constructor(stage: Stage) {
-    this.socket = join(stage.directory, "engine.sock");
-    stage.defer(() => this.stop());
-  }
-
-  async start(): Promise<void> {
-    this.#server = createServer(async (asked, answer) => {
-      const { method, url: path, headers } = asked;
-      const passed = request({ socketPath: ENGINE, method, path, headers }).end();
-      const [told]: IncomingMessage[] = await once(passed, "response");
-      const body = this.alter((await told?.setEncoding("utf8").toArray())?.join("") ?? "");
-      setTimeout(() => answer.writeHead(told?.statusCode ?? 500).end(body), this.delayMs);
-    });
-    await once(this.#server.listen(this.socket), "listening");
-  }
-
-  /** Connections are cut, and the socket is gone, as the engine's is. */
-  async stop(): Promise<void> {
-    if (!this.#server?.listening) return;
-    const closed = once(this.#server, "close");
-    this.#server.closeAllConnections();
-    this.#server.close();
-    await closed;
-    rmSync(this.socket, { force: true });
-  }
-}
+const INSPECT_DEADLINE_MS = 10_000;
 
 type Fault = { what: string; begin(proxy: EngineProxy): unknown; end(proxy: EngineProxy): unknown };
 const honest: Alter = (body) => body;

@@ -90,10 +90,16 @@ export const plants: Plant[] = [
     is: "      if (!isRunning(pid, ticks) && !watched) return;\n",
   },
   {
+    name: "a request whose process has died spends the start of the next process with its number",
+    module: "leases.ts",
+    was: 'const mayPass = first.stage !== "sent" && !this.#takenUp.has(first);',
+    is: "const mayPass = false;",
+  },
+  {
     name: "a fourth token is made in vain",
     module: "leases.ts",
-    was: "if (leases.filter(isInVain).length >= IN_VAIN_MAX)",
-    is: "if (leases.filter(isInVain).length > IN_VAIN_MAX)",
+    was: "return leases.filter(isInVain).length >= IN_VAIN_MAX",
+    is: "return leases.filter(isInVain).length > IN_VAIN_MAX",
   },
   {
     name: "a revocation is tried once",

@@ -548,9 +548,8 @@ export class World {
         break;
       case "restart-same-pid":
         this.#stopContainer(container);
-        this.#startContainer(container, init.pid);
         // The request of the dead process may still be judged, by the facts of this one.
-        if (container.start) container.start.disturbances++;
+        this.#startContainer(container, init.pid);
         break;
       case "stop":
         this.#stopContainer(container);
