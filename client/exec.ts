@@ -21,10 +21,23 @@ import { errorCode, fail } from "./failure.ts";
 const HEAD_BYTES = 256;
 /** A script's interpreter may be a script, at most so many times (execve(2), ELOOP). */
 const SCRIPT_DEPTH_MAX = 4;
-/** e_machine of elf(5), by Node's names of processors. */
-const ELF_MACHINES: Readonly<Record<string, number>> = { x64: 62, arm64: 183 };
+/**
+ * e_machine of elf(5) that a kernel runs by itself, by Node's names of processors: the processor's own,
+ * and that of its 32-bit programs.
+ */
+const OWN_MACHINES: Readonly<Record<string, readonly number[]>> = {
+  x64: [62, 3],
+  arm64: [183, 40],
+};
+/** How much of an ELF file its header is. */
+const ELF_HEADER_BYTES = 64;
 /** p_type of elf(5): the entry that names the loader. */
 const PT_INTERP = 3;
+
+/** One of the variables that hasHandler() fills the room with. */
+const FILLER_BYTES = 1024;
+/** More than what "/bin/sh" in front of a command takes. */
+const SH_BYTES = 64;
 
 /** MAX_ARG_STRLEN of the kernel: one argument or variable, with its NUL. */
 const STRING_BYTES_MAX = 128 * 1024;
@@ -73,8 +86,9 @@ function whyNotExecutable(file: string): string | undefined {
 }
 
 /**
- * Throws a Failure (cannotRun) unless the file is a program for this processor whose loader exists, or
- * a script whose interpreter is such a program. `depth` counts the scripts before.
+ * Throws a Failure (cannotRun) unless the kernel runs the file: a program for this processor whose
+ * loader exists, a script whose interpreter it runs, or what a handler is registered for. `depth` counts
+ * the scripts before.
  */
 function requireFormat(file: string, depth: number): void {
   const head = readBytes(file, 0, HEAD_BYTES);
@@ -82,12 +96,20 @@ function requireFormat(file: string, depth: number): void {
   if (!head) return;
 
   const magic = head.toString("latin1", 0, 4);
+  const isElf = magic === "\x7fELF";
   if (magic.startsWith("#!")) {
     requireScript(file, head, depth);
-  } else if (magic === "\x7fELF") {
-    requireElf(file, head);
-  } else {
-    fail("cannotRun", `${file}: neither a program nor a script with #!`, "add #!/bin/sh");
+  } else if (isElf && isForThisProcessor(head)) {
+    requireLoader(file, head);
+  } else if (!hasHandler(file)) {
+    if (!isElf) {
+      fail("cannotRun", `${file}: neither a program nor a script with #!`, "add #!/bin/sh");
+    }
+    fail(
+      "cannotRun",
+      `${file}: built for another processor than ${process.arch}`,
+      "take an image for this one, or let the host emulate the other (binfmt_misc, qemu-user)",
+    );
   }
 }
 
@@ -100,18 +122,42 @@ function requireScript(file: string, head: Buffer, depth: number): void {
   requireFormat(interpreter, depth + 1);
 }
 
-/** Only 64-bit little-endian files with a complete head are looked at; the kernel judges others. */
-function requireElf(file: string, head: Buffer): void {
+function isForThisProcessor(head: Buffer): boolean {
+  if (head.length < ELF_HEADER_BYTES) return false;
+  // Of a program with the other byte order this is another number, which no processor has.
+  return OWN_MACHINES[process.arch]?.includes(head.readUInt16LE(18)) ?? true;
+}
+
+/**
+ * Says whether the kernel hands files of this format to a handler, such as an emulator (binfmt_misc). A
+ * container cannot read which are registered. So this has the kernel execute the file with so many
+ * variables that nothing fits beside them. A handler's first step is to add the file's path to the
+ * arguments, which fails with E2BIG: neither handler nor file is run.
+ *
+ * Where there is no handler, the C library of Node may hand the file to /bin/sh (ENOEXEC in execvp(3)). That
+ * finds nothing: the path is a descriptor, which is closed by then. It is also longer than the room that
+ * the variables leave, and the words that execvp adds are shorter.
+ */
+function hasHandler(file: string): boolean {
+  const descriptor = openSync(file, "r");
+  const path = `/proc/self/${"./".repeat(FILLER_BYTES)}fd/${descriptor}`;
+  const fillerBytes = readLimitBytes() - path.length - SH_BYTES;
+  const env: Record<string, string> = {};
+  for (let count = 0; count < Math.floor(fillerBytes / FILLER_BYTES); count++) {
+    // Its seven digits, "=", the value, a NUL, and the 8 bytes of a pointer to it.
+    env[1_000_000 + count] = "-".repeat(FILLER_BYTES - 17);
+  }
+  const { spawnSync } = process.getBuiltinModule("node:child_process");
+  const { error } = spawnSync(path, { argv0: "", env, stdio: "ignore" });
+  closeSync(descriptor);
+  return errorCode(error) === "E2BIG";
+}
+
+/** Only 64-bit little-endian files are looked at; the kernel judges others. */
+function requireLoader(file: string, head: Buffer): void {
   const is64Bit = head[4] === 2;
   const isLittleEndian = head[5] === 1;
-  if (!is64Bit || !isLittleEndian || head.length < 64) return;
-
-  const machine = ELF_MACHINES[process.arch];
-  if (machine !== undefined && head.readUInt16LE(18) !== machine) {
-    fail("cannotRun", `${file}: built for another processor than ${process.arch}`);
-  }
-
-  const loader = findLoader(file, head);
+  const loader = is64Bit && isLittleEndian ? findLoader(file, head) : undefined;
   if (loader !== undefined) requireInterpreter(file, loader);
 }
 
@@ -190,7 +236,7 @@ export function requireSizes(command: readonly string[], environment: Environmen
 
   // This is the smallest limit there is. Only above it, the real one has to be looked up.
   if (totalBytes <= STRING_BYTES_MAX - PAGE_BYTES) return;
-  const limitBytes = readLimitBytes();
+  const limitBytes = readLimitBytes() - PAGE_BYTES;
   if (totalBytes > limitBytes) {
     const sizes = `${totalBytes} bytes, of ${limitBytes}`;
     fail("cannotRun", `the environment and arguments are too long: ${sizes}`, AS_FILE);
@@ -209,6 +255,6 @@ function requireString(name: string, text: string): number {
 function readLimitBytes(): number {
   const limits = readFileSync("/proc/self/limits", "latin1");
   const stackBytes = /^Max stack size +(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY;
-  const quarter = Math.min(Number(stackBytes) / 4, 6 * 1024 * 1024);
-  return Math.max(STRING_BYTES_MAX, quarter) - PAGE_BYTES;
+  const quarter = Math.min(Math.floor(Number(stackBytes) / 4), 6 * 1024 * 1024);
+  return Math.max(STRING_BYTES_MAX, quarter);
 }

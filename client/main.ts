@@ -25,6 +25,9 @@ import { Vault } from "./vault.ts";
 import { nowMs } from "./wait.ts";
 import { watch } from "./watch.ts";
 
+/** What the client needs where its program is read from the disk for this container: 64 MB was enough. */
+const MEMORY_MEGABYTES = 64;
+
 /** Runs the client as a program, until this process is the command or has ended. */
 export function start(): void {
   // As process 1 of a container, a process ignores a signal for which it has no handler.
@@ -54,9 +57,10 @@ async function main(argv: readonly string[]): Promise<never> {
   // On standard input there are no files, but values under the same names.
   const asValues = plan.secretVariables.map((each) => ({ ...each, form: "value" as const }));
   const secretVariables = options.stdin ? asValues : plan.secretVariables;
-  const program = findProgram(command[0], variables.PATH);
+  const program = findProgram(command[0], plain.PATH);
   if (secretVariables.length === 0) return await becomeProgram(program, command, plain);
 
+  warnOfMemory();
   const requests = secretRequests(secretVariables, options.allowWrite);
   const place = openPlace(secretVariables, options);
 
@@ -111,6 +115,16 @@ function vaultVariables({ address, ca, namespace }: VaultPlace): Record<string, 
   if (ca !== undefined) variables.VAULT_CACERT_BYTES = ca;
   if (namespace !== undefined) variables.VAULT_NAMESPACE = namespace;
   return variables;
+}
+
+/** Whoever is killed for memory says nothing: this line is what a person finds then. */
+function warnOfMemory(): void {
+  // The smaller of limit and reservation (cgroup v1: its soft limit). 0: Node cannot tell.
+  const limitMegabytes = Math.floor(process.constrainedMemory() / 2 ** 20);
+  if (limitMegabytes === 0 || limitMegabytes >= MEMORY_MEGABYTES) return;
+  printLine(
+    `warning: the memory limit or reservation is ${limitMegabytes} MB: if the container is killed (137), give it ${MEMORY_MEGABYTES} MB`,
+  );
 }
 
 function warnOfLifetimes(requests: readonly SecretRequest[], secrets: FetchedSecrets): void {

@@ -38,7 +38,10 @@ export type Spec = {
   root?: { path: string };
   process: { args?: string[]; env?: string[]; user?: { uid?: number; gid?: number } };
   mounts?: Mount[];
-  linux?: { namespaces?: { type: string; path?: string }[] };
+  linux?: {
+    namespaces?: { type: string; path?: string }[];
+    resources?: { memory?: { limit?: number } };
+  };
 };
 
 /**
@@ -49,6 +52,8 @@ const CLIENT = "/.authproxy";
 const SOCKETS = "/run/authproxy";
 const SECRETS = "/run/authproxy-secrets";
 const OURS = [CLIENT, SOCKETS, SECRETS];
+/** The client was measured to use 15 MB beside its program, which the wrapper has read already. */
+const MEMORY_BYTES_MIN = 16 * 2 ** 20;
 /** As the kernel does (path_resolution(7)). */
 const LINKS_MAX = 40;
 
@@ -89,31 +94,23 @@ export function wrap(spec: Spec, clientDirectory: string, socketDirectory: strin
   };
 }
 
-/** Renames each variable that would act on the client; the client gives it back to the application. */
+/**
+ * Renames each variable that would act on the client; the client gives it back to the application. Where
+ * the container has that AUTHPROXY_SET_ variable itself, its own counts. Of two entries of a name the last
+ * is kept, as runc does; crun would keep both.
+ */
 function environmentForClient(environment: string[]): string[] {
-  const kept: string[] = [];
-  const setAside: string[] = [];
-  for (const entry of environment) {
-    const [name = ""] = entry.split("=", 1);
-    if (actsOnClient(name)) setAside.push(`AUTHPROXY_SET_${entry}`);
-    else kept.push(entry);
-  }
-  // The first entry of a name counts: an AUTHPROXY_SET_ variable of the container's own goes first.
-  return [...kept, ...setAside];
+  const byName = new Map(environment.map((entry) => [entry.replace(/=.*/s, ""), entry]));
+  return [...byName].flatMap(([name, entry]) => {
+    if (!actsOnClient(name)) return [entry];
+    return byName.has(`AUTHPROXY_SET_${name}`) ? [] : [`AUTHPROXY_SET_${entry}`];
+  });
 }
 
 function clientMounts(spec: Spec, clientDirectory: string, socketDirectory: string): Mount[] {
   const { uid = 0, gid = 0 } = spec.process.user ?? {};
-  const readOnly = ["bind", "rprivate", "ro", "nosuid", "nodev"];
-  const inMemory = [
-    "nosuid",
-    "nodev",
-    "noexec",
-    "size=4m",
-    "mode=0711",
-    `uid=${uid}`,
-    `gid=${gid}`,
-  ];
+  const readOnly = "bind,rprivate,ro,nosuid,nodev".split(",");
+  const inMemory = `nosuid,nodev,noexec,size=4m,mode=0711,uid=${uid},gid=${gid}`.split(",");
   if (canForbidSwap(spec)) inMemory.push("noswap");
   return [
     { destination: SECRETS, type: "tmpfs", source: "tmpfs", options: inMemory },
@@ -189,8 +186,8 @@ function readLink(path: string): string | undefined {
 /** The option `noswap` of tmpfs(5) exists since Linux 6.4, and not in a user namespace. */
 function canForbidSwap({ linux }: Spec): boolean {
   if (linux?.namespaces?.some(({ type }) => type === "user")) return false;
-  const [major = 0, minor = 0] = release().split(".").map(Number.parseFloat);
-  return major > 6 || (major === 6 && minor >= 4);
+  const [major = 0, minor = 0] = release().split(".").map(Number);
+  return major * 1000 + minor >= 6004;
 }
 
 function rewriteConfiguration(bundle: string, clientPath: string, socketPath: string): void {
@@ -201,6 +198,7 @@ function rewriteConfiguration(bundle: string, clientPath: string, socketPath: st
   closeSync(file);
   if (!asksForSecrets(spec)) return;
   refuseRootlessEngine();
+  requireMemory(spec);
   const wrapped = wrap(spec, realpathSync(clientPath), requireDirectory(socketPath));
   const root = resolve(bundle, spec.root?.path ?? "rootfs");
   refuseLinksInImage(root);
@@ -222,6 +220,17 @@ function keepNumberAsWritten(_key: string, value: unknown, context?: { source?: 
   return rawJSON(context?.source ?? "");
 }
 
+/**
+ * With less the client is certain to be killed, or the host reads its program from the disk again and
+ * again. The limit is a number, or what keepNumberAsWritten() returns.
+ */
+function requireMemory({ linux }: Spec): void {
+  const limitBytes = linux?.resources?.memory?.limit;
+  if (typeof limitBytes === "number" && limitBytes > 0 && limitBytes < MEMORY_BYTES_MIN) {
+    throw new Error(`the container's memory limit is too low for the client: give it 64 MB`);
+  }
+}
+
 /** Only in the initial user namespace does each id map to itself (user_namespaces(7)). */
 function refuseRootlessEngine(): void {
   if (!/^\s*0\s+0\s+4294967295\s*$/.test(readFileSync("/proc/self/uid_map", "utf8"))) {
@@ -239,7 +248,7 @@ function refuseRootlessEngine(): void {
 function refuseLinksInImage(root: string): void {
   for (const place of ["/run", ...OURS]) {
     const found = lstatSync(join(root, place), { throwIfNoEntry: false });
-    if (found && !found.isDirectory()) throw new Error(`the image's ${place} is not a directory`);
+    if (found?.isDirectory() === false) throw new Error(`the image's ${place} is not a directory`);
   }
 }
 

@@ -202,6 +202,20 @@ describe("the application's environment", () => {
       ["P"],
     ]);
   });
+  test.each([
+    ["a plain value", { P: "image", AUTHPROXY_SET_P: "user" }, { P: "user" }, []],
+    ["an empty value", { P: "image", AUTHPROXY_SET_P: "" }, { P: "" }, []],
+    ["PATH", { PATH: "/image", AUTHPROXY_SET_PATH: "/user" }, { PATH: "/user" }, []],
+    ["a reference over a plain value", { P: "image", AUTHPROXY_SET_P: "vault:a/b#c" }, {}, ["P"]],
+    ["a plain value over a reference", { P: "vault:a/b#c", AUTHPROXY_SET_P: "u" }, { P: "u" }, []],
+    ["a file", { P_FILE: "/image", AUTHPROXY_SET_P_FILE: "vault:a/b#c" }, {}, ["P_FILE"]],
+  ])("has AUTHPROXY_SET_X and not the image's X: %s", (_, environment, plain, secret) => {
+    for (const order of [Object.entries(environment), Object.entries(environment).reverse()]) {
+      const planned = planEnvironment(Object.fromEntries(order), []);
+      expect(planned.plain).toEqual(plain);
+      expect(planned.secretVariables.map(({ variable }) => variable)).toEqual(secret);
+    }
+  });
   test("has what --plain names as it is, reference or not", () => {
     const environment = {
       A: "vault:a/b#c",

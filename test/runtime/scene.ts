@@ -100,8 +100,9 @@ export class Scene {
     return stdout.trim();
   }
 
-  /** An image of these files, and of what `arrange` makes of the directory that they are in. */
-  image(files: Record<string, string>, arrange = (_: string) => {}): string {
+  /** An image of these files, and of what `arrange` makes of the directory that they are in; `says` are
+   * lines of a Dockerfile, such as "ENV A=1". */
+  image(files: Record<string, string>, arrange = (_: string) => {}, says: string[] = []): string {
     const directory = mkdtempSync(join(scratch, "image-"));
     for (const [path, source] of Object.entries(files)) {
       mkdirSync(dirname(join(directory, path)), { recursive: true });
@@ -113,17 +114,19 @@ export class Scene {
     const owned = ["--numeric-owner", "--owner=0", "--group=0"];
     execFileSync("tar", ["--create", ...owned, "-f", archive, "-C", directory, "."]);
     const host = ["--host", `unix://${this.engine.socket}`];
-    execFileSync("docker", [...host, "import", archive, name], { stdio: "pipe" });
+    const changes = says.flatMap((line) => ["--change", line]);
+    execFileSync("docker", [...host, "import", ...changes, archive, name], { stdio: "pipe" });
     return name;
   }
 
   /** A shell and its commands in one static program; nothing else is in it. */
-  busybox(arrange = (_: string) => {}): string {
-    return this.image({ "bin/busybox": "/usr/bin/busybox" }, (directory) => {
+  busybox(arrange = (_: string) => {}, says: string[] = []): string {
+    const fill = (directory: string) => {
       for (const command of ["sh", "cat", "env", "id", "sleep", "stat", "grep", "kill", "true"])
         symlinkSync("busybox", join(directory, "bin", command));
       arrange(directory);
-    });
+    };
+    return this.image({ "bin/busybox": "/usr/bin/busybox" }, fill, says);
   }
 }
 

@@ -1,5 +1,7 @@
 // Question: what does the runtime wrapper do with an engine's command line, and with a bundle's
 // config.json? There is no engine here, and the runtime behind the wrapper is the program `echo`.
+// AUTHPROXY_SET_X beside the image's own X: equal names in any order and number, empty values,
+// references. container.test.ts has what the application then gets, behind runc.
 import { execFileSync, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -129,6 +131,12 @@ describe("a container that cannot have its secrets does not start", () => {
       `{"process": {"env": ["X=${REFERENCE}", "PLAIN=a secret"`,
       /^authproxy: config\.json is not JSON$/m,
     ],
+    ...Object.fromEntries(
+      [1, 6 * 2 ** 20, 16 * 2 ** 20 - 1].map((limit) => [
+        `its memory is limited to ${limit} bytes`,
+        [{ ...ASKING, linux: { resources: { memory: { limit } } } }, /memory limit is too low/],
+      ]),
+    ),
     "it has no command": [{ process: { env: [`X=${REFERENCE}`] } }, /has no command/],
     ...Object.fromEntries(
       [
@@ -310,6 +318,16 @@ describe("a container that cannot have its secrets does not start", () => {
   });
 });
 
+test.each(["0", "-1", `${16 * 2 ** 20}`, "9223372036854775807", "null"])(
+  "a container whose memory limit is %s starts",
+  async (limit) => {
+    const config = `{"process":${JSON.stringify(ASKING.process)},"linux":{"resources":{"memory":{"limit":${limit}}}}}`;
+    const directory = bundle(config);
+    expect((await call([own, "create", "-b", directory])).stderr).toBe("");
+    expect(configOf(directory).process.args?.at(-1)).toBe("app");
+  },
+);
+
 describe("config.json", () => {
   test("keeps the text of large numbers, and members such as __proto__", async () => {
     const limits = '{"hard":18446744073709551615,"soft":9223372036854775807,"e":-1.50}';
@@ -390,10 +408,9 @@ describe("the environment", () => {
           entry.slice(0, entry.indexOf("=")),
           entry.slice(entry.indexOf("=") + 1),
         ]);
-        const after: Record<string, string> = {};
-        // The first of a name counts (environ(7), getenv(3)).
-        for (const [key = "", value = ""] of pairs)
-          if (!Object.hasOwn(after, key)) after[key] = value;
+        const after: Record<string, string> = Object.fromEntries(pairs);
+        // Each name is there once: libraries and shells differ in which of two they take.
+        expect(Object.keys(after)).toHaveLength(pairs.length);
         const names = Object.keys(after).filter((key) => !key.startsWith("AUTHPROXY_"));
         expect(names.filter((key) => /^(LD|NODE|SSL)_/.test(key))).toEqual([]);
         const { plain } = planEnvironment(after, []);
@@ -405,15 +422,36 @@ describe("the environment", () => {
     const env = Array.from({ length: 1_000_000 }, (_, i) => `V${i}=${REFERENCE}`);
     expect(wrapped({ env }).process.env).toEqual(env);
   });
-  test("may hold entries that are not variables, and one name twice", () => {
-    const env = ["", "=", "novalue", "X=a", `X=${REFERENCE}`, "NODE_OPTIONS=1", "NODE_OPTIONS=2"];
-    expect(wrapped({ env }).process.env).toEqual([
-      ...env.slice(0, 5),
-      "AUTHPROXY_SET_NODE_OPTIONS=1",
-      "AUTHPROXY_SET_NODE_OPTIONS=2",
-    ]);
+  test("may hold entries that are not variables, which runc refuses", () => {
+    const env = ["", "novalue", `X=${REFERENCE}`];
+    expect(wrapped({ env }).process.env).toEqual(env);
+  });
+  test.each([
+    ["the image sets it too", ["NODE_OPTIONS=image", "AUTHPROXY_SET_NODE_OPTIONS=user"], "user"],
+    ["it comes first", ["AUTHPROXY_SET_NODE_OPTIONS=user", "NODE_OPTIONS=image"], "user"],
+    ["it is empty", ["NODE_OPTIONS=image", "AUTHPROXY_SET_NODE_OPTIONS="], ""],
+    ["it is a reference", ["NODE_OPTIONS=a", `AUTHPROXY_SET_NODE_OPTIONS=${REFERENCE}`], REFERENCE],
+    ["only the image's is one", [`NODE_OPTIONS=${REFERENCE}`, "AUTHPROXY_SET_NODE_OPTIONS=b"], "b"],
+    ["it holds an =", ["NODE_OPTIONS=a", "AUTHPROXY_SET_NODE_OPTIONS=--x=y"], "--x=y"],
+    ["each is set twice", twice("NODE_OPTIONS", "AUTHPROXY_SET_NODE_OPTIONS"), "last"],
+    ["only the image's is set, twice", twice("NODE_OPTIONS"), "last"],
+    ["only its own is set, twice", twice("AUTHPROXY_SET_NODE_OPTIONS"), "last"],
+  ])("has AUTHPROXY_SET_X of the container's own once, where %s", (_, env, value) => {
+    const { env: after = [] } = wrapped({ env: ["A=1", ...env, "B=2"] }).process;
+    const own = after.filter((entry) => entry.includes("NODE_OPTIONS="));
+    expect(own).toEqual([`AUTHPROXY_SET_NODE_OPTIONS=${value}`]);
+    expect(after.filter((entry) => !own.includes(entry))).toEqual(["A=1", "B=2"]);
+  });
+  test("keeps the last of two entries of any name, as runc does", () => {
+    const env = ["X=first", `Y=${REFERENCE}`, "X=last"];
+    expect(wrapped({ env }).process.env).toEqual(["X=last", `Y=${REFERENCE}`]);
   });
 });
+
+/** Entries of these names, each twice. */
+function twice(...names: string[]): string[] {
+  return ["first", "last"].flatMap((value) => names.map((name) => `${name}=${value}`));
+}
 
 test("our mounts come last, and the container's user owns the tmpfs for its secrets", () => {
   const { mounts = [], process } = wrapped({});
