@@ -516,6 +516,12 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a profile by its path, as Podman writes it", optioned("seccomp=/etc/profile.json")],
       ["… by a relative path", optioned("seccomp=profile.json")],
       ["… by no path", optioned("seccomp=")],
+      ...["my-unconfined", "unconfined.json", "builtin/profile.json", "a{"].map(
+        (path): [string, Changes] => [
+          `… by a path like another word, ${path}`,
+          optioned(`seccomp=${path}`),
+        ],
+      ),
       [
         "crun's annotation for a receiver",
         host({ Annotations: { "run.oci.seccomp.receiver": "/x" } }),
@@ -536,7 +542,10 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
         optioned("no-new-privileges", "label=level:s0:c1,c2", "apparmor=unconfined"),
       ],
       ["another option that holds the text", optioned("label=SCMP_ACT_NOTIFY")],
-      ["other annotations", host({ Annotations: { "org.example": "run.oci.x" } })],
+      [
+        "other annotations",
+        host({ Annotations: { "org.example": "run.oci.x", "my.run.oci.x": "" } }),
+      ],
       ["what Docker leaves empty", host({ SecurityOpt: null, Annotations: null })],
       ["what Podman leaves empty", host({ SecurityOpt: [], Annotations: {} })],
     ],
@@ -566,6 +575,51 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
     test.each(allowed)("allowed: %s", (_, changes) => {
       expect(verdict(changes)).toEqual([]);
     });
+});
+
+describe("the words of a command with a writable mount are", () => {
+  const run = (name: string) => command(`/usr/bin/${name}`, name, ["/data/plugins"]);
+  test.each(
+    "node nodejs deno bun python python3 python3.12 pypy pypy3.10 ruby ruby3.2 perl perl5.36 php php8.2 java dotnet mono lua lua5.4 luajit luajit2.1 tclsh tclsh8.6 Rscript erl beam.smp awk gawk mawk sed make env sh bash dash ash ksh zsh fish csh tcsh busybox toybox ld-linux-x86-64.so.2".split(
+      " ",
+    ),
+  )("programs for %s", (name) => {
+    expect(verdict(run(name))).toBe("refused: readonly");
+  });
+  test.each(
+    "anode nodes node1 pythonic perlx rubyx phpx luax tclshx lawk awks mysh shx build.env.sh-x".split(
+      " ",
+    ),
+  )("data for %s", (name) => {
+    expect(verdict(run(name))).toEqual([]);
+  });
+});
+
+describe("a mount that only the kernel shows", () => {
+  const named = (point: string) => ({
+    ...seenMounts(point),
+    ...ofContainer({ Args: [`${point}/a.js`] }),
+  });
+  test.each([
+    "/x/dev",
+    "/dev2",
+    "/etc/hosts.d",
+    "/etc/x/hosts",
+    "/run/authproxy-secrets2",
+    "/x/proc/a",
+  ])("at %s counts", (point) => {
+    expect(verdict(named(point))).toBe("refused: readonly");
+  });
+  test.each([
+    "/dev",
+    "/dev/shm",
+    "/proc/a/b",
+    "/sys/fs/cgroup",
+    "/etc/hosts",
+    "/run/authproxy-secrets",
+  ])("at %s is the kernel's, the engine's or the client's own", (point) => {
+    expect(verdict(named(point))).toEqual([]);
+  });
 });
 
 describe("a refusal says what was seen:", () => {
