@@ -37,7 +37,7 @@ export async function checkLogin(
   // A server that runs has used its secret id, and uses it at each login.
   const isCounted = login.body_files?.secret_id !== undefined || login.body?.secret_id !== undefined;
   if (isCounted && !server && !mayUseUp) {
-    const detail = "no server runs, and the secret id may be one whose uses are counted";
+    const detail = "no server is seen to run, and the uses of the secret id may be counted";
     return [...files, unchecked("login", detail, "start the server, or try --login")];
   }
   const found = await attempt("login", LOGIN_ADVICE, async () => {

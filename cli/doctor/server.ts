@@ -77,12 +77,10 @@ async function checkAnswer(socket: string, server: ServerProcess | undefined): P
   if (server) {
     const who = `process ${server.pid}, uid ${server.uid}`;
     const answer = await ask(socket);
-    // A process of the host is nobody's service: it is refused.
-    if (answer.includes('"error":"refused"')) return [ok("server", `${who}, answers`)];
-    const said = answer.includes('"error":"unavailable"')
-      ? '"unavailable": the engine does not answer it, or it judges others'
-      : answer;
-    return [failed("server", `${who}, at ${socket}: ${said}`, SERVER_LOG)];
+    // "refused", as a process of the host is nobody's service; "unavailable" where another was just
+    // judged. Either way the server is alive.
+    if (/"error":"(refused|unavailable)"/.test(answer)) return [ok("server", `${who}, answers`)];
+    return [failed("server", `${who}, at ${socket}: ${answer}`, SERVER_LOG)];
   }
   const isListened = isListenedAt(socket);
   if (isListened && !isRoot()) return [needsRoot("server")];
@@ -118,6 +116,7 @@ function checkState(state: string, server: ServerProcess | undefined, user: User
       : unchecked("state", `there is no ${state} yet`, "the server makes it when it starts");
   }
   if (!stats.isDirectory()) return failed("state", `${state} is not a directory`, "remove it");
+  if (!isRoot() && stats.uid !== process.getuid?.()) return needsRoot("state");
   const { uid, mode } = stats;
   if (uid !== user.uid)
     return failed("state", `${state} belongs to uid ${uid}`, `chown ${user.uid} ${state}`);
@@ -137,7 +136,6 @@ function checkState(state: string, server: ServerProcess | undefined, user: User
     const advice = "a grant waits for the disk: take a directory on tmpfs, such as below /run";
     return warning("state", `${state} is not in memory`, advice);
   }
-  if (!isRoot() && user.uid !== process.getuid?.()) return needsRoot("state");
   const leases = readdirSync(state).filter((name) => !name.endsWith(".new"));
   return ok("state", `${state}: in memory; leases: ${leases.length}`);
 }
