@@ -56,16 +56,28 @@ describe("a listener that demands a client certificate", () => {
 });
 
 describe("a variable that names a proxy", () => {
-  const names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
-  test.each(names)("is not used, and that is said where Vault cannot be reached: %s", async (name) => {
-    const closed = `https://127.0.0.1:${await freePort()}`;
-    secretBytes.add("proxy-password");
-    const environment = { [name]: `http://user:proxy-password@127.0.0.1:${await freePort()}` };
-    const hint = new RegExp(`; ${name} is not used, because the token goes to Vault only directly$`);
-    expectFailure(await fetchFrom(closed, environment), 69, /ECONNREFUSED/, hint);
-    const reached = await fetchFrom(bao.address, { ...environment, NODE_USE_ENV_PROXY: "1" });
-    expect(reached).toMatchObject({ exitCode: 0, stderr: "" });
-  });
+  const names = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+  ];
+  test.each(names)(
+    "is not used, and that is said where Vault cannot be reached: %s",
+    async (name) => {
+      const closed = `https://127.0.0.1:${await freePort()}`;
+      secretBytes.add("proxy-password");
+      const environment = { [name]: `http://user:proxy-password@127.0.0.1:${await freePort()}` };
+      const hint = new RegExp(
+        `; ${name} is not used, because the token goes to Vault only directly$`,
+      );
+      expectFailure(await fetchFrom(closed, environment), 69, /ECONNREFUSED/, hint);
+      const reached = await fetchFrom(bao.address, { ...environment, NODE_USE_ENV_PROXY: "1" });
+      expect(reached).toMatchObject({ exitCode: 0, stderr: "" });
+    },
+  );
 
   test("others are not spoken of", async () => {
     const closed = `https://127.0.0.1:${await freePort()}`;

@@ -107,7 +107,9 @@ describe("a host where all is well", () => {
     expect(linesOf(findings, "state")).toContain("leases: 1");
     expect(linesOf(findings, "engine")).toMatch(/Docker .*the server uses 1\.\d+/);
     expect(linesOf(findings, "mounts")).toMatch(/containers that have .*: 1, as it is now/);
-    expect(linesOf(findings, "vault")).toMatch(/TLSv1\.3, certificate trusted.*\n.*active, version/);
+    expect(linesOf(findings, "vault")).toMatch(
+      /TLSv1\.3, certificate trusted.*\n.*active, version/,
+    );
     expect(linesOf(findings, "clock")).toContain("ok: Vault's is 0 s");
     expect(linesOf(findings, "login")).toContain("with the policies authproxy");
     expect(linesOf(findings, "rights")).toContain("app: auth/token/create/app");
@@ -122,7 +124,9 @@ describe("a host where all is well", () => {
 
   test("every check is in the documentation, and there is no other in it", async () => {
     const rows = readDocument("docs/doctor.md").match(/^\| `.*?\|/gm) ?? [];
-    const documented = rows.flatMap((row) => [...row.matchAll(/`([^`]+)`/g)].map(([, name]) => name));
+    const documented = rows.flatMap((row) =>
+      [...row.matchAll(/`([^`]+)`/g)].map(([, name]) => name),
+    );
     const seen = findings.map(({ check }) => check);
     const elsewhere = ["vault for clients", "credential"]; // where there is something to say
     expect(documented.toSorted()).toEqual([...new Set([...seen, ...elsewhere])].toSorted());
@@ -141,11 +145,14 @@ describe("a host where all is well", () => {
 
     // The programs that it starts write none either.
     const log = join(stage.directory, "strace");
-    const calls = "trace=open,openat,creat,rename,renameat2,unlink,unlinkat,mkdir,mkdirat,link,symlink";
+    const calls =
+      "trace=open,openat,creat,rename,renameat2,unlink,unlinkat,mkdir,mkdirat,link,symlink";
     await doctor(config, { under: ["strace", "-f", "-o", log, "-e", calls] });
     const writing = readFileSync(log, "utf8")
       .split("\n")
-      .filter((line) => /O_WRONLY|O_RDWR|O_CREAT|^\d+ +(creat|rename|unlink|mkdir|link|symlink)/.test(line))
+      .filter((line) =>
+        /O_WRONLY|O_RDWR|O_CREAT|^\d+ +(creat|rename|unlink|mkdir|link|symlink)/.test(line),
+      )
       .filter((line) => !/"\/dev\/(null|tty)"/.test(line));
     expect(writing).toEqual([]);
   });
@@ -232,7 +239,9 @@ describe("a host where something is wrong", () => {
     }
 
     test("none there, a file, nobody who listens", async () => {
-      expect(await found("engine", { engine: place("none") })).toMatch(/failed: .*ENOENT.*"engine"/);
+      expect(await found("engine", { engine: place("none") })).toMatch(
+        /failed: .*ENOENT.*"engine"/,
+      );
       expect(await found("engine", { engine: stage.configure() })).toContain("is not a socket");
       const server = createServer().listen(place("stale"));
       await once(server, "listening");
@@ -284,7 +293,9 @@ describe("a host where something is wrong", () => {
       expect(await found("runtime", missing)).toMatch(/failed: there is no \/none/);
       const program = join(trusted(), "runtime/authproxy-runc");
       const other = { engine: await runtimeAt(program) };
-      expect(await found("runtime", other)).toMatch(/failed: it gives containers \/run\/authproxy,.*--sockets/);
+      expect(await found("runtime", other)).toMatch(
+        /failed: it gives containers \/run\/authproxy,.*--sockets/,
+      );
       const same = { engine: await runtimeAt(program, [`--sockets=${place("run")}`]) };
       expect(await found("runtime", same)).toMatch(/ok/);
     });
@@ -323,7 +334,9 @@ describe("a host where something is wrong", () => {
       expect(await found("socket", directory("shut", 0o700))).toMatch(/failed: .*cannot enter/);
       const others = directory("others");
       chownSync(place("others"), 1001, 1001);
-      expect(await found("socket", others)).toMatch(/warning: .*belongs to uid 1001.*--socket-owner/);
+      expect(await found("socket", others)).toMatch(
+        /warning: .*belongs to uid 1001.*--socket-owner/,
+      );
     });
 
     test("a socket on which nobody listens, or to which not all may connect", async () => {
@@ -372,7 +385,9 @@ describe("a host where something is wrong", () => {
     const own = (address: string) => found("vault", vaultIs(address));
 
     test("a name that is not known, a port that is closed, no TLS", async () => {
-      expect(await own("https://nowhere.invalid:8200")).toMatch(/failed: .*(ENOTFOUND|EAI_AGAIN).*resolver/);
+      expect(await own("https://nowhere.invalid:8200")).toMatch(
+        /failed: .*(ENOTFOUND|EAI_AGAIN).*resolver/,
+      );
       expect(await own(await closed())).toMatch(/failed: .*ECONNREFUSED: nothing listens there/);
       const plain = createHttpServer().listen(0, "127.0.0.1");
       await once(plain, "listening");
@@ -386,7 +401,9 @@ describe("a host where something is wrong", () => {
         const env = { [name]: "http://user:proxy-password@proxy:3128" };
         secrets.add("proxy-password");
         const unreachable = await found("vault", vaultIs(await closed()), { env });
-        expect(unreachable).toContain(`${name} is set, and not used: the token goes to Vault directly`);
+        expect(unreachable).toContain(
+          `${name} is set, and not used: the token goes to Vault directly`,
+        );
         expect(await found("vault", vaultIs(bao.address), { env })).toMatch(/ok: .*trusted/);
       }
     });
@@ -412,9 +429,13 @@ describe("a host where something is wrong", () => {
       const front = await Front.before(bao);
       stage.defer(() => front.stop());
       const beforeFront = vaultIs(front.address, { ca_file: front.caFile });
-      expect(await found("vault", beforeFront)).toMatch(/warning: .*trusted, valid to .*, 0 days: renew it/);
+      expect(await found("vault", beforeFront)).toMatch(
+        /warning: .*trusted, valid to .*, 0 days: renew it/,
+      );
       front.answer = () => ({ status: 200, type: "text/html", body: "<html>maintenance" });
-      expect(await found("vault", beforeFront)).toMatch(/failed: .*status 200, not in Vault's form/);
+      expect(await found("vault", beforeFront)).toMatch(
+        /failed: .*status 200, not in Vault's form/,
+      );
 
       const [key, cert] = ["key.pem", "front.pem"].map((file) =>
         readFileSync(join(dirname(front.caFile), file)),
@@ -427,13 +448,17 @@ describe("a host where something is wrong", () => {
       stage.defer(() => server.close());
       const { port } = server.address() as AddressInfo;
       const late = vaultIs(`https://127.0.0.1:${port}`, { ca_file: front.caFile });
-      expect(await found("clock", late)).toMatch(/warning: Vault's is 3600 s behind this host's: .*NTP/);
+      expect(await found("clock", late)).toMatch(
+        /warning: Vault's is 3600 s behind this host's: .*NTP/,
+      );
     });
 
     test("the address of containers is looked at too, where it is another", async () => {
       const for_clients = { address: await closed() };
       const findings = await doctor(stage.configure(vaultIs(bao.address, { for_clients })));
-      expect(linesOf(findings, "vault for clients")).toMatch(/warning: .*ECONNREFUSED: from this host/);
+      expect(linesOf(findings, "vault for clients")).toMatch(
+        /warning: .*ECONNREFUSED: from this host/,
+      );
       expect(linesOf(findings, "vault")).toMatch(/ok: /);
     });
 
@@ -457,11 +482,14 @@ describe("a host where something is wrong", () => {
       });
       afterAll(() => other.stop());
 
-      test.each([0, 1])("a listener that demands a certificate, by TLS 1.3 and 1.2: %i", async (i) => {
-        expect(await own(`https://127.0.0.1:${ports[i]}`)).toMatch(
-          /failed: .*demands a client certificate.*tls_require_and_verify_client_cert/,
-        );
-      });
+      test.each([0, 1])(
+        "a listener that demands a certificate, by TLS 1.3 and 1.2: %i",
+        async (i) => {
+          expect(await own(`https://127.0.0.1:${ports[i]}`)).toMatch(
+            /failed: .*demands a client certificate.*tls_require_and_verify_client_cert/,
+          );
+        },
+      );
 
       test("one that is sealed", async () => {
         await client(other).write("sys/seal", {});
@@ -482,7 +510,9 @@ describe("a host where something is wrong", () => {
       expect(await found("credential", { vault })).toMatch(/failed: there is no .*none/);
       const atSystemd = { secret_id: "/run/credentials/authproxy.service/none" };
       const later = { ...vault, login: { path, body: {}, body_files: atSystemd } };
-      expect(await found("credential", { vault: later })).toMatch(/not checked: .*systemd puts it there/);
+      expect(await found("credential", { vault: later })).toMatch(
+        /not checked: .*systemd puts it there/,
+      );
       const wrong = await doctor(stage.configure({}, "not-a-secret-id"), {}, "--login");
       expect(linesOf(wrong, "login")).toMatch(/failed: auth\/approle\/login: status 400: invalid/);
       expect(linesOf(wrong, "login")).not.toContain("not-a-secret-id");
@@ -565,18 +595,25 @@ describe("a host where something is wrong", () => {
         shared: of({ read: "secret/data/app#password" }),
       };
       const before = (await vault.list("auth/token/accessors")).data.keys.length;
-      const { findings } = await withToken({ ...bare, policies: ["lacking"], period: "1h" }, services);
+      const { findings } = await withToken(
+        { ...bare, policies: ["lacking"], period: "1h" },
+        services,
+      );
       expect((await vault.list("auth/token/accessors")).data.keys.length).toBe(before + 1);
       const lines = linesOf(findings, "rights").split("\n");
       const denied = (subject: string) =>
-        expect.stringMatching(`^rights failed: ${subject}: .*status 403: .*permission denied.*policy`);
+        expect.stringMatching(
+          `^rights failed: ${subject}: .*status 403: .*permission denied.*policy`,
+        );
       expect(lines).toEqual([
         "rights ok: the server's token may auth/token/lookup-self, auth/token/renew-accessor, wrapped: auth/token/create/wrapped: undefined",
         denied("auth/token/renew-self"),
         denied("auth/token/revoke-accessor"),
         denied("auth/token/lookup-accessor"),
         denied("denied: auth/token/create/app"),
-        expect.stringMatching("^rights failed: absent: .*no such token role: `authproxy provision`"),
+        expect.stringMatching(
+          "^rights failed: absent: .*no such token role: `authproxy provision`",
+        ),
         expect.stringMatching("^rights not checked: other: auth/userpass"),
         denied("shared: secret/data/app"),
       ]);
@@ -590,7 +627,10 @@ describe("a server that runs", () => {
     chmodSync(stage.directory, 0o755);
     const ca_file = join(stage.directory, "ca.pem");
     writeFileSync(ca_file, bao.ca);
-    const config = stage.configure({ vault: { ...vaultAt(bao.address), ca_file }, state: join(stage.directory, "own/state") });
+    const config = stage.configure({
+      vault: { ...vaultAt(bao.address), ca_file },
+      state: join(stage.directory, "own/state"),
+    });
     for (const name of ["run", "own"]) {
       mkdirSync(join(stage.directory, name), { recursive: true });
       chownSync(join(stage.directory, name), 1234, 1234);
@@ -607,7 +647,9 @@ describe("a server that runs", () => {
     expect(linesOf(findings, "socket")).toMatch(/warning: .*uid 1234.*--socket-owner/);
     expect(linesOf(findings, "state")).toMatch(/warning: .*not in memory/);
     expect(linesOf(findings, "namespaces")).toMatch(/failed: .*lacks CAP_SYS_PTRACE/);
-    expect(linesOf(findings, "engine")).toMatch(/failed: .*the server is uid 1234: .*SupplementaryGroups/);
+    expect(linesOf(findings, "engine")).toMatch(
+      /failed: .*the server is uid 1234: .*SupplementaryGroups/,
+    );
     expect(linesOf(findings, "login")).toContain("ok");
 
     chmodSync(config, 0o600); // now only root can read it
@@ -631,7 +673,9 @@ describe("a server that runs", () => {
     const server = stage.start(stage.configure(), { under });
     await server.until({ event: "ready" });
     const findings = await doctor(join(stage.directory, "authproxy.json"));
-    expect(linesOf(findings, "namespaces")).toMatch(/failed: .*pid namespace of its own: .*--pid=host/);
+    expect(linesOf(findings, "namespaces")).toMatch(
+      /failed: .*pid namespace of its own: .*--pid=host/,
+    );
   });
 });
 

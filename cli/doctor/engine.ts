@@ -47,7 +47,9 @@ export async function checkEngine({ socket, engine }: Config, user: User): Promi
     ...findings,
     ...(await attempt("containers", ENGINE_ADVICE, () => checkView(engine))),
     ...(await attempt("mounts", ENGINE_ADVICE, () => checkMounts(socket, engine))),
-    ...(await attempt("runtime", "see docs/runtime.md", () => checkRuntime(dirname(socket), engine))),
+    ...(await attempt("runtime", "see docs/runtime.md", () =>
+      checkRuntime(dirname(socket), engine),
+    )),
   ];
 }
 
@@ -91,7 +93,10 @@ async function checkView(engine: string): Promise<Finding[]> {
   const [container] = await runningContainers(engine);
   if (!container) return [unchecked("containers", "none runs", "start one, and ask again")];
   const subject = subjectOf(container);
-  const { facts, refusal } = { refusal: undefined, ...(await observe(container.State.Pid, engine)) };
+  const { facts, refusal } = {
+    refusal: undefined,
+    ...(await observe(container.State.Pid, engine)),
+  };
   if (facts) return [ok("containers", `${subject}: process, cgroup and image can be seen`)];
   const { happened, advice } = explainReason(refusal.reason);
   return [failed("containers", `${subject}: ${happened}: ${reasonOf(refusal)}`, advice)];
@@ -138,7 +143,9 @@ function pointsOf({ Mounts, HostConfig }: Container, directory: string): string[
 function compare(container: Container, point: string, path: string): Finding[] {
   // The kernel's name of a mount point holds no link, so none leads out of the container.
   const mounted = `/proc/${container.State.Pid}/root${point}`;
-  const [inside, outside] = [mounted, path].map((file) => lstatSync(file, { throwIfNoEntry: false }));
+  const [inside, outside] = [mounted, path].map((file) =>
+    lstatSync(file, { throwIfNoEntry: false }),
+  );
   if (!inside) return []; // it has ended
   if (inside.dev === outside?.dev && inside.ino === outside.ino) return [];
   return [
@@ -175,7 +182,9 @@ async function checkRuntime(directory: string, engine: string): Promise<Finding[
   for (const file of [path, loader]) requireTrusted(file);
   const findings: Finding[] = [];
   const program = join(dirname(loader), "node");
-  const lacking = [program, join(dirname(loader), "authproxy.js")].filter((file) => !existsSync(file));
+  const lacking = [program, join(dirname(loader), "authproxy.js")].filter(
+    (file) => !existsSync(file),
+  );
   if (lacking.length > 0)
     findings.push(failed("runtime", `${enumerate(lacking)}: not there`, "install it again"));
   const { mode } = statSync(loader);

@@ -17,7 +17,8 @@ import { asUser, type ServerProcess, type User } from "./user.ts";
 /** Where systemd puts what LoadCredential names, while the service runs. */
 const CREDENTIALS = "/run/credentials/";
 const LOGIN_ADVICE = 'see "The server\'s credential" in docs/operate.md';
-const POLICY_ADVICE = "let the server's policy have it (update): `authproxy provision` shows the whole policy";
+const POLICY_ADVICE =
+  "let the server's policy have it (update): `authproxy provision` shows the whole policy";
 /** What Vault says of an accessor that no token has. */
 const NO_SUCH_TOKEN = /invalid accessor|no token found/i;
 const NOBODYS_ACCESSOR = "authproxy-doctor";
@@ -35,7 +36,8 @@ export async function checkLogin(
   if (files.some(({ status }) => status === "failed" || status === "not checked")) return files;
 
   // A server that runs has used its secret id, and uses it at each login.
-  const isCounted = login.body_files?.secret_id !== undefined || login.body?.secret_id !== undefined;
+  const isCounted =
+    login.body_files?.secret_id !== undefined || login.body?.secret_id !== undefined;
   if (isCounted && !server && !mayUseUp) {
     const detail = "no server is seen to run, and the uses of the secret id may be counted";
     return [...files, unchecked("login", detail, "start the server, or try --login")];
@@ -100,7 +102,9 @@ function checkToken(description: Description, { token_file }: LoginConfig): Find
   const findings: Finding[] = [];
   if (all.includes("root")) {
     const advice = "give it the policy that `authproxy provision` shows, and revoke that token";
-    findings.push(failed("server token", "it is a root token: whoever takes it has all of Vault", advice));
+    findings.push(
+      failed("server token", "it is a root token: whoever takes it has all of Vault", advice),
+    );
   } else if (all.includes("default")) {
     const advice =
       "token_no_default_policy=true at its role, and lookup-self and renew-self in its own policy";
@@ -122,14 +126,24 @@ function checkToken(description: Description, { token_file }: LoginConfig): Find
   return findings.length > 0 ? findings : [ok("server token", "not root's, without `default`")];
 }
 
-type Trial = { path: string; body?: JsonObject; namespace?: string; wrapTtl?: string; service?: string };
+type Trial = {
+  path: string;
+  body?: JsonObject;
+  namespace?: string;
+  wrapTtl?: string;
+  service?: string;
+};
 
 /** In the form that Vault finds faulty. */
 function trialsOf(services: Record<string, Service>): Trial[] {
   const sources = Object.entries(services).map(([service, { token }]) => ({ service, ...token }));
   const creating = sources.filter(({ create }) => create !== undefined);
   const isWrapping = creating.some(({ wrap_ttl }) => wrap_ttl);
-  const byAccessor = ["renew-accessor", "revoke-accessor", ...(isWrapping ? ["lookup-accessor"] : [])];
+  const byAccessor = [
+    "renew-accessor",
+    "revoke-accessor",
+    ...(isWrapping ? ["lookup-accessor"] : []),
+  ];
   const accessor = NOBODYS_ACCESSOR;
   return [
     { path: "auth/token/lookup-self" },
@@ -139,7 +153,13 @@ function trialsOf(services: Record<string, Service>): Trial[] {
     }),
     ...creating.map(({ service, create = "", namespace, wrap_ttl: wrapTtl }) => {
       const body = { meta: "faulty" };
-      return { service, path: create, body, ...(namespace && { namespace }), ...(wrapTtl && { wrapTtl }) };
+      return {
+        service,
+        path: create,
+        body,
+        ...(namespace && { namespace }),
+        ...(wrapTtl && { wrapTtl }),
+      };
     }),
     ...sources.flatMap(({ service, read, namespace }) => {
       const path = read?.split("#")[0];
@@ -162,7 +182,8 @@ async function checkRights(api: VaultApi, services: Record<string, Service>): Pr
       continue;
     }
     const problem = await problemOf(api, trial);
-    if (problem) findings.push({ check: "rights", ...problem, detail: `${subject}: ${problem.detail}` });
+    if (problem)
+      findings.push({ check: "rights", ...problem, detail: `${subject}: ${problem.detail}` });
     else allowed.push(subject);
   }
   const all = ok("rights", `the server's token may ${allowed.join(", ")}`);

@@ -79,7 +79,8 @@ function checkNode(): Finding {
 function checkCgroups(): Finding {
   const root = "/sys/fs/cgroup";
   if (existsSync(`${root}/cgroup.controllers`)) return ok("cgroups", "v2");
-  if (existsSync(`${root}/unified/cgroup.procs`)) return ok("cgroups", "hybrid: v1, and v2 beside it");
+  if (existsSync(`${root}/unified/cgroup.procs`))
+    return ok("cgroups", "hybrid: v1, and v2 beside it");
   if (existsSync(`${root}/memory`) || existsSync(`${root}/systemd`)) return ok("cgroups", "v1");
   const advice = "mount it; in a container: -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
   return failed("cgroups", `${root} holds none`, advice);
@@ -96,7 +97,11 @@ function checkNamespaces(server: ServerProcess | undefined): Finding[] {
     return namespaceOf(`${server.pid}`) !== namespaceOf("self");
   });
   const findings = apart.map(([kind, option]) =>
-    failed("namespaces", `the server is in a ${kind} namespace of its own`, `start it with ${option}`),
+    failed(
+      "namespaces",
+      `the server is in a ${kind} namespace of its own`,
+      `start it with ${option}`,
+    ),
   );
 
   const status = readFileSync(`/proc/${server.pid}/status`, "utf8");
@@ -116,7 +121,9 @@ function checkNamespaces(server: ServerProcess | undefined): Finding[] {
   }
   if (findings.length > 0) return findings;
   const hidden = hidepid ? `; hidepid=${hidepid} does not hold it back` : "";
-  return [ok("namespaces", `the server is in the host's, and may look into /proc of others${hidden}`)];
+  return [
+    ok("namespaces", `the server is in the host's, and may look into /proc of others${hidden}`),
+  ];
 }
 
 function checkSecurityModule(): Finding {

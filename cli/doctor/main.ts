@@ -21,8 +21,7 @@ const SOMETHING_FAILED = 1;
 
 /** Returns the exit code: 1 where something failed. */
 export async function doctor(subject: string | undefined, options: Options): Promise<number> {
-  if (subject)
-    throw new Failure("usage", `doctor takes no argument: ${subject}`, HELP_HINT);
+  if (subject) throw new Failure("usage", `doctor takes no argument: ${subject}`, HELP_HINT);
   const findings = await examine(options.config ?? DEFAULT_FILE, options.login ?? false);
   if (options.json) printJson(findings);
   else print(findingLines(findings));
@@ -60,7 +59,9 @@ async function examineWith(
     ...(await checkServer(config, server, user)),
     ...(await checkEngine(config, user)),
     ...ofVault,
-    ...(isSamePlace(vault, for_clients) ? [] : await checkVault("vault for clients", for_clients, server)),
+    ...(isSamePlace(vault, for_clients)
+      ? []
+      : await checkVault("vault for clients", for_clients, server)),
     ...(isReachable
       ? await checkLogin(config, server, user, mayUseUp)
       : [unchecked("login", "Vault cannot be asked", "correct what is said of vault first")]),

@@ -64,7 +64,8 @@ function checkSocket(socket: string): Finding[] {
     const advice = "remove it, and restart the server (the socket unit, under systemd)";
     return [...findings, failed("socket", `${socket} is not a socket`, advice)];
   }
-  if (stats.uid !== 0) findings.push(warning("socket", `${socket} belongs to uid ${stats.uid}`, owned));
+  if (stats.uid !== 0)
+    findings.push(warning("socket", `${socket} belongs to uid ${stats.uid}`, owned));
   if ((stats.mode & 0o222) !== 0o222) {
     const detail = `${socket} has the mode 0${(stats.mode & 0o777).toString(8)}`;
     const advice = `every container must be able to connect, identity decides: chmod 0666 ${socket}`;
@@ -112,7 +113,11 @@ function checkState(state: string, server: ServerProcess | undefined, user: User
   const stats = lstatSync(state, { throwIfNoEntry: false });
   if (!stats) {
     return server
-      ? failed("state", `${state} is gone while the server runs`, "restart the server, which makes it")
+      ? failed(
+          "state",
+          `${state} is gone while the server runs`,
+          "restart the server, which makes it",
+        )
       : unchecked("state", `there is no ${state} yet`, "the server makes it when it starts");
   }
   if (!stats.isDirectory()) return failed("state", `${state} is not a directory`, "remove it");

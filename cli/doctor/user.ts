@@ -14,7 +14,9 @@ const UNIT = "authproxy.service";
 /** The server whose socket this is. Undefined where none runs, or where its descriptors cannot be seen:
  * only root can see those of others. */
 export function findServer(socket: string): ServerProcess | undefined {
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)) {
+  for (const pid of readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)) {
     if (unlessGone("", () => readFileSync(`/proc/${pid}/comm`, "utf8")) !== "peercred\n") continue;
     const isHolder = unlessGone(false, () => holdsOneOf(pid, listeningInodes(pid, socket)));
     if (isHolder) return serverOf(pid);

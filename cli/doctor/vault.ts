@@ -32,7 +32,8 @@ const ADVICE: Record<string, string> = {
   ENETUNREACH: "correct routes and firewalls between this host and Vault",
   CERT_HAS_EXPIRED: "renew it, and correct this host's clock if it is wrong",
   CERT_NOT_YET_VALID: "correct this host's clock, or Vault's",
-  ERR_TLS_CERT_ALTNAME_INVALID: "use a name of the certificate in the address, or issue another one",
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "use a name of the certificate in the address, or issue another one",
 };
 const OTHER_AUTHORITY = "ca_file must hold the certificate of the authority that issued it";
 
@@ -194,6 +195,9 @@ function proxyVariable(server: ServerProcess | undefined): string | undefined {
   } catch {
     // Only root and the server's own user can read it.
   }
-  const names = [...Object.keys(process.env), ...ofServer.map((text) => text.split("=", 1)[0] ?? "")];
+  const names = [
+    ...Object.keys(process.env),
+    ...ofServer.map((text) => text.split("=", 1)[0] ?? ""),
+  ];
   return names.find((name) => PROXY_VARIABLE.test(name));
 }
