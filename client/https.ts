@@ -136,19 +136,11 @@ function explain(url: URL, socket: TLSSocket, error: Error): Error {
       "set its CA on the host, as ca_file or for_clients.ca_file in the server's configuration",
     );
   }
-  // RFC 8446, 6.2; TLS 1.2 has only "bad certificate" for it.
-  if (/alert.(certificate.required|bad.certificate)/i.test(`${code} ${error.message}`)) {
-    return new Failure(
-      EXIT.unavailable,
-      `${url.origin} demands a client certificate, and a container has none`,
-      "on the host, set for_clients.address to a listener of Vault that demands none",
-    );
-  }
   if (/^(EPROTO|ERR_SSL_)/.test(code)) {
     return new Failure(
       EXIT.unavailable,
-      `${url.origin} and this client found no common version of TLS: ${code}`,
-      "Vault must offer TLS 1.2 or newer at this address",
+      `${url.origin} and this client cannot agree on TLS: ${code}`,
+      "Vault must offer TLS 1.2 or newer at this address, and demand no client certificate: a container has none",
     );
   }
   return new Error(code);

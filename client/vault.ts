@@ -68,7 +68,7 @@ export class Vault {
         fail(
           "unavailable",
           `Vault at ${this.#url.origin} is unavailable: ${result}`,
-          `is it sealed, or can it not be reached from here? for_clients.address is for containers${proxyRemark()}`,
+          "is it sealed, or can it not be reached from here? for_clients.address is for containers, and HTTPS_PROXY is not used",
         );
       }
       await waitBeforeRetry(attempt, this.#deadlineMs);
@@ -143,12 +143,6 @@ export class Vault {
     if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
     return `${lines.join("\r\n")}\r\n\r\n${body ?? ""}`;
   }
-}
-
-/** Where a variable names a proxy, which other programs would use. */
-function proxyRemark(): string {
-  const name = Object.keys(process.env).find((variable) => /^(https?|all)_proxy$/i.test(variable));
-  return name ? `; ${name} is not used, because the token goes to Vault only directly` : "";
 }
 
 function parseAddress(address: string): URL {

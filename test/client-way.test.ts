@@ -39,7 +39,7 @@ async function fetchFrom(address: string, environment: Record<string, string>, w
   const vault = { address, ca: bao.ca };
   const grant = { service: "app", token: bao.rootToken, wrapped, ttl: 300, renewable: true, vault };
   await using server = await Playground.open(answer(grant));
-  const options = ["--socket", server.socket, "--wait", "5", "--"];
+  const options = ["--socket", server.socket, "--wait", "1", "--"];
   return await run({ options, environment: { ...reference, ...environment } });
 }
 
@@ -50,8 +50,8 @@ describe("a listener that demands a client certificate", () => {
     { version: "1.2, for a wrapped token", port: 1, wrapped: true },
   ])("is named as that, with what to do: TLS $version", async ({ port, wrapped }) => {
     const ended = await fetchFrom(`https://127.0.0.1:${ports[port]}`, {}, wrapped);
-    const line = /^authproxy: https:\S+ demands a client certificate, and a container has none$/;
-    expectFailure(ended, 69, line, /for_clients\.address/);
+    const line = /^authproxy: https:\S+ and this client cannot agree on TLS: (ERR_SSL_.*CERTIFICATE.*|EPROTO)$/;
+    expectFailure(ended, 69, line, /demand no client certificate: a container has none$/);
   });
 });
 
@@ -70,19 +70,10 @@ describe("a variable that names a proxy", () => {
       const closed = `https://127.0.0.1:${await freePort()}`;
       secretBytes.add("proxy-password");
       const environment = { [name]: `http://user:proxy-password@127.0.0.1:${await freePort()}` };
-      const hint = new RegExp(
-        `; ${name} is not used, because the token goes to Vault only directly$`,
-      );
-      expectFailure(await fetchFrom(closed, environment), 69, /ECONNREFUSED/, hint);
+      const ended = await fetchFrom(closed, environment);
+      expectFailure(ended, 69, /unavailable: ECONNREFUSED$/, /and HTTPS_PROXY is not used$/);
       const reached = await fetchFrom(bao.address, { ...environment, NODE_USE_ENV_PROXY: "1" });
       expect(reached).toMatchObject({ exitCode: 0, stderr: "" });
     },
   );
-
-  test("others are not spoken of", async () => {
-    const closed = `https://127.0.0.1:${await freePort()}`;
-    const { stderr } = await fetchFrom(closed, { NO_PROXY: "*", MY_PROXY: "x" });
-    expect(stderr).toContain("ECONNREFUSED");
-    expect(stderr).not.toContain("PROXY");
-  });
 });
