@@ -136,7 +136,7 @@ describe("a host where all is well", () => {
     const accessors = async () => (await client(bao).list("auth/token/accessors")).data.keys;
     const before = [await accessors(), snapshot(stage.directory)];
     // Node itself refuses each write of the command.
-    const permissions = ["--permission", "--allow-fs-read=*", "--allow-child-process"];
+    const permissions = ["--disable-warning=SecurityWarning", "--permission", "--allow-fs-read=*", "--allow-child-process"];
     const found = await doctor(config, { flags: permissions });
     expect(found.map(({ check, status }) => `${check} ${status}`)).toEqual(
       findings.map(({ check, status }) => `${check} ${status}`),

@@ -1,14 +1,13 @@
 // Question: has this machine what the server needs: the kernel, Node, cgroups, and a security module
 // that does not stand in the way? Nothing is changed: peercred, which asks the kernel for SO_PEERPIDFD,
 // gets a socket in the abstract namespace (unix(7)), which is no file.
-import { spawn } from "node:child_process";
+import { type StdioOptions, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, readlinkSync } from "node:fs";
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { release } from "node:os";
 import { join } from "node:path";
-import type { Stream } from "node:stream";
 import { text } from "node:stream/consumers";
 import type { Config } from "../../server/config.ts";
 import { securityModule } from "../host.ts";
@@ -52,20 +51,28 @@ async function checkKernel(allowsNoPidfd = false): Promise<Finding[]> {
 async function askPeercred(): Promise<string> {
   const listener = createServer().listen(`\0authproxy-doctor-${randomUUID()}`);
   await once(listener, "listening");
-  // Node hands on the handle of a stream; a listening server has one too.
-  const inherited = listener as unknown as Stream;
-  const child = spawn(PEERCRED, ["--inherited"], {
-    stdio: ["pipe", "pipe", "pipe", inherited],
-    env: {},
-  });
-  child.stdin?.end();
+  try {
+    return await outputOfPeercred(descriptorOf(listener));
+  } finally {
+    listener.close();
+  }
+}
+
+/** Node has no public name for it. */
+function descriptorOf(listener: Server): number {
+  return (listener as unknown as { _handle: { fd: number } })._handle.fd;
+}
+
+async function outputOfPeercred(socket: number): Promise<string> {
+  const stdio: StdioOptions = ["pipe", "pipe", "pipe", socket];
+  const child = spawn(PEERCRED, ["--inherited"], { stdio, env: {} });
+  child.stdin?.on("error", () => {}).end();
   const ended = new Promise<string>((resolve) => {
     child.on("error", (error) => resolve(error.message));
     child.on("close", (code, signal) => resolve(String(signal ?? code)));
   });
   const streams = [child.stdout, child.stderr].map((stream) => (stream ? text(stream) : ""));
   const [said = "", complaint = ""] = await Promise.all(streams);
-  listener.close();
   const end = await ended;
   return said.trim() || complaint.trim() || end;
 }
