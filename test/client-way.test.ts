@@ -50,7 +50,8 @@ describe("a listener that demands a client certificate", () => {
     { version: "1.2, for a wrapped token", port: 1, wrapped: true },
   ])("is named as that, with what to do: TLS $version", async ({ port, wrapped }) => {
     const ended = await fetchFrom(`https://127.0.0.1:${ports[port]}`, {}, wrapped);
-    const line = /^authproxy: https:\S+ and this client cannot agree on TLS: (ERR_SSL_.*CERTIFICATE.*|EPROTO)$/;
+    const line =
+      /^authproxy: https:\S+ and this client cannot agree on TLS: (ERR_SSL_.*CERTIFICATE.*|EPROTO)$/;
     expectFailure(ended, 69, line, /demand no client certificate: a container has none$/);
   });
 });

@@ -136,7 +136,12 @@ describe("a host where all is well", () => {
     const accessors = async () => (await client(bao).list("auth/token/accessors")).data.keys;
     const before = [await accessors(), snapshot(stage.directory)];
     // Node itself refuses each write of the command.
-    const permissions = ["--disable-warning=SecurityWarning", "--permission", "--allow-fs-read=*", "--allow-child-process"];
+    const permissions = [
+      "--disable-warning=SecurityWarning",
+      "--permission",
+      "--allow-fs-read=*",
+      "--allow-child-process",
+    ];
     const found = await doctor(config, { flags: permissions });
     expect(found.map(({ check, status }) => `${check} ${status}`)).toEqual(
       findings.map(({ check, status }) => `${check} ${status}`),
@@ -486,7 +491,7 @@ describe("a host where something is wrong", () => {
         "a listener that demands a certificate, by TLS 1.3 and 1.2: %i",
         async (i) => {
           expect(await own(`https://127.0.0.1:${ports[i]}`)).toMatch(
-            /failed: .*demands a client certificate.*tls_require_and_verify_client_cert/,
+            /failed: .*client certificate.*tls_require_and_verify_client_cert/,
           );
         },
       );
@@ -602,9 +607,7 @@ describe("a host where something is wrong", () => {
       expect((await vault.list("auth/token/accessors")).data.keys.length).toBe(before + 1);
       const lines = linesOf(findings, "rights").split("\n");
       const denied = (subject: string) =>
-        expect.stringMatching(
-          `^rights failed: ${subject}: .*status 403: .*permission denied.*policy`,
-        );
+        expect.stringMatching(`^rights failed: ${subject}: Vault denies it: .*policy`);
       expect(lines).toEqual([
         "rights ok: the server's token may auth/token/lookup-self, auth/token/renew-accessor, wrapped: auth/token/create/wrapped: undefined",
         denied("auth/token/renew-self"),

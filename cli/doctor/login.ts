@@ -17,13 +17,14 @@ import { asUser, type ServerProcess, type User } from "./user.ts";
 /** Where systemd puts what LoadCredential names, while the service runs. */
 const CREDENTIALS = "/run/credentials/";
 const LOGIN_ADVICE = 'see "The server\'s credential" in docs/operate.md';
-const POLICY_ADVICE =
-  "let the server's policy have it (update): `authproxy provision` shows the whole policy";
+const POLICY_ADVICE = "let the server's policy allow it: `authproxy provision` shows all of it";
+const NO_ROLE = "Vault has no such token role";
 /** What Vault says of an accessor that no token has. */
 const NO_SUCH_TOKEN = /invalid accessor|no token found/i;
 const NOBODYS_ACCESSOR = "authproxy-doctor";
 
-type Description = TokenDescription & { accessor?: string; num_uses?: number };
+type MadeToken = { accessor: string; client_token?: string };
+type Description = TokenDescription & Partial<MadeToken> & { num_uses?: number };
 
 export async function checkLogin(
   { vault, services }: Config,
@@ -52,7 +53,8 @@ export async function checkLogin(
         ...(await checkRights(api, services)),
       ];
     } finally {
-      if (!login.token_file) await endToken(api, description);
+      const { accessor = "", client_token = "" } = description;
+      if (!login.token_file) await endToken(api, { accessor, client_token });
     }
   });
   return [...files, ...found];
@@ -181,7 +183,7 @@ async function checkRights(api: VaultApi, services: Record<string, Service>): Pr
       findings.push(unchecked("rights", `${subject}: not the path of a token role`, advice));
       continue;
     }
-    const problem = await problemOf(api, trial);
+    const problem = (await problemOf(api, trial)) ?? (await missingRole(api, trial));
     if (problem)
       findings.push({ check: "rights", ...problem, detail: `${subject}: ${problem.detail}` });
     else allowed.push(subject);
@@ -196,29 +198,45 @@ async function problemOf(
   { path, body, namespace, wrapTtl }: Trial,
 ): Promise<Omit<Finding, "check"> | undefined> {
   try {
-    const { auth } = await api.call(path, body, { namespace, wrapTtl });
-    // Vault has not found it faulty: it is not to live.
-    if (auth && body?.meta) await endToken(api, auth);
+    const { auth, wrap_info } = await api.call(path, body, { namespace, wrapTtl });
+    // Vault has not found it faulty: the token is not to live.
+    if (auth) await endToken(api, auth);
+    if (wrap_info) await endToken(api, { accessor: wrap_info.wrapped_accessor });
     return undefined;
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
     const { status, errors } = error.detail as JsonObject;
-    const said = JSON.stringify(errors ?? "");
-    if (/unknown role/i.test(said)) {
-      const advice = "`authproxy provision` makes it";
-      return { status: "failed", detail: "Vault has no such token role", advice };
-    }
-    if (NO_SUCH_TOKEN.test(said) || (body && status === 400)) return undefined;
-    const advice = status === 403 ? POLICY_ADVICE : "correct it in Vault, or in the configuration";
+    const answer = JSON.stringify(errors ?? "");
+    if (/unknown role/i.test(answer))
+      return { status: "failed", detail: NO_ROLE, advice: "`authproxy provision` makes it" };
+    if (NO_SUCH_TOKEN.test(answer) || (body && status === 400)) return undefined;
+    if (status === 403)
+      return { status: "failed", detail: "Vault denies it", advice: POLICY_ADVICE };
+    const advice = "correct it in Vault, or in the configuration";
     return { status: "failed", detail: reasonOf(error), advice };
   }
 }
 
+/** Some versions look at `meta` before they look for the role, and at `ttl` afterwards. Where a policy
+ * allows no `ttl`, this shows nothing. */
+async function missingRole(
+  api: VaultApi,
+  trial: Trial,
+): Promise<Omit<Finding, "check"> | undefined> {
+  if (!trial.body?.meta) return undefined;
+  const problem = await problemOf(api, { ...trial, body: { ttl: "faulty" } });
+  return problem?.detail === NO_ROLE ? problem : undefined;
+}
+
 /** By its accessor, as the server ends tokens; where that is denied, the token may end itself. */
-async function endToken(api: VaultApi, { accessor = "" }: { accessor?: string }): Promise<void> {
+async function endToken(
+  api: VaultApi,
+  { accessor, client_token: token }: MadeToken,
+): Promise<void> {
   try {
     await api.call("auth/token/revoke-accessor", { accessor });
   } catch {
-    await api.call("auth/token/revoke-self", {}).catch(() => {}); // it lives to the end of its TTL
+    // Where that is denied too, it lives to the end of its TTL. No other token may end here.
+    if (token) await api.call("auth/token/revoke-self", {}, { token }).catch(() => {});
   }
 }

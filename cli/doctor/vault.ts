@@ -178,7 +178,9 @@ function unreachable(
     );
   }
   const isTls = /^(EPROTO|ERR_SSL_)/.test(code);
-  const advice = isTls ? "Vault must offer TLS 1.2 or newer there" : ADVICE[code];
+  const advice = isTls
+    ? "Vault must offer TLS 1.2 or newer there, and demand no client certificate (tls_require_and_verify_client_cert)"
+    : ADVICE[code];
   const ordinary = advice ?? "check that Vault runs, and that this host may reach it";
   const proxy = proxyVariable(server);
   const direct = proxy ? `; ${proxy} is set, and not used: the token goes to Vault directly` : "";
