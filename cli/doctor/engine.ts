@@ -45,7 +45,7 @@ export async function checkEngine({ socket, engine }: Config, user: User): Promi
   }
   return [
     ...findings,
-    ...(await attempt("containers", ENGINE_ADVICE, () => checkView(engine))),
+    ...(await attempt("containers", ENGINE_ADVICE, () => checkView(dirname(socket), engine))),
     ...(await attempt("mounts", ENGINE_ADVICE, () => checkMounts(socket, engine))),
     ...(await attempt("runtime", "see docs/runtime.md", () =>
       checkRuntime(dirname(socket), engine),
@@ -87,19 +87,26 @@ async function askVersion(path: string): Promise<Finding> {
   }
 }
 
-/** A container is looked at as if its process had connected: by the server's own function. */
-async function checkView(engine: string): Promise<Finding[]> {
+/** A container is looked at as if its process had connected, by the server's own function: one that
+ * has the server's socket, where there is one. */
+async function checkView(directory: string, engine: string): Promise<Finding[]> {
   if (!isRoot()) return [needsRoot("containers")];
-  const [container] = await runningContainers(engine);
-  if (!container) return [unchecked("containers", "none runs", "start one, and ask again")];
-  const subject = subjectOf(container);
-  const { facts, refusal } = {
-    refusal: undefined,
-    ...(await observe(container.State.Pid, engine)),
-  };
-  if (facts) return [ok("containers", `${subject}: process, cgroup and image can be seen`)];
-  const { happened, advice } = explainReason(refusal.reason);
-  return [failed("containers", `${subject}: ${happened}: ${reasonOf(refusal)}`, advice)];
+  const running = await runningContainers(engine);
+  const hasSocket = (container: Container) => pointsOf(container, directory).length > 0;
+  const [users, others] = [running.filter(hasSocket), running.filter((each) => !hasSocket(each))];
+  for (const container of [...users, ...others]) {
+    const observation = await observe(container.State.Pid, engine);
+    if (observation.facts) {
+      const seen = `${subjectOf(container)}: process, cgroup and image can be seen`;
+      return [ok("containers", seen)];
+    }
+    const { refusal } = observation;
+    if (refusal.canRetry && refusal.reason !== "engine") continue; // it has just ended
+    const { happened, advice } = explainReason(refusal.reason);
+    const detail = `${subjectOf(container)}: ${happened}: ${reasonOf(refusal)}`;
+    return [failed("containers", detail, advice)];
+  }
+  return [unchecked("containers", "none runs", "start one, and ask again")];
 }
 
 /** A container has the directory that was there when it started. Where that was replaced meanwhile, by
