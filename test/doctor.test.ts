@@ -32,7 +32,7 @@ import { client, freePort, type OpenBao, startOpenBao } from "../scripts/openbao
 import type { JsonObject } from "../server/json.ts";
 import { block, readDocument } from "./documents.ts";
 import { Front } from "./front.ts";
-import { app, bao, image, password, Stage, vaultAt } from "./stage.ts";
+import { app, bao, image, password, Stage, until, vaultAt } from "./stage.ts";
 
 const program = join(import.meta.dirname, "../cli/authproxy.ts");
 const ENGINE = "/var/run/docker.sock";
@@ -441,6 +441,26 @@ describe("a host where something is wrong", () => {
       expect(await own(`https://127.0.0.2:${port}`)).toMatch(
         /failed: .*ALTNAME_INVALID; valid to .*, for .*localhost.*use a name of the certificate/,
       );
+    });
+
+    test("a certificate that has ended", async () => {
+      const vault = client(bao);
+      await vault.mount({ mount_point: "doctor", type: "pki" });
+      const key = { key_type: "ec" };
+      await vault.write("doctor/root/generate/internal", { common_name: "doctor", ...key });
+      await vault.write("doctor/roles/short", { allow_any_name: true, ttl: "1s", ...key });
+      const names = { common_name: "localhost", ip_sans: "127.0.0.1" };
+      const { data } = await vault.write("doctor/issue/short", names);
+      const ca_file = place("short-ca.pem");
+      writeFileSync(ca_file, data.issuing_ca);
+      const { certificate: cert, private_key } = data;
+      const server = createHttpsServer({ key: private_key, cert }).listen(0, "127.0.0.1");
+      await once(server, "listening");
+      stage.defer(() => server.close());
+      const { port } = server.address() as AddressInfo;
+      await until("it has ended", () => Date.now() > (Number(data.expiration) + 1) * 1000);
+      const ended = await found("vault", vaultIs(`https://127.0.0.1:${port}`, { ca_file }));
+      expect(ended).toMatch(/failed: .*CERT_HAS_EXPIRED; valid to .*renew it/);
     });
 
     test("little time that is left, another's answer in Vault's place, a clock", async () => {
