@@ -594,6 +594,35 @@ describe("a host where something is wrong", () => {
       expect(linesOf(findings, "rights")).toMatch(/ok: .*auth\/token\/create\/app/);
     });
 
+    test("of the recipe in docs/operate.md it is without `default`, and may all that it has to", async () => {
+      const other = await startOpenBao();
+      stage.defer(() => other.stop());
+      const directory = place("recipe");
+      mkdirSync(directory);
+      const env = {
+        PATH: `${dirname(program)}/../dist:${process.env.PATH}`,
+        HOME: directory,
+        BAO_ADDR: other.address,
+        BAO_CACERT: other.caFile,
+        BAO_TOKEN: other.rootToken,
+      };
+      const sh = (script: string) =>
+        execFileSync("sh", ["-ec", script], { cwd: directory, env, encoding: "utf8" });
+      sh(block("docs/operate.md", "bao policy write authproxy-web1"));
+      const roleId = sh("cat role_id").trim();
+      const secretId = sh('bao unwrap -field=secret_id "$(cat wrapped)"').trim();
+      secrets.add(secretId).add(other.rootToken);
+      const changes = {
+        vault: vaultAt(other.address, other, roleId),
+        services: { timeline: { ...app, token: { create: "auth/token/create/timeline" } } },
+      };
+      const findings = await doctor(stage.configure(changes, secretId), {}, "--login");
+      expect(said(findings.filter(({ check }) => /^(server token|rights)$/.test(check)))).toEqual([
+        "server token ok: not root's, without `default`: undefined",
+        expect.stringMatching(/^rights ok: .*create\/timeline/),
+      ]);
+    });
+
     const bare = { policies: ["authproxy"], no_default_policy: true };
     test("it is a batch token, or its uses are counted, or it ends", async () => {
       const batch = await withToken({ ...bare, type: "batch", ttl: "1h" });
