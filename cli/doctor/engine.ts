@@ -27,7 +27,8 @@ import {
 } from "./finding.ts";
 import { mayWrite, type User } from "./user.ts";
 
-const CALL_DEADLINE_MS = 5000;
+/** A busy engine takes seconds for its `info`. */
+const CALL_DEADLINE_MS = 20_000;
 const ENGINE_ADVICE = 'check that it runs, and that "engine" in the configuration is its socket';
 /** Where clients look for the server, and where the runtime puts it. */
 const SOCKETS_INSIDE = "/run/authproxy";
@@ -113,6 +114,8 @@ async function checkView(directory: string, engine: string): Promise<Finding[]> 
  * another of the same name, the container's clients find no server any more. */
 async function checkMounts(socket: string, engine: string): Promise<Finding[]> {
   if (!isRoot()) return [needsRoot("mounts")];
+  if (!existsSync(dirname(socket)))
+    return [unchecked("mounts", `there is no ${dirname(socket)}`, "start the server first")];
   const directory = realpathSync(dirname(socket));
   const place = placeIn(readFileSync("/proc/self/mountinfo", "utf8"), directory);
   const findings: Finding[] = [];

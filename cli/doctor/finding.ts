@@ -5,8 +5,9 @@ import type { JsonObject } from "../../server/json.ts";
 import { Refusal } from "../../server/refusal.ts";
 import { type Colour, paint, printable } from "../terminal.ts";
 
+const STATUSES = ["ok", "warning", "failed", "not checked"] as const;
 /** "not checked": this process lacks a right or something to look at. */
-export type Status = "ok" | "warning" | "failed" | "not checked";
+export type Status = (typeof STATUSES)[number];
 
 /** As `--json` prints it. `detail` is what was seen, and where; `advice` is what to do. */
 export type Finding = { check: string; status: Status; detail: string; advice?: string };
@@ -77,6 +78,6 @@ export function findingLines(findings: Finding[]): string[] {
     const text = printable([check, detail, advice].filter(Boolean).join(": "));
     return `${paint(COLOURS[status], status.padEnd(STATUS_WIDTH))}  ${text}`;
   });
-  const total = `${count("failed")} failed, ${count("warning")} warnings, ${count("not checked")} not checked`;
+  const total = STATUSES.map((status) => `${status}: ${count(status)}`).join(", ");
   return [...lines, "", total];
 }

@@ -33,7 +33,7 @@ export async function checkServer(
   user: User,
 ): Promise<Finding[]> {
   return [
-    ...(await attempt("socket", "start the server, which makes it", () => checkSocket(socket))),
+    ...(await attempt("socket", "start the server", () => checkSocket(socket))),
     ...(await attempt("server", SERVER_LOG, () => checkAnswer(socket, server))),
     ...(await attempt("state", "correct it, and restart the server", () => [
       checkState(state, server, user),
@@ -47,7 +47,12 @@ function checkSocket(socket: string): Finding[] {
   const directory = dirname(socket);
   const findings: Finding[] = [];
   const owned = "clients take it only from root: chown root, or --socket-owner at each client";
-  const { uid, mode } = statSync(directory);
+  const directoryStats = statSync(directory, { throwIfNoEntry: false });
+  if (!directoryStats) {
+    const advice = `systemctl start authproxy.socket, or: install -d -m 0755 ${directory}`;
+    return [failed("socket", `there is no ${directory}`, advice)];
+  }
+  const { uid, mode } = directoryStats;
   if (uid !== 0) findings.push(warning("socket", `${directory} belongs to uid ${uid}`, owned));
   if (mode & WRITABLE_BY_OTHERS) {
     const advice = `clients refuse it, as another socket could be put there: chmod 0755 ${directory}`;
