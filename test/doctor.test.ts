@@ -153,7 +153,9 @@ describe("a host where all is well", () => {
     const calls =
       "trace=open,openat,creat,rename,renameat2,unlink,unlinkat,mkdir,mkdirat,link,symlink";
     await doctor(config, { under: ["strace", "-f", "-o", log, "-e", calls] });
-    const writing = readFileSync(log, "utf8")
+    const traced = readFileSync(log, "utf8");
+    expect(traced).toMatch(/openat\(.*authproxy\.json", O_RDONLY/);
+    const writing = traced
       .split("\n")
       .filter((line) =>
         /O_WRONLY|O_RDWR|O_CREAT|^\d+ +(creat|rename|unlink|mkdir|link|symlink)/.test(line),
