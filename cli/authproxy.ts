@@ -39,6 +39,7 @@ const COMMANDS: Record<CommandName, Command> = {
   suggest: suggestService,
   runtime: changeRuntime,
   // What few people call is loaded for them only.
+  doctor: async (...args) => (await import("./doctor/main.ts")).doctor(...args),
   provision: async (...args) => (await import("./provision/main.ts")).provision(...args),
   unwrap: async (...args) => (await import("./provision/unwrap.ts")).unwrap(...args),
   who: async (...args) => (await import("./who/main.ts")).who(...args),

@@ -4,6 +4,8 @@ import { type Config, loadConfig } from "../server/config.ts";
 import { Failure } from "./terminal.ts";
 
 export const DEFAULT_FILE = "/etc/authproxy/authproxy.json";
+/** Where the server listens, unless the configuration says otherwise. */
+export const DEFAULT_SOCKET = "/run/authproxy/authproxy.sock";
 export const OTHER_FILE_HINT = "try: --config FILE";
 
 /** The configuration as the server would run with it. Throws the Failures "noInput" and

@@ -45,8 +45,8 @@ function placeOf(directory: string): Place | undefined {
   }
 }
 
-/** Empty where the process has ended. */
-function readProc(pid: number, file: string): string {
+/** A file of /proc/PID; empty where the process has ended. */
+export function readProc(pid: number, file: string): string {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "utf8");
   } catch (error) {
@@ -90,7 +90,8 @@ function isWithin(path: string, directory: string): boolean {
   return directory === "/" || path === directory || path.startsWith(`${directory}/`);
 }
 
-function mountsIn(mountinfo: string): Mount[] {
+/** The mounts that a process sees. */
+export function mountsIn(mountinfo: string): Mount[] {
   return mountinfo.split("\n").flatMap((line) => {
     const [, , device = "", root = "", point = "", options = ""] = line.split(" ");
     if (!options) return [];

@@ -14,6 +14,8 @@ const OPTIONS = {
   json: flag,
   // check
   running: flag,
+  // doctor
+  login: flag,
   // explain
   last: flag,
   audit: strings,
@@ -54,6 +56,7 @@ type OptionName = keyof typeof OPTIONS;
 /** The options that each command takes. */
 export const OPTIONS_OF = {
   check: ["config", "json", "running"],
+  doctor: ["config", "json", "login"],
   explain: ["config", "json", "last", "audit"],
   suggest: ["config", "json"],
   provision: [
@@ -98,6 +101,7 @@ const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
   check                        shows what is wrong with the configuration, or who could be each
                                service
   check --running              shows which running containers the checks would refuse
+  doctor                       looks at host, server, engine and Vault, and says what to correct
   explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
   explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
                                shows why it was last refused, by the audit stream
@@ -133,6 +137,12 @@ const COMMAND_HELP: Record<string, string> = {
   --dry-run          only shows what would be done
   --yes              does it without asking
   --config FILE, --json`,
+  doctor: `usage: authproxy doctor [--login] [--config FILE] [--json]
+
+  looks at all that the server needs, and changes nothing; run it as root; exit code 1 where something
+  failed
+
+  --login            logs in even where no server runs, which takes one use of a counted secret id`,
   unwrap: `usage: authproxy unwrap FILE|- [--host NAME] [--config FILE]
 
   opens what \`authproxy provision --deliver\` made for this host, and writes the secret id to the

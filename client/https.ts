@@ -158,8 +158,8 @@ function explain(url: URL, socket: TLSSocket, error: Error): Error {
   if (/^(EPROTO|ERR_SSL_)/.test(code)) {
     return new Failure(
       EXIT.unavailable,
-      `${url.origin} and this client found no common version of TLS: ${code}`,
-      "Vault must offer TLS 1.2 or newer at this address",
+      `${url.origin} and this client cannot agree on TLS: ${code}`,
+      "Vault must offer TLS 1.2 or newer at this address, and demand no client certificate: a container has none",
     );
   }
   return new Error(code);

@@ -68,7 +68,7 @@ export class Vault {
         fail(
           "unavailable",
           `Vault at ${this.#url.origin} is unavailable: ${result}`,
-          "is it sealed, or can it not be reached from here? for_clients.address is for containers",
+          "is it sealed, or can it not be reached from here? for_clients.address is for containers, and HTTPS_PROXY is not used",
         );
       }
       await waitBeforeRetry(attempt, this.#deadlineMs);

@@ -46,6 +46,8 @@ export type StartOptions = {
   listen?: string;
   /** The file of its audit log; none is kept otherwise. */
   audit?: string;
+  /** More of its configuration, in HCL, such as a listener of another kind. */
+  config?: string;
 };
 
 export async function startOpenBao(options: StartOptions = {}): Promise<OpenBao> {
@@ -60,12 +62,12 @@ export async function startOpenBao(options: StartOptions = {}): Promise<OpenBao>
   }
 }
 
-async function startOnce({ listen = "127.0.0.1", audit }: StartOptions): Promise<OpenBao> {
+async function startOnce({ listen = "127.0.0.1", ...more }: StartOptions): Promise<OpenBao> {
   const hostAndPort = `${listen}:${await freePort(listen)}`;
   const directory = mkdtempSync(join(tmpdir(), "authproxy-openbao-"));
   const rootToken = randomUUID();
   const server = { address: `https://${hostAndPort}`, rootToken, directory };
-  const child = spawnBao(server, hostAndPort, audit);
+  const child = spawnBao(server, hostAndPort, more);
   const remove = () => rmSync(directory, { recursive: true, force: true });
   process.once("exit", remove);
   const stop = async () => {
@@ -89,16 +91,21 @@ async function startOnce({ listen = "127.0.0.1", audit }: StartOptions): Promise
 
 type Server = { address: string; rootToken: string; directory: string };
 
-function spawnBao(server: Server, hostAndPort: string, audit?: string): ChildProcess {
+function spawnBao(
+  server: Server,
+  hostAndPort: string,
+  { audit, config = "" }: StartOptions,
+): ChildProcess {
   const { directory, rootToken } = server;
   const log = openSync(logOf(directory), "a", 0o600);
   // PR_SET_PDEATHSIG (prctl(2)): the kernel ends it when we are gone, even by SIGKILL.
   const argv = ["--pdeathsig", "TERM", "--", binary, "server", "-dev", "-dev-no-store-token"];
   argv.push(`-dev-root-token-id=${rootToken}`, `-dev-listen-address=${hostAndPort}`);
   argv.push("-dev-tls", `-dev-tls-cert-dir=${directory}`);
-  if (audit) {
-    const file = join(directory, "audit.hcl");
-    writeFileSync(file, `audit "file" "log" {\n options { file_path = "${audit}" }\n}\n`);
+  if (audit || config) {
+    const file = join(directory, "more.hcl");
+    const ofAudit = audit ? `audit "file" "log" {\n options { file_path = "${audit}" }\n}\n` : "";
+    writeFileSync(file, ofAudit + config);
     argv.push(`-config=${file}`);
   }
   const child = spawn("setpriv", argv, {

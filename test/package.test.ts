@@ -1,5 +1,5 @@
 // Question: is the archive what was audited, and does it run where nothing else is?
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import {
   chmodSync,
   mkdirSync,
@@ -113,4 +113,7 @@ test("server and command run from it alone", () => {
   symlinkSync(join(unpacked, "bin/authproxy"), join(directory, "command"));
   const said = run(join(directory, "command"), "check", "--config", file);
   expect(said).toContain("the server takes it");
+  const doctor = spawnSync(join(directory, "command"), ["doctor", "--config", file]);
+  expect(`${doctor.stdout}`).toMatch(/^ok +kernel: .*SO_PEERPIDFD$/m);
+  expect(`${doctor.stdout}`).toMatch(/^ok +configuration: .*: the server takes it; services: 1$/m);
 });

@@ -1,0 +1,146 @@
+// Question: has this machine what the server needs: the kernel, Node, cgroups, and a security module
+// that does not stand in the way? Nothing is changed: peercred, which asks the kernel for SO_PEERPIDFD,
+// gets a socket in the abstract namespace (unix(7)), which is no file.
+import { type StdioOptions, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, readFileSync, readlinkSync } from "node:fs";
+import { createServer, type Server } from "node:net";
+import { release } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import type { Config } from "../../server/config.ts";
+import { securityModule } from "../host.ts";
+import { attempt, type Finding, failed, isRoot, needsRoot, ok, warning } from "./finding.ts";
+import type { ServerProcess } from "./user.ts";
+
+const PEERCRED = join(import.meta.dirname, "../../dist/peercred");
+const NODE_MAJOR_MIN = 24;
+const CAP_SYS_PTRACE = 19n;
+const MANUAL = 'see "What a host needs" in docs/operate.md';
+
+export async function checkMachine(
+  config: Config | undefined,
+  server: ServerProcess | undefined,
+): Promise<Finding[]> {
+  return [
+    ...(await attempt("kernel", MANUAL, () => checkKernel(config?.allow_no_pidfd))),
+    checkNode(),
+    ...(await attempt("cgroups", MANUAL, () => [checkCgroups()])),
+    ...(await attempt("namespaces", MANUAL, () => checkNamespaces(server))),
+    ...(await attempt("security module", MANUAL, () => [checkSecurityModule()])),
+  ];
+}
+
+async function checkKernel(allowsNoPidfd = false): Promise<Finding[]> {
+  const kernel = `Linux ${release()}`;
+  const answer = await askPeercred();
+  if (answer === "ready pidfd") return [ok("kernel", `${kernel}, with SO_PEERPIDFD`)];
+  if (answer !== "ready no-pidfd") {
+    const advice = "`npm run prepare-machine` makes it, and an archive has it";
+    return [failed("kernel", `${kernel}: ${PEERCRED} does not start: ${answer}`, advice)];
+  }
+  const without = `${kernel}, without SO_PEERPIDFD`;
+  const price = "a pid may be another process's by the time that the server looks";
+  return allowsNoPidfd
+    ? [warning("kernel", without, `"allow_no_pidfd" is set: ${price}; Linux 6.5 has it`)]
+    : [failed("kernel", without, `take Linux 6.5 or newer; "allow_no_pidfd" starts, but ${price}`)];
+}
+
+/** What peercred says of this kernel before it ends, because its standard input has ended. */
+async function askPeercred(): Promise<string> {
+  const listener = createServer().listen(`\0authproxy-doctor-${randomUUID()}`);
+  await once(listener, "listening");
+  try {
+    return await outputOfPeercred(descriptorOf(listener));
+  } finally {
+    listener.close();
+  }
+}
+
+/** Node has no public name for it. */
+function descriptorOf(listener: Server): number {
+  return (listener as unknown as { _handle: { fd: number } })._handle.fd;
+}
+
+async function outputOfPeercred(socket: number): Promise<string> {
+  const stdio: StdioOptions = ["pipe", "pipe", "pipe", socket];
+  const child = spawn(PEERCRED, ["--inherited"], { stdio, env: {} });
+  child.stdin?.on("error", () => {}).end();
+  const ended = new Promise<string>((resolve) => {
+    child.on("error", (error) => resolve(error.message));
+    child.on("close", (code, signal) => resolve(String(signal ?? code)));
+  });
+  const streams = [child.stdout, child.stderr].map((stream) => (stream ? text(stream) : ""));
+  const [said = "", complaint = ""] = await Promise.all(streams);
+  const end = await ended;
+  return said.trim() || complaint.trim() || end;
+}
+
+function checkNode(): Finding {
+  const { node } = process.versions;
+  if (Number.parseInt(node, 10) >= NODE_MAJOR_MIN) return ok("node", `Node ${node}`);
+  return failed("node", `Node ${node}`, `the server needs Node ${NODE_MAJOR_MIN}`);
+}
+
+function checkCgroups(): Finding {
+  const root = "/sys/fs/cgroup";
+  if (existsSync(`${root}/cgroup.controllers`)) return ok("cgroups", "v2");
+  if (existsSync(`${root}/unified/cgroup.procs`))
+    return ok("cgroups", "hybrid: v1, and v2 beside it");
+  if (existsSync(`${root}/memory`) || existsSync(`${root}/systemd`)) return ok("cgroups", "v1");
+  const advice = "mount it; in a container: -v /sys/fs/cgroup:/sys/fs/cgroup:ro";
+  return failed("cgroups", `${root} holds none`, advice);
+}
+
+/** The server sees containers by the kernel's numbers, so it must be in the namespaces of the host; this
+ * command is taken to be in them. */
+function checkNamespaces(server: ServerProcess | undefined): Finding[] {
+  if (!server) return [];
+  if (!isRoot()) return [needsRoot("namespaces")];
+  const options = { pid: "--pid=host", cgroup: "--cgroupns=host", user: "no user namespace" };
+  const apart = Object.entries(options).filter(([kind]) => {
+    const namespaceOf = (pid: string) => readlinkSync(`/proc/${pid}/ns/${kind}`);
+    return namespaceOf(`${server.pid}`) !== namespaceOf("self");
+  });
+  const findings = apart.map(([kind, option]) =>
+    failed(
+      "namespaces",
+      `the server is in a ${kind} namespace of its own`,
+      `start it with ${option}`,
+    ),
+  );
+
+  const status = readFileSync(`/proc/${server.pid}/status`, "utf8");
+  const [, effective = "0"] = /^CapEff:\t(\w+)$/m.exec(status) ?? [];
+  const canLook = (BigInt(`0x${effective}`) >> CAP_SYS_PTRACE) & 1n;
+  const mounts = readFileSync(`/proc/${server.pid}/mounts`, "utf8");
+  const [, hidepid] = /^\S+ \/proc proc \S*\bhidepid=(\w+)/m.exec(mounts) ?? [];
+  if (!canLook) {
+    const seen = hidepid ? `, and /proc has hidepid=${hidepid}` : "";
+    findings.push(
+      failed(
+        "namespaces",
+        `the server (process ${server.pid}) lacks CAP_SYS_PTRACE${seen}`,
+        "it must look into /proc of others: AmbientCapabilities=CAP_SYS_PTRACE, or --cap-add SYS_PTRACE",
+      ),
+    );
+  }
+  if (findings.length > 0) return findings;
+  const hidden = hidepid ? `; hidepid=${hidepid} does not hold it back` : "";
+  return [
+    ok("namespaces", `the server is in the host's, and may look into /proc of others${hidden}`),
+  ];
+}
+
+function checkSecurityModule(): Finding {
+  const name = securityModule();
+  if (name !== "selinux") return ok("security module", name ?? "none that labels processes");
+  const isEnforcing = readFileSync("/sys/fs/selinux/enforce", "utf8").trim() === "1";
+  if (!isEnforcing) return ok("security module", "selinux, permissive");
+  return warning(
+    "security module",
+    "selinux, enforcing: it may deny containers the socket",
+    "if one says EACCES: `ausearch -m avc -ts recent` shows it, and the socket's directory needs a label that containers may use",
+  );
+}
