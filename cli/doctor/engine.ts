@@ -28,7 +28,6 @@ import {
 import { mayWrite, type User } from "./user.ts";
 
 /** A busy engine takes seconds for its `info`. */
-const CALL_DEADLINE_MS = 20_000;
 const ENGINE_ADVICE = 'check that it runs, and that "engine" in the configuration is its socket';
 /** Where clients look for the server, and where the runtime puts it. */
 const SOCKETS_INSIDE = "/run/authproxy";
@@ -72,7 +71,7 @@ async function checkApi(path: string, user: User): Promise<Finding[]> {
 
 async function askVersion(path: string): Promise<Finding> {
   try {
-    const api = new EngineApi(path, CALL_DEADLINE_MS);
+    const api = new EngineApi(path);
     const minor = await api.minorVersion();
     const { status, value } = await api.get("/version");
     const offered = `${value.MinAPIVersion ?? "?"} to ${value.ApiVersion}`;
@@ -182,7 +181,7 @@ function subjectOf(container: Container): string {
 
 /** The runtime is for images that nobody changed; a host without them needs none. */
 async function checkRuntime(directory: string, engine: string): Promise<Finding[]> {
-  const { value } = await new EngineApi(engine, CALL_DEADLINE_MS).get("/info");
+  const { value } = await new EngineApi(engine).get("/info");
   const runtimes = (value.Runtimes ?? {}) as Record<string, Runtime & JsonObject>;
   const registered = runtimes[RUNTIME_NAME];
   if (!registered) return [ok("runtime", "not registered: images bring the client themselves")];
