@@ -19,7 +19,8 @@ const server = await stage.server();
 const { port, user, password, query } = await startPostgres(stage);
 await query("create table ledger (entry text)");
 await query("insert into ledger values ('one')");
-await query("create role fixed login password 'before'; grant select on ledger to fixed");
+for (const role of ["fixed", "turning"])
+  await query(`create role ${role} login password 'before'; grant select on ledger to ${role}`);
 
 await vault.mount({ mount_point: "database", type: "database" });
 await vault.write("database/config/ledger", {
@@ -37,16 +38,20 @@ const roles = {
   deaf: ["9s", "9s"],
   renewed: ["3s", "1h"],
   kept: ["1h", "1h"],
+  slow: ["1h", "1h"],
 };
 for (const [role, [default_ttl, max_ttl]] of Object.entries(roles)) {
-  const lease = { creation_statements: CREATE, default_ttl, max_ttl };
+  const creation_statements = role === "slow" ? `select pg_sleep(12); ${CREATE}` : CREATE;
+  const lease = { creation_statements, default_ttl, max_ttl };
   await vault.write(`database/roles/${role}`, { db_name: "ledger", ...lease });
 }
-await vault.write("database/static-roles/fixed", {
-  db_name: "ledger",
-  username: "fixed",
-  rotation_period: "1h",
-});
+for (const [username, rotation_period] of [
+  ["fixed", "1h"],
+  ["turning", "12s"],
+]) {
+  const role = { db_name: "ledger", username, rotation_period };
+  await vault.write(`database/static-roles/${username}`, role);
+}
 const READ = '/*" { capabilities = ["read"] }\n';
 await vault.addPolicy({
   name: "app",
@@ -132,6 +137,20 @@ describe.concurrent("an application that is told of a change", () => {
     await application.says("login 1: fixed\n");
     await vault.write("database/rotate-role/fixed", {});
     await application.says("login 2: fixed\n");
+    await stop(application);
+  });
+  test("logs in with the password of a static role that Vault rotates, whatever --refresh", async () => {
+    const application = await startApplication("static-creds/turning", {
+      AUTHPROXY_ON_CHANGE: "SIGHUP",
+      AUTHPROXY_REFRESH: "3600",
+    });
+    await application.says("login 3: turning\n");
+    await stop(application);
+  });
+  test("has one user where the database takes 12 s to make it", async () => {
+    const application = await startApplication("creds/slow", { AUTHPROXY_WAIT: "35" });
+    await application.says("login 1: ");
+    expect(await usersFor("slow")).toHaveLength(1);
     await stop(application);
   });
 });

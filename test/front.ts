@@ -12,14 +12,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { OpenBao } from "../scripts/openbao.ts";
 
-/** An answer that Vault did not give. */
-export type ForeignAnswer = { status: number; type?: string; body?: string };
+/** An answer that Vault did not give. With `length` it says that its body has so many bytes. */
+export type ForeignAnswer = { status: number; type?: string; body?: string; length?: number };
 
 export class Front {
   /** Each request that came, such as "POST auth/token/create/app". */
   readonly requests: string[] = [];
-  /** The answer to this request, where Vault is not to be asked. */
-  answer: (path: string) => ForeignAnswer | undefined = () => undefined;
+  /** The answer to this request, where Vault is not to be asked; "none" for ever, or a "cut". */
+  answer: (path: string) => ForeignAnswer | "none" | "cut" | undefined = () => undefined;
+  /** Vault is asked only after this. */
+  delay: (path: string) => Promise<unknown> | undefined = () => undefined;
   /** Changes the headers that Vault gets. */
   change: (headers: IncomingHttpHeaders, path: string) => void = () => {};
   readonly #directory = mkdtempSync(join(tmpdir(), "authproxy-front-"));
@@ -38,10 +40,17 @@ export class Front {
       const path = (asked.url ?? "").replace("/v1/", "");
       this.requests.push(`${asked.method} ${path}`);
       const foreign = this.answer(path);
+      if (foreign === "none") return;
+      if (foreign === "cut") {
+        asked.socket.destroy();
+        return;
+      }
       if (foreign) {
-        const { status, type, body = "" } = foreign;
+        const { status, type, body = "", length } = foreign;
         asked.resume();
-        response.writeHead(status, type ? { "Content-Type": type } : {}).end(body);
+        if (type) response.setHeader("Content-Type", type);
+        if (length) response.setHeader("Content-Length", length);
+        response.writeHead(status).end(body);
         return;
       }
       const headers = { ...asked.headers };
@@ -53,7 +62,9 @@ export class Front {
         got.pipe(response);
       });
       passed.on("error", () => response.destroy());
-      asked.pipe(passed);
+      const delay = this.delay(path);
+      if (delay) void delay.then(() => asked.pipe(passed));
+      else asked.pipe(passed);
     });
   }
 

@@ -1,0 +1,280 @@
+// Question: do signals reach whom they are for, exactly once, with and without a terminal?
+// Input:    the real bundle, on a real pty too; a program that counts signals.
+// Covers:   each signal that can be handed on, from the engine's side (one process) and from the terminal (its
+//           group); the end while the client waits for the server and for Vault, as process 1 and not, with a
+//           terminal and without; process 1 of an image that s6 or systemd starts. What an engine's `stop`
+//           does is in client-suite.ts and, with a terminal, in client-images.test.ts.
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import { ENDING_SIGNALS, SIGNALS_HANDED_ON, TERMINAL_SIGNALS } from "../client/signals.ts";
+import { answer, bundle, newPlace, node, Playground, run } from "./client-playground.ts";
+import { bao, grant, granted } from "./client-vault.ts";
+import { watching } from "./client-watching.ts";
+import { Front } from "./front.ts";
+import { compile } from "./programs.ts";
+
+const isRoot = process.getuid?.() === 0;
+const environment = { X: "vault:secret/data/app#password" };
+const counter = compile("signals");
+const pid1 = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+/** With --disable-sigusr1 Node blocks it. */
+const withSigusr1 = ["--inspect-port=255.255.255.255:1024"];
+
+const childrenOf = (pid: number | undefined) =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ").map(Number);
+
+describe("the client hands on, once,", () => {
+  test("every signal that it can, and none of those that are about itself", async () => {
+    const kept = ["SIGPIPE", "SIGXFSZ", "SIGCHLD"] as const;
+    await watching(
+      async ({ child, says, ended }) => {
+        await says("ready");
+        const handed = SIGNALS_HANDED_ON.filter((signal) => signal !== "SIGTERM");
+        for (const signal of kept) child.kill(signal);
+        for (const signal of handed) {
+          child.kill(signal);
+          await says(`got ${constants.signals[signal]}\n`);
+        }
+        child.kill("SIGTERM");
+        const output = await says("got 15\n");
+        const got = [...output.matchAll(/got (\d+)/g)].map(([, number]) => Number(number));
+        expect(got).toEqual([...handed.map((signal) => constants.signals[signal]), 15]);
+        expect((await ended).exitCode).toBe(3);
+      },
+      environment,
+      `exec ${counter}`,
+      [],
+      { flags: withSigusr1 },
+    );
+  });
+});
+
+type OnTerminal = {
+  /** As if typed. */
+  type: (keys: string) => void;
+  resize: () => void;
+  /** Of the process on the terminal that is the client. */
+  client: () => number;
+  says: (text: string) => Promise<string>;
+  ended: Promise<unknown>;
+};
+
+/** The client, with --watch or not, and a terminal of its own: script(1) makes it. */
+async function onTerminal(
+  server: Playground,
+  options: string[],
+  command: string,
+  test_: (on: OnTerminal) => Promise<void>,
+  before: string[] = [],
+): Promise<void> {
+  const own = [node, "--disable-sigusr1", bundle, "--socket", server.socket, ...options];
+  const line = `echo "terminal $(tty) $$."; exec ${[...before, ...own, command].join(" ")}`;
+  const script = spawn("script", ["--quiet", "--flush", "--return", "--command", line, "/dev/null"], {
+    env: { PATH: "/usr/bin:/bin", SHELL: "/bin/sh", ...environment },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  let output = "";
+  script.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const says = async (text: string) => {
+    while (!output.includes(text)) {
+      if (script.exitCode !== null) throw new Error(`not said: ${text}; but:\n${output}`);
+      await sleep(20);
+    }
+    return output;
+  };
+  const ended = new Promise((resolve) => script.once("close", resolve));
+  try {
+    await says(".\r\n");
+    const [, terminal = "", pid] = /terminal (\S+) (\d+)\./.exec(output) ?? [];
+    await test_({
+      type: (keys) => script.stdin.write(keys),
+      resize: () => {
+        const size = ["cols", String(100 + output.length), "rows", "30"];
+        expect(spawnSync("stty", ["-F", terminal, ...size]).status).toBe(0);
+      },
+      client: () => (before.length > 0 ? (childrenOf(Number(pid))[0] ?? 0) : Number(pid)),
+      says,
+      ended,
+    });
+  } finally {
+    endTree(script);
+    await ended;
+  }
+}
+
+/** With a terminal the application is in a session of its own: its group's end would leave it. */
+function endTree({ pid }: ChildProcess): void {
+  const all = [pid ?? 0];
+  for (const each of all) {
+    try {
+      all.push(...childrenOf(each).filter((child) => child > 0));
+    } catch {
+      // It has ended.
+    }
+  }
+  for (const each of all.filter((found) => found > 1)) {
+    try {
+      process.kill(each, "SIGKILL");
+    } catch {
+      // It has ended.
+    }
+  }
+}
+
+describe.each<[string, string[]]>(
+  isRoot
+    ? [
+        ["as process 1", pid1],
+        ["not as process 1", []],
+      ]
+    : [["not as process 1", []]],
+)("on a terminal, %s, the application gets once", (_, before) => {
+  test("what is typed, a new size, and what is sent to the client alone", async () => {
+    await using server = await Playground.open(answer(grant()));
+    await onTerminal(
+      server,
+      ["--watch"],
+      counter,
+      async ({ type, resize, client, says, ended }) => {
+        await says("ready");
+        const expected: number[] = [];
+        const expectNext = async (signal: NodeJS.Signals) => {
+          expected.push(constants.signals[signal]);
+          // A marker by another way: whatever was to come twice has come before it.
+          process.kill(client(), "SIGUSR2");
+          expected.push(constants.signals.SIGUSR2);
+          for (;;) {
+            const output = await says("got ");
+            const got = [...output.matchAll(/got (\d+)/g)].map(([, number]) => Number(number));
+            if (got.length < expected.length) await sleep(20);
+            else {
+              expect(got).toEqual(expected);
+              return;
+            }
+          }
+        };
+        const typed = { SIGINT: "\x03", SIGQUIT: "\x1c", SIGTSTP: "\x1a" } as const;
+        for (const [signal, keys] of Object.entries(typed)) {
+          type(keys);
+          await says(`got ${constants.signals[signal as NodeJS.Signals]}\r\n`);
+          await expectNext(signal as NodeJS.Signals);
+        }
+        resize();
+        await says(`got ${constants.signals.SIGWINCH}\r\n`);
+        await expectNext("SIGWINCH");
+        const count = () => expected.length;
+        for (const signal of TERMINAL_SIGNALS) {
+          const before_ = count();
+          process.kill(client(), signal);
+          await sleep(200);
+          await expectNext(signal);
+          expect(count()).toBe(before_ + 2);
+        }
+        process.kill(client(), "SIGTERM");
+        await says("got 15");
+        expect(await ended).toBe(3);
+      },
+      before,
+    );
+  });
+});
+
+test.runIf(isRoot)("a terminal's Ctrl-C ends what the application started too", async () => {
+  await using server = await Playground.open(answer(grant()));
+  const script = `"trap 'echo caught' INT; sleep 600; echo over; exit 4"`;
+  await onTerminal(server, ["--watch"], `/bin/sh -c ${script}`, async ({ type, client, says, ended }) => {
+    while (!childrenOf(childrenOf(client())[0]).some((child) => child > 0)) await sleep(20);
+    type("\x03");
+    const output = await says("over");
+    expect(output).toContain("caught");
+    expect(await ended).toBe(4);
+  });
+});
+
+describe("a signal ends the client at once, with 128+n, while it waits", () => {
+  const signals = [...ENDING_SIGNALS, "SIGWINCH"] as const;
+  type Case = [string, NodeJS.Signals, string[]];
+  const cases = signals.flatMap((signal): Case[] => {
+    const ways: Case[] = [["not as process 1", signal, []]];
+    return isRoot ? [...ways, ["as process 1", signal, pid1]] : ways;
+  });
+  const sendTo = (child: ChildProcess | undefined, before: string[], signal: NodeJS.Signals) => {
+    if (!child) return;
+    const [first = 0] = before.length > 0 ? childrenOf(child.pid) : [];
+    process.kill(first || (child.pid ?? 0), signal);
+  };
+
+  test.each(cases)("for the server, %s: %s", async (_, signal, before) => {
+    let started: ChildProcess | undefined;
+    await using server = await Playground.open(() => sendTo(started, before, signal));
+    const ended = await run({
+      environment,
+      before,
+      options: ["--socket", server.socket],
+      during: (child) => {
+        started = child;
+      },
+    });
+    const exitCode = 128 + constants.signals[signal];
+    expect(ended).toMatchObject({ exitCode, signal: null, stdout: "", stderr: "" });
+  });
+  test.each(cases)("for Vault, %s: %s", async (_, signal, before) => {
+    const front = await Front.before(bao);
+    let started: ChildProcess | undefined;
+    front.answer = () => {
+      sendTo(started, before, signal);
+      return "none";
+    };
+    try {
+      const during = (child: ChildProcess) => {
+        started = child;
+      };
+      const line = grant({}, { address: front.address, ca: front.bao.ca });
+      const exitCode = 128 + constants.signals[signal];
+      expect(await granted({ environment, before, during }, line)).toMatchObject({
+        exitCode,
+        signal: null,
+        stderr: "",
+      });
+    } finally {
+      await front.stop();
+    }
+  });
+  test("but not a terminal's new size", async () => {
+    let resize = () => {};
+    const asked = Promise.withResolvers<void>();
+    await using server = await Playground.open((connection) => {
+      resize();
+      asked.promise.then(() => answer(grant())(connection, 0));
+    });
+    await onTerminal(server, [], "/bin/echo became", async (terminal) => {
+      resize = terminal.resize;
+      while (server.connections === 0) await sleep(20);
+      terminal.resize();
+      await sleep(100);
+      asked.resolve();
+      await terminal.says("became");
+    });
+  });
+});
+
+test.each(["/init", "/systemd", "/s6-svscan"])(
+  "with --watch, a program that must be process 1 is warned of: %s",
+  async (name) => {
+    const program = join(newPlace(), name);
+    copyFileSync("/bin/true", program);
+    const ended = await granted({ environment, options: ["--watch"], command: [program] });
+    expect(ended).toMatchObject({
+      exitCode: 0,
+      stderr: `authproxy: warning: ${program} may have to be process 1, which it is only without --watch\n`,
+    });
+    const other = await granted({ environment, command: [program] });
+    expect(other).toMatchObject({ exitCode: 0, stderr: "" });
+  },
+);
