@@ -9,7 +9,13 @@ import { type Fields, textOf, type VaultBody } from "./values.ts";
 /** The time that is left: identity/oidc/token and static roles, a roleset of gcp, an AppRole. */
 const TTL_FIELDS = ["ttl", "token_ttl", "secret_id_ttl"];
 /** A date: pki, gcp, plugins for GitHub and GitLab, and tokens. */
-const END_FIELDS = ["expiration", "expires_at_seconds", "expires_at", "expire_time", "valid_before"];
+const END_FIELDS = [
+  "expiration",
+  "expires_at_seconds",
+  "expires_at",
+  "expire_time",
+  "valid_before",
+];
 
 /** How many strings the public key has in an SSH certificate, by a word of its type. */
 const SSH_KEY_STRINGS: Readonly<Record<string, number>> = { rsa: 2, dss: 4, ed25519: 1, sha2: 2 };
@@ -38,7 +44,7 @@ export function lifetimeOf(body: VaultBody): number | undefined {
   ends.push(sshCertificateEnd(fields.signed_key));
   const end = Math.min(...ends.filter((seconds) => seconds > 0));
   if (end === Number.POSITIVE_INFINITY) return undefined;
-  return Math.max(0, Math.floor(end - Date.now() / 1000));
+  return Math.max(0, Math.ceil(end - Date.now() / 1000));
 }
 
 /**

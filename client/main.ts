@@ -32,7 +32,9 @@ export function start(): void {
   const endBySignal = (_name: string, number: number) => process.exit(128 + number);
   for (const signal of ENDING_SIGNALS) process.on(signal, endBySignal);
   // Apache's images are stopped by SIGWINCH. With a terminal it says that the window has another size.
-  process.on("SIGWINCH", (name, number) => hasTerminal() || endBySignal(name, number));
+  process.on("SIGWINCH", (name: string, number: number) => {
+    if (!hasTerminal()) endBySignal(name, number);
+  });
   const exitWithReport = (error: unknown) => process.exit(report(error));
   process.on("uncaughtException", exitWithReport);
   // Node's warnings, such as that on NODE_TLS_REJECT_UNAUTHORIZED, are for the application to print.

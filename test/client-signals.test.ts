@@ -73,10 +73,14 @@ async function onTerminal(
 ): Promise<void> {
   const own = [node, "--disable-sigusr1", bundle, "--socket", server.socket, ...options];
   const line = `echo "terminal $(tty) $$."; exec ${[...before, ...own, command].join(" ")}`;
-  const script = spawn("script", ["--quiet", "--flush", "--return", "--command", line, "/dev/null"], {
-    env: { PATH: "/usr/bin:/bin", SHELL: "/bin/sh", ...environment },
-    stdio: ["pipe", "pipe", "inherit"],
-  });
+  const script = spawn(
+    "script",
+    ["--quiet", "--flush", "--return", "--command", line, "/dev/null"],
+    {
+      env: { PATH: "/usr/bin:/bin", SHELL: "/bin/sh", ...environment },
+      stdio: ["pipe", "pipe", "inherit"],
+    },
+  );
   let output = "";
   script.stdout.setEncoding("utf8").on("data", (text: string) => {
     output += text;
@@ -188,13 +192,18 @@ describe.each<[string, string[]]>(
 test.runIf(isRoot)("a terminal's Ctrl-C ends what the application started too", async () => {
   await using server = await Playground.open(answer(grant()));
   const script = `"trap 'echo caught' INT; sleep 600; echo over; exit 4"`;
-  await onTerminal(server, ["--watch"], `/bin/sh -c ${script}`, async ({ type, client, says, ended }) => {
-    while (!childrenOf(childrenOf(client())[0]).some((child) => child > 0)) await sleep(20);
-    type("\x03");
-    const output = await says("over");
-    expect(output).toContain("caught");
-    expect(await ended).toBe(4);
-  });
+  await onTerminal(
+    server,
+    ["--watch"],
+    `/bin/sh -c ${script}`,
+    async ({ type, client, says, ended }) => {
+      while (!childrenOf(childrenOf(client())[0]).some((child) => child > 0)) await sleep(20);
+      type("\x03");
+      const output = await says("over");
+      expect(output).toContain("caught");
+      expect(await ended).toBe(4);
+    },
+  );
 });
 
 describe("a signal ends the client at once, with 128+n, while it waits", () => {

@@ -14,7 +14,7 @@ import { bao, grant, granted, hash, hashes, password, root } from "./client-vaul
 import { type ForeignAnswer, Front } from "./front.ts";
 
 await root.mount({ mount_point: "pki", type: "pki" });
-await root.write("pki/root/generate/internal", { common_name: "test", ttl: "1h" });
+await root.write("pki/root/generate/internal", { common_name: "test", ttl: "100h" });
 await root.write("pki/roles/web", { allow_any_name: true });
 await root.addPolicy({
   name: "app-and-web",
@@ -34,7 +34,7 @@ const read: Request = ["a read of what may be made", "kv/app", "vault:kv/app#pas
 const write: Request = [
   "a write",
   "pki/issue/web",
-  '>>vault:pki/issue/web#issuing_ca#{"common_name":"web"}',
+  '>>vault:pki/issue/web#issuing_ca#{"common_name":"web","ttl":"1h"}',
 ];
 
 async function run(front: Front, X: string, wait: number) {
@@ -85,7 +85,12 @@ describe.concurrent("no answer", () => {
   test("to a read of KV version 2, ever, ends the client after --wait", async () => {
     await using scene = await frontBefore("secret/data/app");
     scene.front.answer = () => "none";
-    expectFailure(await run(scene.front, kv[2], 1), 69, /is unavailable: no answer in time/, /sealed/);
+    expectFailure(
+      await run(scene.front, kv[2], 1),
+      69,
+      /is unavailable: no answer in time/,
+      /sealed/,
+    );
   });
   test.each([read, write])("and half of one to %s is waited for too", async (_, path, X) => {
     await using scene = await frontBefore(path);
@@ -131,7 +136,11 @@ describe("in an election,", () => {
   test("redirects that do not end are said, and not followed", async () => {
     await using scene = await frontBefore("secret/data/app");
     scene.front.answer = () => ({ status: 307 });
-    expectFailure(await run(scene.front, kv[2], 1), 69, /it redirects \(307\), which is not followed/);
+    expectFailure(
+      await run(scene.front, kv[2], 1),
+      69,
+      /it redirects \(307\), which is not followed/,
+    );
   });
   test.each([301, 308])("a permanent redirect, %d, is said at once", async (status) => {
     await using scene = await frontBefore("secret/data/app");

@@ -84,4 +84,3 @@ trap show HUP
 trap 'echo ended; exit 0' TERM
 show
 while :; do sleep 0.1; done`;
-

@@ -57,14 +57,17 @@ export class Front {
       delete headers.host;
       this.change(headers, path);
       const options = { method: asked.method ?? "GET", headers, ca: bao.ca, agent: this.#agent };
-      const passed = request(`${bao.address}${asked.url}`, options, (got) => {
-        response.writeHead(got.statusCode ?? 0, got.headers);
-        got.pipe(response);
-      });
-      passed.on("error", () => response.destroy());
+      const pass = () => {
+        const passed = request(`${bao.address}${asked.url}`, options, (got) => {
+          response.writeHead(got.statusCode ?? 0, got.headers);
+          got.pipe(response);
+        });
+        passed.on("error", () => response.destroy());
+        asked.pipe(passed);
+      };
       const delay = this.delay(path);
-      if (delay) void delay.then(() => asked.pipe(passed));
-      else asked.pipe(passed);
+      if (delay) void delay.then(pass);
+      else pass();
     });
   }
 
