@@ -23,13 +23,16 @@ for (const role of ["fixed", "turning"])
   await query(`create role ${role} login password 'before'; grant select on ledger to ${role}`);
 
 await vault.mount({ mount_point: "database", type: "database" });
-await vault.write("database/config/ledger", {
-  plugin_name: "postgresql-database-plugin",
-  connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres`,
-  username: user,
-  password,
-  allowed_roles: "*",
-});
+// One connection makes one user at a time: the slow ones have another.
+for (const connection of ["ledger", "slow"]) {
+  await vault.write(`database/config/${connection}`, {
+    plugin_name: "postgresql-database-plugin",
+    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres`,
+    username: user,
+    password,
+    allowed_roles: "*",
+  });
+}
 const CREATE = `create role "{{name}}" login password '{{password}}' valid until '{{expiration}}';
   grant select on ledger to "{{name}}"`;
 /** How long a lease is, and how long it can be made by renewals. */
@@ -38,13 +41,15 @@ const roles = {
   deaf: ["9s", "9s"],
   renewed: ["3s", "1h"],
   kept: ["1h", "1h"],
-  slow: ["1h", "1h"],
 };
 for (const [role, [default_ttl, max_ttl]] of Object.entries(roles)) {
-  const creation_statements = role === "slow" ? `select pg_sleep(12); ${CREATE}` : CREATE;
-  const lease = { creation_statements, default_ttl, max_ttl };
+  const lease = { creation_statements: CREATE, default_ttl, max_ttl };
   await vault.write(`database/roles/${role}`, { db_name: "ledger", ...lease });
 }
+await vault.write("database/roles/slow", {
+  db_name: "slow",
+  creation_statements: `select pg_sleep(12); ${CREATE}`,
+});
 for (const [username, rotation_period] of [
   ["fixed", "1h"],
   ["turning", "12s"],
