@@ -107,18 +107,18 @@ describe("with a terminal, an engine's stop reaches the application:", () => {
     const image = await nodeImage("24.21.0");
     const variables = ["AUTHPROXY_WATCH=1", "X=vault:secret/data/app#password"];
     const client = ["node", "--disable-sigusr1", "/authproxy/authproxy.js"];
-    const script = `trap "exit 3" ${signal.slice(3)}; while :; do sleep 0.1; done`;
+    const script = `trap "exit 3" ${signal.slice(3)}; echo started; while :; do sleep 0.1; done`;
     const [docker = "", ...words] = containerOf(
       image,
       ...["--detach", "--tty", `--stop-signal=${signal}`],
       ...variables.map((variable) => `--env=${variable}`),
     );
     const own = words.filter((word) => word !== "--rm");
-    const command = [...client, "/bin/sh", "-c", `${script}`];
+    const command = [...client, "/bin/sh", "-c", script];
     const id = execFileSync(docker, [...own, ...command], { encoding: "utf8" }).trim();
     try {
-      const top = () => execFileSync("docker", ["top", id], { encoding: "utf8" });
-      await until("the application runs", async () => top().includes("sleep 0.1"));
+      const log = () => execFileSync("docker", ["logs", id], { encoding: "utf8" });
+      await until("the application runs", () => log().includes("started"));
       execFileSync("docker", ["stop", "--time", "30", id]);
       const wanted = ["inspect", "--format", "{{.State.ExitCode}}", id];
       expect(execFileSync("docker", wanted, { encoding: "utf8" })).toBe("3\n");

@@ -33,6 +33,14 @@ function childrenOf(pid: number | undefined): number[] {
   }
 }
 
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "latin1");
+  } catch {
+    return ""; // It has ended.
+  }
+}
+
 describe("the client hands on, once,", () => {
   test("every signal that it can, and none of those that are about itself", async () => {
     const kept = ["SIGPIPE", "SIGXFSZ", "SIGCHLD"] as const;
@@ -171,6 +179,22 @@ describe.each(ways)("on a terminal, %s,", (_, before) => {
       before,
     );
   });
+  test("the application reads what is typed", async () => {
+    await using server = await Playground.open(answer(grant()));
+    const script = `"test -t 0 && echo ready && read line && echo read $line"`.replace("$", "\\$");
+    await onTerminal(
+      server,
+      ["--watch"],
+      `/bin/sh -c ${script}`,
+      async ({ type, says, ended }) => {
+        await says("ready");
+        type("a line\n");
+        await says("read a line");
+        expect(await ended).toBe(0);
+      },
+      before,
+    );
+  });
   test("a typed Ctrl-C reaches what the application has started too", async () => {
     await using server = await Playground.open(answer(grant()));
     const script = `"trap 'echo caught' INT; sleep 600; echo over; exit 4"`;
@@ -179,7 +203,8 @@ describe.each(ways)("on a terminal, %s,", (_, before) => {
       ["--watch"],
       `/bin/sh -c ${script}`,
       async ({ type, client, says, ended }) => {
-        while (!childrenOf(client()).some((child) => childrenOf(child).length > 0)) await sleep(20);
+        const started = () => childrenOf(client()).flatMap(childrenOf);
+        while (!started().some((pid) => nameOf(pid) === "sleep\n")) await sleep(20);
         type("\x03");
         await says("caught");
         await says("over");
