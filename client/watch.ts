@@ -155,8 +155,9 @@ type TrackedRequest = {
 };
 
 /**
- * Calls `onFetched` with all secrets after each round, and again where it failed. It never ends and
- * never fails: what goes wrong is printed once for as long as it lasts, and tried again.
+ * Fetches what is due, and then calls `onFetched` with all secrets: at least every --refresh, so that
+ * what it could not do before is tried again. It never ends and never fails: what goes wrong is printed
+ * once for as long as it lasts.
  */
 async function refreshForever(
   { options, requests, session, secrets }: WatchedApplication,
@@ -173,10 +174,9 @@ async function refreshForever(
   const all = [...tracked.values()];
 
   let known = new Set<string>();
-  let deliverMs = NEVER_MS;
   for (;;) {
-    const nextMs = Math.min(deliverMs, ...all.map(({ dueMs }) => dueMs));
-    await sleep(Math.max(ROUND_MS_MIN, nextMs - nowMs()));
+    const nextMs = Math.min(...all.map(({ dueMs }) => dueMs));
+    await sleep(Math.max(ROUND_MS_MIN, Math.min(options.refreshMs, nextMs - nowMs())));
     const untilMs = nowMs() + TOGETHER_MS;
     const due = all.filter(({ dueMs }) => dueMs <= untilMs);
     const retryMs = Math.min(options.refreshMs, RETRY_MS);
@@ -190,7 +190,6 @@ async function refreshForever(
 
     const secrets = new Map(all.map(({ request, secret }) => [request.requestKey, secret]));
     const undelivered = await problemOf(() => onFetched(secrets));
-    deliverMs = undelivered ? randomlySooner(retryMs) : NEVER_MS;
 
     const problems = new Set([...all.map(({ problem }) => problem), undelivered]);
     for (const problem of problems) {
