@@ -12,6 +12,8 @@
 import type { TLSSocket } from "node:tls";
 import { EXIT, errorCode, Failure, fail } from "./failure.ts";
 
+/** For TCP and TLS together. Without it a lost packet, or a host that is gone, takes up the whole wait. */
+const CONNECT_MS_MAX = 10_000;
 const HEAD_BYTES_MAX = 16 * 1024;
 /**
  * Vault takes requests of up to 32 MiB (max_request_size), and writes a character as six bytes where
@@ -47,13 +49,17 @@ export class Connection {
   #buffer = Buffer.alloc(64 * 1024);
   #receivedBytes = 0;
   #isSecure = false;
+  readonly #connectTimer: NodeJS.Timeout;
 
   /** Connects to the URL's host and port. `ca` is PEM; undefined stands for the public CAs. */
   constructor(url: URL, ca: string | undefined) {
     this.#socket = connect(url, ca);
     this.#socket.setNoDelay(true);
+    const failConnect = () => this.#end(new Error("no connection in time"));
+    this.#connectTimer = setTimeout(failConnect, CONNECT_MS_MAX);
     this.#socket.on("secureConnect", () => {
       this.#isSecure = true;
+      clearTimeout(this.#connectTimer);
     });
     this.#socket.on("data", (chunk: Buffer) => this.#receive(chunk));
     this.#socket.on("error", (error) => this.#end(explain(url, this.#socket, error)));
@@ -117,6 +123,7 @@ export class Connection {
 
   #end(error: Error): void {
     this.isOpen = false;
+    clearTimeout(this.#connectTimer);
     this.#socket.destroy();
     for (const { reject } of this.#pending.splice(0)) {
       reject(error instanceof Failure ? error : new ConnectionLost(this.#isSecure, error.message));

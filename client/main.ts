@@ -19,6 +19,7 @@ import {
   type SecretRequest,
   secretRequests,
 } from "./secrets.ts";
+import { ENDING_SIGNALS, hasTerminal } from "./signals.ts";
 import { openSession } from "./token.ts";
 import { jsonOf } from "./values.ts";
 import { Vault } from "./vault.ts";
@@ -31,8 +32,12 @@ const MEMORY_MEGABYTES = 64;
 /** Runs the client as a program, until this process is the command or has ended. */
 export function start(): void {
   // As process 1 of a container, a process ignores a signal for which it has no handler.
-  process.on("SIGTERM", () => process.exit(128 + 15));
-  process.on("SIGINT", () => process.exit(128 + 2));
+  const endBySignal = (_name: string, number: number) => process.exit(128 + number);
+  for (const signal of ENDING_SIGNALS) process.on(signal, endBySignal);
+  // Apache's images are stopped by SIGWINCH. With a terminal it says that the window has another size.
+  process.on("SIGWINCH", (name: string, number: number) => {
+    if (!hasTerminal()) endBySignal(name, number);
+  });
   const exitWithReport = (error: unknown) => process.exit(report(error));
   process.on("uncaughtException", exitWithReport);
   // Node's warnings, such as that on NODE_TLS_REJECT_UNAUTHORIZED, are for the application to print.

@@ -7,6 +7,7 @@
 
 import type { ResolvedVariable, SecretVariable } from "./environment.ts";
 import { EXIT, Failure, fail } from "./failure.ts";
+import { isRotated, lifetimeOf } from "./lifetime.ts";
 import { printReference, type ReadReference, type VaultReference } from "./reference.ts";
 import {
   decodeBase64,
@@ -36,8 +37,10 @@ export type SecretRequest = {
 export type Secret = {
   readonly fields: Fields;
   readonly leaseId: unknown;
-  /** Seconds until the lease, or the certificate, ends; 0 where nothing ends. */
-  readonly lifetimeSeconds: number;
+  /** From lifetimeOf(). */
+  readonly lifetimeSeconds: number | undefined;
+  /** Vault replaces it, and reading it makes nothing: see isRotated(). */
+  readonly rotates: boolean;
 };
 
 /**
@@ -46,7 +49,8 @@ export type Secret = {
  */
 export class UnreadableSecret extends Failure {
   readonly leaseId = undefined;
-  readonly lifetimeSeconds = 0;
+  readonly lifetimeSeconds = undefined;
+  readonly rotates = false;
 }
 
 /** There is no such secret or key, so that a default applies. */
@@ -101,18 +105,23 @@ export async function fetchSecrets(
   vault: Vault,
 ): Promise<FetchedSecrets> {
   const references = new Map(requests.map(({ requestKey, reference }) => [requestKey, reference]));
-  const queue = [...references];
   const secrets = new Map<string, Secret | UnreadableSecret>();
-
-  async function fetchFromQueue(): Promise<void> {
-    for (let next = queue.shift(); next; next = queue.shift()) {
-      const [requestKey, reference] = next;
-      secrets.set(requestKey, await fetchOrExplain(reference, vault));
-    }
-  }
-
-  await Promise.all(Array.from({ length: REQUESTS_AT_ONCE }, fetchFromQueue));
+  await forEachAtOnce([...references], async ([requestKey, reference]) => {
+    secrets.set(requestKey, await fetchSecret(reference, vault));
+  });
   return secrets;
+}
+
+/** Calls the function for each item, for at most 8 at once. */
+export async function forEachAtOnce<Item>(
+  items: readonly Item[],
+  action: (item: Item) => Promise<void>,
+): Promise<void> {
+  const queue = [...items];
+  async function workOff(): Promise<void> {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await action(item);
+  }
+  await Promise.all(Array.from({ length: REQUESTS_AT_ONCE }, workOff));
 }
 
 /**
@@ -197,7 +206,8 @@ function printHidden(reference: VaultReference): string {
   return printReference({ ...reference, otherwise: undefined });
 }
 
-async function fetchOrExplain(
+/** Fetches one secret. Rejects with a Failure where Vault itself cannot be used. */
+export async function fetchSecret(
   reference: VaultReference,
   vault: Vault,
 ): Promise<Secret | UnreadableSecret> {
@@ -214,9 +224,9 @@ async function fetchOrExplain(
 
 async function fetchByRead(reference: ReadReference, vault: Vault): Promise<Secret> {
   const { path, version } = reference;
-  // KV version 2 reads a secret at MOUNT/data/…
-  const isQuick = path.includes("/data/");
-  const response = await vault.request({ path, version, isQuick });
+  // KV version 2 reads a secret at MOUNT/data/… Any other read may make something, such as a user.
+  const isRepeatable = path.includes("/data/");
+  const response = await vault.request({ path, version, isRepeatable });
   const { status, body } = response;
 
   const envelope = kvEnvelopeOf(body);
@@ -246,18 +256,12 @@ function kvEnvelopeOf(body: VaultBody): { data: unknown; metadata: Fields } | un
 
 function secretOf(body: VaultBody, fields: unknown = body.data): Secret {
   if (!isFields(fields)) unreadable("Vault's answer holds no secret");
-  const leaseId = body.lease_id;
-  let seconds = 0;
-  if (fields.serial_number) {
-    // A certificate has no lease, but an end in seconds since 1970.
-    seconds = Number(textOf(fields.expiration)) - Date.now() / 1000;
-  } else if (leaseId) {
-    seconds = Number(textOf(body.lease_duration));
-  }
+  const lifetimeSeconds = lifetimeOf(body);
   return {
     fields: transformFields(fields),
-    leaseId,
-    lifetimeSeconds: Math.floor(seconds) || 0,
+    leaseId: body.lease_id,
+    lifetimeSeconds,
+    rotates: lifetimeSeconds !== undefined && isRotated(fields),
   };
 }
 
@@ -296,7 +300,11 @@ async function explain(
  * path in it.
  */
 async function findDataPath(path: string, vault: Vault): Promise<string | undefined> {
-  const request = { path: `sys/internal/ui/mounts/${path}`, isQuick: true, returnsDenial: true };
+  const request = {
+    path: `sys/internal/ui/mounts/${path}`,
+    isRepeatable: true,
+    returnsDenial: true,
+  };
   // A gateway before Vault may not pass sys/ on: a hint is not worth the whole wait.
   const limit = sleep(HINT_MS_MAX).then(() => undefined);
   const answer = await Promise.race([vault.request(request), limit]).catch(() => undefined);

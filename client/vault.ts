@@ -1,11 +1,12 @@
 // Question:   what does Vault answer to this request?
 // Input:      a request, the token, and where Vault is, which the server said.
 // Output:     Vault's answer. What can pass by itself is tried again until the deadline: no connection,
-//             429 and 5xx (sealed, standby, overload), and an answer that is not in Vault's form: what
-//             stands before Vault wrote it, and knows nothing of the secret. So are 403 and 412 for 2 s,
-//             in which a standby may not have the new token yet.
+//             a status of a standby, of an election or of overload, and an answer that is not in Vault's
+//             form: what stands before Vault wrote it, and knows nothing of the secret. So is 403 for
+//             2 s, in which a standby may not have the new token yet.
 // Guaranteed: the token goes to the configured address only. Redirects are not followed, because they
-//             would carry it to another place. A write whose answer is lost is not sent again.
+//             would carry it to another place. What may make something is sent once and waited for until
+//             the deadline: where its answer is lost, it is not sent again.
 
 import { fail } from "./failure.ts";
 import { Connection, ConnectionLost, type HttpResponse } from "./https.ts";
@@ -13,8 +14,16 @@ import type { VaultPlace } from "./public.ts";
 import { parseVaultBody, type VaultBody } from "./values.ts";
 import { attemptMs, nowMs, waitBeforeRetry } from "./wait.ts";
 
-const EXCHANGE_MS_MAX = 10_000;
+/** A read of KV may be sent again after so long: its connection may be dead, or its Vault stuck. */
+const KV_EXCHANGE_MS_MIN = 10_000;
 const NEW_TOKEN_MS = 2000;
+/**
+ * Besides 5xx: an index that a standby does not have yet, too many requests, and the standbys of
+ * Vault Enterprise.
+ */
+const PASSING_STATUSES = [412, 429, 472, 473];
+/** A gateway gave up while Vault was at work. */
+const GATEWAY_TIMEOUT = 504;
 
 export type VaultRequest = {
   readonly path: string;
@@ -22,9 +31,12 @@ export type VaultRequest = {
   readonly body?: string;
   /** Of a secret in KV version 2. */
   readonly version?: number | undefined;
-  /** Vault answers from its storage, in a fraction of a handshake's time: one connection is shared. */
-  readonly isQuick?: boolean;
-  /** The token is not new: a 403 or 412 is returned at once. */
+  /**
+   * It makes nothing, so it may be sent twice. Vault answers from its storage, in a fraction of a
+   * handshake's time: one connection is shared.
+   */
+  readonly isRepeatable?: boolean;
+  /** The token is not new: a 403 is returned at once. */
   readonly returnsDenial?: boolean;
 };
 
@@ -38,7 +50,7 @@ export class Vault {
   readonly #vault: VaultPlace;
   readonly #token: string | undefined;
   readonly #deadlineMs: number;
-  /** Quick requests share this connection. */
+  /** Reads of KV share this connection. */
   #shared: Connection | undefined;
   /** Each other request has one of these to itself. */
   #separate: Connection[] = [];
@@ -52,8 +64,8 @@ export class Vault {
   }
 
   /**
-   * Returns Vault's answer, with any status but 3xx, 429 and 5xx. Throws a Failure (unavailable) at the
-   * deadline, for a redirect, and for a write whose answer is lost.
+   * Returns Vault's answer, with any status that does not pass by itself. Throws a Failure (unavailable)
+   * at the deadline, for a permanent redirect, and where an answer is lost.
    */
   async request(request: VaultRequest): Promise<VaultResponse> {
     const newTokenEndMs = request.returnsDenial ? 0 : nowMs() + NEW_TOKEN_MS;
@@ -62,8 +74,7 @@ export class Vault {
       const result = await this.#attempt(request);
       const endedMs = nowMs();
       if (typeof result === "object") {
-        const isDenial = result.status === 403 || result.status === 412;
-        if (!isDenial || endedMs >= denialEndMs) return result;
+        if (result.status !== 403 || endedMs >= denialEndMs) return result;
       } else if (endedMs >= this.#deadlineMs) {
         fail(
           "unavailable",
@@ -83,36 +94,36 @@ export class Vault {
   /** Returns Vault's answer, or what went wrong and may pass. */
   async #attempt(request: VaultRequest): Promise<VaultResponse | string> {
     const connection = this.#connectionFor(request);
-    const timeoutMs = Math.min(EXCHANGE_MS_MAX, attemptMs(this.#deadlineMs));
+    let timeoutMs = attemptMs(this.#deadlineMs);
+    if (request.isRepeatable)
+      timeoutMs = Math.min(timeoutMs, Math.max(KV_EXCHANGE_MS_MIN, timeoutMs / 2));
     let response: HttpResponse;
     try {
       response = await connection.exchange(this.#format(request), timeoutMs);
     } catch (error) {
       if (!(error instanceof ConnectionLost)) throw error;
-      const isWrite = request.body !== undefined;
-      if (!isWrite || !error.mayBeReceived) return error.message;
-      return fail(
-        "unavailable",
-        `no answer from Vault to a write at ${request.path}: ${error.message}`,
-        "Vault may have done it, so it is not sent again",
-      );
+      if (request.isRepeatable || !error.mayBeReceived) return error.message;
+      return failLost(request, error.message);
     }
 
     const { status } = response;
-    if (status >= 300 && status < 400) {
+    if (status === 301 || status === 308) {
       fail(
         "unavailable",
         `Vault at ${this.#url.origin} redirects (${status}), which is not followed`,
         "configure the address of a Vault that answers itself, or forwards requests",
       );
     }
-    if (status === 429 || status >= 500) return `status ${status}`;
+    // A standby redirects with 307 for as long as it does not know the leader's address.
+    if (status < 400 && status >= 300) return `it redirects (${status}), which is not followed`;
+    if (status === GATEWAY_TIMEOUT && !request.isRepeatable) failLost(request, `status ${status}`);
+    if (status >= 500 || PASSING_STATUSES.includes(status)) return `status ${status}`;
     const body = status === 204 ? {} : parseVaultBody(response.body);
     return body ? { status, body } : `status ${status}, in an answer that is not Vault's`;
   }
 
   #connectionFor(request: VaultRequest): Connection {
-    if (request.isQuick) {
+    if (request.isRepeatable) {
       if (!this.#shared?.isOpen) this.#shared = new Connection(this.#url, this.#vault.ca);
       return this.#shared;
     }
@@ -143,6 +154,15 @@ export class Vault {
     if (body !== undefined) lines.push(`Content-Length: ${Buffer.byteLength(body)}`);
     return `${lines.join("\r\n")}\r\n\r\n${body ?? ""}`;
   }
+}
+
+function failLost({ path, body }: VaultRequest, reason: string): never {
+  const kind = body === undefined ? "read" : "write";
+  fail(
+    "unavailable",
+    `no answer from Vault to a ${kind} at ${path}: ${reason}`,
+    "Vault may have done it, so it is not sent again",
+  );
 }
 
 function parseAddress(address: string): URL {

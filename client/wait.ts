@@ -6,8 +6,6 @@ const FIRST_DELAY_MS = 50;
 const DELAY_MS_MAX = 2000;
 /** The last attempt gets a second, even where the deadline is nearer. */
 const ATTEMPT_MS_MIN = 1000;
-/** setTimeout() takes 31 bits. */
-const TIMER_MS_MAX = 2 ** 31 - 1;
 
 /**
  * Returns milliseconds on a monotonic clock. `performance` would do the same, but Node loads it at
@@ -30,7 +28,7 @@ export async function waitBeforeRetry(attempt: number, deadlineMs: number): Prom
   await sleep(Math.min(delayMs, remainingMs));
 }
 
-/** Waits this many milliseconds, or 24 days where it is more than that. */
+/** Waits this many milliseconds. setTimeout() takes 24 days; options.ts allows 11. */
 export async function sleep(delayMs: number): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve, Math.min(delayMs, TIMER_MS_MAX)));
+  await new Promise((resolve) => setTimeout(resolve, delayMs));
 }

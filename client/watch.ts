@@ -14,12 +14,14 @@ import { EXIT, errorCode, Failure, printLine } from "./failure.ts";
 import type { Options } from "./options.ts";
 import {
   type FetchedSecrets,
-  fetchSecrets,
+  fetchSecret,
+  forEachAtOnce,
   resolveVariables,
   type Secret,
   type SecretRequest,
   UnreadableSecret,
 } from "./secrets.ts";
+import { hasTerminal, SIGNALS_HANDED_ON, TERMINAL_SIGNALS } from "./signals.ts";
 import type { Session } from "./token.ts";
 import { jsonOf, textOf } from "./values.ts";
 import { Vault } from "./vault.ts";
@@ -38,23 +40,14 @@ export type WatchedApplication = {
   readonly resolved: readonly ResolvedVariable[];
 };
 
-const SIGNALS: readonly NodeJS.Signals[] = [
-  "SIGHUP",
-  "SIGINT",
-  "SIGQUIT",
-  "SIGTERM",
-  "SIGUSR1",
-  "SIGUSR2",
-  "SIGWINCH",
-  "SIGCONT",
-];
-/** A terminal sends these to all processes of its foreground group: the child has them already. */
-const TERMINAL_SIGNALS: readonly NodeJS.Signals[] = ["SIGINT", "SIGQUIT", "SIGWINCH"];
-
 /** After a failure the next attempt comes after so long, or sooner where --refresh is shorter. */
 const RETRY_MS = 10_000;
 /** Requests that are due within this time are made together: a change of two is then seen at once. */
 const TOGETHER_MS = 1000;
+/** Whatever an answer says of its end, no request is made more often than this. */
+const ROUND_MS_MIN = 1000;
+/** What ends before it comes is fetched again after so long: the clocks differ, or its end is wrong. */
+const OVER_MS = 60_000;
 /** A write that has no end is never repeated: it would change Vault each time. */
 const NEVER_MS = 1e12;
 
@@ -111,27 +104,42 @@ function replaceChanged(
 function startChild({ program, environment, options }: WatchedApplication): ChildProcess {
   const { spawn } = process.getBuiltinModule("node:child_process");
   const { signals } = process.getBuiltinModule("node:os").constants;
-  const isTerminal = process.getBuiltinModule("node:tty").isatty(0);
   const [argv0 = "", ...argv] = options.command;
   requireSizes(options.command, environment);
+  if (/\/(init|systemd|s6-svscan)$/.test(program)) {
+    printLine(`warning: ${program} may have to be process 1, which it is only without --watch`);
+  }
 
+  // A terminal sends its signals to the group of this process. Were the application in it too, it would
+  // get them twice: nothing tells a signal of the terminal from one that was sent to this process alone,
+  // such as the engine's when it stops the container. So the application gets a session of its own.
+  const detached = hasTerminal();
   // The handlers come before the child: a signal that comes while it starts is handed on when this
   // function returns.
-  for (const signal of SIGNALS) {
+  for (const signal of SIGNALS_HANDED_ON) {
     process.removeAllListeners(signal);
     process.on(signal, () => {
-      if (isTerminal && TERMINAL_SIGNALS.includes(signal)) return;
-      child.kill(signal);
+      if (detached && TERMINAL_SIGNALS.includes(signal)) killGroup(child, signal);
+      else child.kill(signal);
     });
   }
 
-  const child = spawn(program, argv, { argv0, env: environment, stdio: "inherit" });
+  const child = spawn(program, argv, { argv0, env: environment, stdio: "inherit", detached });
   child.on("error", (error) => {
     printLine(`${program}: cannot be run: ${errorCode(error)}`);
     process.exit(EXIT.cannotRun);
   });
   child.on("exit", (code, signal) => process.exit(signal ? 128 + signals[signal] : (code ?? 0)));
   return child;
+}
+
+/** As a terminal does: to the application and to those of its children that stayed in its group. */
+function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    if (pid) process.kill(-pid, signal);
+  } catch {
+    // It has just ended, or became another user.
+  }
 }
 
 /** A request, what it gave last, and when it is due again. It stands for all variables that share it. */
@@ -147,8 +155,9 @@ type TrackedRequest = {
 };
 
 /**
- * Calls `onFetched` with all secrets whenever some were fetched again. It never ends and never fails:
- * what goes wrong is printed once, and tried again.
+ * Fetches what is due, and then calls `onFetched` with all secrets: at least every --refresh, so that
+ * what it could not do before is tried again. It never ends and never fails: what goes wrong is printed
+ * once for as long as it lasts.
  */
 async function refreshForever(
   { options, requests, session, secrets }: WatchedApplication,
@@ -159,95 +168,102 @@ async function refreshForever(
     const secret = secrets.get(request.requestKey);
     if (!secret) continue;
     const endlessMs = request.reference.kind === "write" ? NEVER_MS : options.refreshMs;
-    const dueMs = dueAfter(secret.lifetimeSeconds, endlessMs);
+    const dueMs = dueAfter(secret, endlessMs);
     tracked.set(request.requestKey, { request, endlessMs, secret, dueMs, problem: "" });
   }
   const all = [...tracked.values()];
 
+  let known = new Set<string>();
   for (;;) {
     const nextMs = Math.min(...all.map(({ dueMs }) => dueMs));
-    await sleep(Math.max(0, nextMs - nowMs()));
+    await sleep(Math.max(ROUND_MS_MIN, Math.min(options.refreshMs, nextMs - nowMs())));
     const untilMs = nowMs() + TOGETHER_MS;
     const due = all.filter(({ dueMs }) => dueMs <= untilMs);
+    const retryMs = Math.min(options.refreshMs, RETRY_MS);
 
     const vault = new Vault(session.grant.vault, session.token, nowMs() + options.waitMs);
-    let problem = "";
-    try {
-      const ended = await renewLeases(due, vault);
-      problem = await fetchEnded(ended, vault);
-      if (ended.length > 0) {
-        onFetched(new Map(all.map(({ request, secret }) => [request.requestKey, secret])));
-      }
-    } catch (error) {
-      problem = error instanceof Failure ? error.message : `internal error: ${errorCode(error)}`;
-    }
+    await forEachAtOnce(due, async (each) => {
+      each.problem = await problemOf(() => refresh(each, vault));
+      if (each.problem) each.dueMs = randomlySooner(retryMs);
+    });
     vault.close();
 
-    // A problem is printed once for as long as any request has it.
-    if (problem && !all.some((each) => each.problem === problem)) {
+    const secrets = new Map(all.map(({ request, secret }) => [request.requestKey, secret]));
+    const undelivered = await problemOf(() => onFetched(secrets));
+
+    const problems = new Set([...all.map(({ problem }) => problem), undelivered]);
+    for (const problem of problems) {
+      if (!problem || known.has(problem)) continue;
       printLine(`warning: the application keeps what it has: ${problem}`);
     }
-    for (const each of due) {
-      each.problem = problem;
-      if (problem) each.dueMs = randomlySooner(Math.min(options.refreshMs, RETRY_MS));
-    }
+    known = problems;
   }
 }
 
-/** Renews what has a lease, and returns the requests whose secrets have to be fetched again. */
-async function renewLeases(
-  due: readonly TrackedRequest[],
-  vault: Vault,
-): Promise<TrackedRequest[]> {
-  const ended: TrackedRequest[] = [];
-  for (const each of due) {
-    const leaseSeconds = await renewLease(each.secret, vault);
-    if (leaseSeconds > 0) each.dueMs = dueAfter(leaseSeconds, each.endlessMs);
-    else ended.push(each);
+/** Returns what went wrong in words, or "". */
+async function problemOf(action: () => unknown): Promise<string> {
+  try {
+    await action();
+    return "";
+  } catch (error) {
+    return error instanceof Failure ? error.message : `internal error: ${errorCode(error)}`;
   }
-  return ended;
+}
+
+/**
+ * Renews the lease, or fetches the secret again where there is none or Vault renews it no more. Rejects
+ * with a Failure where Vault gives none, but what was never there may stay absent.
+ */
+async function refresh(each: TrackedRequest, vault: Vault): Promise<void> {
+  const { reference, variable } = each.request;
+  const leaseSeconds = await renewLease(each.secret, vault);
+  if (leaseSeconds > 0) {
+    each.dueMs = dueAfter({ lifetimeSeconds: leaseSeconds, rotates: false }, each.endlessMs);
+    return;
+  }
+
+  const fetched = await fetchSecret(reference, vault);
+  if (!(fetched instanceof UnreadableSecret)) {
+    each.secret = keepFields(each.secret, fetched);
+  } else if (!(each.secret instanceof UnreadableSecret)) {
+    const advice = "if the token is lost, a restart gets another";
+    throw new Failure(fetched.exitCode, `${variable}: ${fetched.message}; ${advice}`);
+  }
+  each.dueMs = dueAfter(each.secret, each.endlessMs);
 }
 
 /** Returns the seconds that the lease has from now on; 0 where the secret must be fetched again. */
 async function renewLease(secret: TrackedRequest["secret"], vault: Vault): Promise<number> {
-  if (!secret.leaseId) return 0;
+  const { leaseId, lifetimeSeconds = 0 } = secret;
+  if (!leaseId) return 0;
 
-  const body = JSON.stringify({ lease_id: secret.leaseId, increment: secret.lifetimeSeconds });
+  const body = JSON.stringify({ lease_id: leaseId, increment: lifetimeSeconds });
   const response = await vault.request({ path: "sys/leases/renew", body, returnsDenial: true });
   if (response.status !== 200) return 0;
   const leaseSeconds = Number(textOf(response.body.lease_duration ?? 0));
   // Near the end of its longest life Vault renews a lease for ever less.
-  return leaseSeconds > secret.lifetimeSeconds / 2 ? leaseSeconds : 0;
+  return leaseSeconds > lifetimeSeconds / 2 ? leaseSeconds : 0;
+}
+
+/** Returns the secret; where only its `ttl` counts down, with the fields before: nothing has changed. */
+function keepFields(before: TrackedRequest["secret"], secret: Secret): Secret {
+  if (!secret.rotates || before instanceof UnreadableSecret) return secret;
+  const withoutTtl = ({ fields }: Secret) => jsonOf({ ...fields, ttl: 0 });
+  return withoutTtl(before) === withoutTtl(secret) ? { ...secret, fields: before.fields } : secret;
 }
 
 /**
- * Fetches these secrets again. Where Vault gives none, the one before is kept, and what went wrong is
- * returned in words; but one that was never there may stay absent.
+ * Returns when a secret is due again: a lease to be renewed, and what Vault made to be made again, after
+ * about two thirds of its time; a password that Vault rotates at its end, or after `endlessMs` where that
+ * is sooner; what has no end, such as KV, after `endlessMs`.
  */
-async function fetchEnded(ended: readonly TrackedRequest[], vault: Vault): Promise<string> {
-  const requests = ended.map(({ request }) => request);
-  const fetched = await fetchSecrets(requests, vault);
-  let problem = "";
-  for (const each of ended) {
-    const { requestKey, variable } = each.request;
-    const secret = fetched.get(requestKey);
-    if (secret && !(secret instanceof UnreadableSecret)) {
-      each.secret = secret;
-    } else if (!(each.secret instanceof UnreadableSecret)) {
-      problem = `${variable}: ${secret?.message}; if the token is lost, a restart gets another`;
-    }
-    each.dueMs = dueAfter(each.secret.lifetimeSeconds, each.endlessMs);
-  }
-  return problem;
-}
-
-/**
- * Returns when a secret is due again. A lease is renewed, or a certificate fetched again, after about two
- * thirds of its time. What has no end (0 seconds, such as KV) is fetched again after `endlessMs`.
- */
-function dueAfter(lifetimeSeconds: number, endlessMs: number): number {
-  const twoThirdsMs = (lifetimeSeconds * 2000) / 3;
-  return randomlySooner(twoThirdsMs || endlessMs);
+function dueAfter(
+  { lifetimeSeconds, rotates }: Pick<Secret, "lifetimeSeconds" | "rotates">,
+  endlessMs: number,
+): number {
+  if (lifetimeSeconds === undefined) return randomlySooner(endlessMs);
+  if (rotates) return randomlySooner(Math.min(endlessMs, lifetimeSeconds * 1000));
+  return randomlySooner(lifetimeSeconds > 0 ? (lifetimeSeconds * 2000) / 3 : OVER_MS);
 }
 
 /** Up to a fifth sooner: containers that start together do not ask together for ever. */

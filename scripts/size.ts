@@ -59,8 +59,8 @@ export async function measureParts(): Promise<Part[]> {
     measurePart("deciding path", 7500, DECIDING_PATH),
     measurePart("daemon", 16_600, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
-    measurePart("client", 15_500, client),
-    measurePart("runtime", 1500, ["runtime/authproxy-runc", ...onlyForRuntime]),
+    measurePart("client", 18_000, client),
+    measurePart("runtime", 1600, ["runtime/authproxy-runc", ...onlyForRuntime]),
   ];
   if (existsSync(join(root, CRI))) {
     const loaded = await modulesLoadedBy([CRI]);

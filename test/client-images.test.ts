@@ -12,7 +12,15 @@ import { nodeImage } from "./client-nodes.ts";
 import { expectFailure, type Place, directory as places, run } from "./client-playground.ts";
 import { clientSuite } from "./client-suite.ts";
 import { bao, granted, login } from "./client-vault.ts";
-import { base, buildImage, type ContainerOptions, password, Stage, vaultAt } from "./stage.ts";
+import {
+  base,
+  buildImage,
+  type ContainerOptions,
+  password,
+  Stage,
+  until,
+  vaultAt,
+} from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
 const directory = mkdtempSync(join(tmpdir(), "authproxy-images-"));
@@ -91,6 +99,32 @@ describe.concurrent.each(["22.23.3", "24.21.0", "26.10.0", "24 on musl"])("Node 
     const environment = { X: "vault:secret/data/app#password" };
     const ended = await run({ environment }, first(image, "--label=app=other"));
     expectFailure(ended, 77, /refused this container/, /says why$/);
+  });
+});
+
+describe("with a terminal, an engine's stop reaches the application:", () => {
+  test.each(["SIGINT", "SIGQUIT", "SIGWINCH", "SIGTERM"])("%s", async (signal) => {
+    const image = await nodeImage("24.21.0");
+    const variables = ["AUTHPROXY_WATCH=1", "X=vault:secret/data/app#password"];
+    const client = ["node", "--disable-sigusr1", "/authproxy/authproxy.js"];
+    const script = `trap "exit 3" ${signal.slice(3)}; echo started; while :; do sleep 0.1; done`;
+    const [docker = "", ...words] = containerOf(
+      image,
+      ...["--detach", "--tty", `--stop-signal=${signal}`],
+      ...variables.map((variable) => `--env=${variable}`),
+    );
+    const own = words.filter((word) => word !== "--rm");
+    const command = [...client, "/bin/sh", "-c", script];
+    const id = execFileSync(docker, [...own, ...command], { encoding: "utf8" }).trim();
+    try {
+      const log = () => execFileSync("docker", ["logs", id], { encoding: "utf8" });
+      await until("the application runs", () => log().includes("started"));
+      execFileSync("docker", ["stop", "--time", "30", id]);
+      const wanted = ["inspect", "--format", "{{.State.ExitCode}}", id];
+      expect(execFileSync("docker", wanted, { encoding: "utf8" })).toBe("3\n");
+    } finally {
+      execFileSync("docker", ["rm", "--force", id]);
+    }
   });
 });
 

@@ -19,16 +19,20 @@ const server = await stage.server();
 const { port, user, password, query } = await startPostgres(stage);
 await query("create table ledger (entry text)");
 await query("insert into ledger values ('one')");
-await query("create role fixed login password 'before'; grant select on ledger to fixed");
+for (const role of ["fixed", "turning"])
+  await query(`create role ${role} login password 'before'; grant select on ledger to ${role}`);
 
 await vault.mount({ mount_point: "database", type: "database" });
-await vault.write("database/config/ledger", {
-  plugin_name: "postgresql-database-plugin",
-  connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres`,
-  username: user,
-  password,
-  allowed_roles: "*",
-});
+// One connection makes one user at a time: the slow ones have another.
+for (const connection of ["ledger", "slow"]) {
+  await vault.write(`database/config/${connection}`, {
+    plugin_name: "postgresql-database-plugin",
+    connection_url: `postgresql://{{username}}:{{password}}@127.0.0.1:${port}/postgres`,
+    username: user,
+    password,
+    allowed_roles: "*",
+  });
+}
 const CREATE = `create role "{{name}}" login password '{{password}}' valid until '{{expiration}}';
   grant select on ledger to "{{name}}"`;
 /** How long a lease is, and how long it can be made by renewals. */
@@ -42,11 +46,17 @@ for (const [role, [default_ttl, max_ttl]] of Object.entries(roles)) {
   const lease = { creation_statements: CREATE, default_ttl, max_ttl };
   await vault.write(`database/roles/${role}`, { db_name: "ledger", ...lease });
 }
-await vault.write("database/static-roles/fixed", {
-  db_name: "ledger",
-  username: "fixed",
-  rotation_period: "1h",
+await vault.write("database/roles/slow", {
+  db_name: "slow",
+  creation_statements: `select pg_sleep(12); ${CREATE}`,
 });
+for (const [username, rotation_period] of [
+  ["fixed", "1h"],
+  ["turning", "15s"],
+]) {
+  const role = { db_name: "ledger", username, rotation_period };
+  await vault.write(`database/static-roles/${username}`, role);
+}
 const READ = '/*" { capabilities = ["read"] }\n';
 await vault.addPolicy({
   name: "app",
@@ -132,6 +142,22 @@ describe.concurrent("an application that is told of a change", () => {
     await application.says("login 1: fixed\n");
     await vault.write("database/rotate-role/fixed", {});
     await application.says("login 2: fixed\n");
+    await stop(application);
+  });
+  test("logs in with the password of a static role that Vault rotates, whatever --refresh", async () => {
+    // Its period begins now: it must not be over between the client's look and the first login.
+    await vault.write("database/rotate-role/turning", {});
+    const application = await startApplication("static-creds/turning", {
+      AUTHPROXY_ON_CHANGE: "SIGHUP",
+      AUTHPROXY_REFRESH: "3600",
+    });
+    await application.says("login 2: turning\n");
+    await stop(application);
+  });
+  test("has one user where the database takes 12 s to make it", async () => {
+    const application = await startApplication("creds/slow", { AUTHPROXY_WAIT: "35" });
+    await application.says("login 1: ");
+    expect(await usersFor("slow")).toHaveLength(1);
     await stop(application);
   });
 });

@@ -12,18 +12,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { OpenBao } from "../scripts/openbao.ts";
 
-/** An answer that Vault did not give. */
-export type ForeignAnswer = { status: number; type?: string; body?: string };
+/** An answer that Vault did not give. With `length` it says that its body has so many bytes. */
+export type ForeignAnswer = { status: number; type?: string; body?: string; length?: number };
 
 export class Front {
   /** Each request that came, such as "POST auth/token/create/app". */
   readonly requests: string[] = [];
-  /** The answer to this request, where Vault is not to be asked. */
-  answer: (path: string) => ForeignAnswer | undefined = () => undefined;
+  /** The answer to this request, where Vault is not to be asked; "none" for ever, or a "cut". */
+  answer: (path: string) => ForeignAnswer | "none" | "cut" | undefined = () => undefined;
+  /** Vault is asked only after this. */
+  delay: (path: string) => Promise<unknown> | undefined = () => undefined;
   /** Changes the headers that Vault gets. */
   change: (headers: IncomingHttpHeaders, path: string) => void = () => {};
-  /** How long this request is held before Vault gets it. */
-  delayMs: (path: string) => number = () => 0;
   readonly #directory = mkdtempSync(join(tmpdir(), "authproxy-front-"));
   readonly #agent = new Agent({ keepAlive: true });
   readonly #bao: OpenBao;
@@ -40,24 +40,34 @@ export class Front {
       const path = (asked.url ?? "").replace("/v1/", "");
       this.requests.push(`${asked.method} ${path}`);
       const foreign = this.answer(path);
+      if (foreign === "none") return;
+      if (foreign === "cut") {
+        asked.socket.destroy();
+        return;
+      }
       if (foreign) {
-        const { status, type, body = "" } = foreign;
+        const { status, type, body = "", length } = foreign;
         asked.resume();
-        response.writeHead(status, type ? { "Content-Type": type } : {}).end(body);
+        if (type) response.setHeader("Content-Type", type);
+        if (length) response.setHeader("Content-Length", length);
+        response.writeHead(status).end(body);
         return;
       }
       const headers = { ...asked.headers };
       delete headers.host;
       this.change(headers, path);
       const options = { method: asked.method ?? "GET", headers, ca: bao.ca, agent: this.#agent };
-      const passed = request(`${bao.address}${asked.url}`, options, (got) => {
-        response.writeHead(got.statusCode ?? 0, got.headers);
-        got.pipe(response);
-      });
-      passed.on("error", () => response.destroy());
-      const delayMs = this.delayMs(path);
-      if (delayMs > 0) setTimeout(() => asked.pipe(passed), delayMs);
-      else asked.pipe(passed);
+      const pass = () => {
+        const passed = request(`${bao.address}${asked.url}`, options, (got) => {
+          response.writeHead(got.statusCode ?? 0, got.headers);
+          got.pipe(response);
+        });
+        passed.on("error", () => response.destroy());
+        asked.pipe(passed);
+      };
+      const delay = this.delay(path);
+      if (delay) void delay.then(pass);
+      else pass();
     });
   }
 

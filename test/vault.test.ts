@@ -1,6 +1,7 @@
 // Question: what counts as Vault's answer, how does a token end, and which are never approved? The
 // Vault side of the server alone, beside a real OpenBao, with a front before it that answers in its
 // place.
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { client, type OpenBao, provision, startOpenBao } from "../scripts/openbao.ts";
 import type { TokenSource } from "../server/config.ts";
@@ -32,7 +33,7 @@ beforeEach(() => void events.splice(0));
 afterEach(() => {
   front.answer = () => undefined;
   front.change = () => {};
-  front.delayMs = () => 0;
+  front.delay = () => undefined;
 });
 
 const JSON_TYPE = "application/json";
@@ -305,11 +306,10 @@ describe("where a process with many leases ends", () => {
     const leases = await mintMany(vault, 200);
     let atOnce = 0;
     let most = 0;
-    front.delayMs = (path) => {
-      if (!path.endsWith("/revoke-accessor")) return 0;
+    front.delay = (path) => {
+      if (!path.endsWith("/revoke-accessor")) return undefined;
       most = Math.max(most, ++atOnce);
-      setTimeout(() => atOnce--, 250);
-      return 250;
+      return sleep(250).then(() => atOnce--);
     };
     const revocations = Promise.all(leases.map((lease) => vault.revoke(lease))); // 6 s in all
     await mint(vault);
