@@ -95,7 +95,8 @@ export function parseValue(value: string): ValueSegment[] | undefined {
 }
 
 /**
- * Returns why a value is not the reference that seems to be meant, or undefined. The answer quotes nothing of it. `segments` is what parseValue() returned.
+ * Returns why a value is not the reference that seems to be meant, or undefined. The answer quotes
+ * nothing of it. `segments` is what parseValue() returned.
  */
 export function findMistake(
   value: string,
