@@ -142,8 +142,8 @@ export function deliver(
 }
 
 /**
- * Returns the name of the file for what is left of a variable's name: letters, digits, _, - and . are
- * kept, and other characters encoded, such as "/" and a "." at the beginning. Different names stay so.
+ * Returns the name of the file for what is left of a variable's name: it is encoded as a part of a URI,
+ * "/" included, and so is a "." at the beginning. Different names stay so.
  */
 function fileNameOf(name: string): string {
   return encodeURIComponent(name).replace(/^\./, "%2E");

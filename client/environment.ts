@@ -74,11 +74,17 @@ export function planEnvironment(
 }
 
 /**
- * Says whether there is a reference in an environment of entries "NAME=VALUE", well formed or not. The
- * runtime wrapper asks this before the client runs: AUTHPROXY_PLAIN stands for --plain.
+ * Says whether there is a reference in an environment of entries "NAME=VALUE", well formed or not, also
+ * where AUTHPROXY_SET_ replaces it: only the client does that. The runtime wrapper asks this before the
+ * client runs: AUTHPROXY_PLAIN stands for --plain.
  */
 export function mayAskForSecrets(entries: readonly string[]): boolean {
-  const environment = Object.fromEntries(entries.map((entry) => entry.split(/=(.*)/s, 2)));
+  const variables = entries.map((entry) => entry.split(/=(.*)/s, 2));
+  const replaced = variables.filter(([variable = ""]) => !variable.startsWith(SET_PREFIX));
+  return [variables, replaced].some((each) => hasReference(Object.fromEntries(each)));
+}
+
+function hasReference(environment: Environment): boolean {
   try {
     const plan = planEnvironment(environment, [], environment.AUTHPROXY_PLAIN?.split(","));
     return plan.secretVariables.length > 0;

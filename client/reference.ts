@@ -123,7 +123,7 @@ export function findMistake(
 const LOOK_ALIKES = [
   /^\W*vault:(?!\/\/)([^#]*#|login\W*$)/i,
   /^\W*vault:(?!\/|\d+\b|v\d+:)[^\s#]+\//i,
-  /^\W*>\W*vault:/i,
+  /^[^\w>]*>\W*vault:/i,
   /(?<![\w/.-])vault:(?!\/\/|\d+\b)[^\s#"'{}]{1,200}\/[^\s#"'{}]{0,200}#/i,
 ];
 

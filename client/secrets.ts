@@ -18,11 +18,13 @@ import {
   type VaultBody,
 } from "./values.ts";
 import type { Vault, VaultResponse } from "./vault.ts";
-import { sleep } from "./wait.ts";
+import { nowMs } from "./wait.ts";
 
 const REQUESTS_AT_ONCE = 8;
 /** So many keys of a secret are listed where the one that was asked for is not among them. */
 const KEYS_LISTED_MAX = 20;
+/** What KV version 2 has besides secrets, below a mount. */
+const KV_PATH = /^((data|metadata|subkeys|delete|undelete|destroy)\/|config$)/;
 /** So long Vault has to answer what only makes a hint better. */
 const HINT_MS_MAX = 2000;
 
@@ -300,20 +302,17 @@ async function explain(
  * path in it.
  */
 async function findDataPath(path: string, vault: Vault): Promise<string | undefined> {
-  const request = {
-    path: `sys/internal/ui/mounts/${path}`,
-    isRepeatable: true,
-    returnsDenial: true,
-  };
   // A gateway before Vault may not pass sys/ on: a hint is not worth the whole wait.
-  const limit = sleep(HINT_MS_MAX).then(() => undefined);
-  const answer = await Promise.race([vault.request(request), limit]).catch(() => undefined);
+  const deadlineMs = nowMs() + HINT_MS_MAX;
+  const mounts = `sys/internal/ui/mounts/${path}`;
+  const request = { path: mounts, isRepeatable: true, returnsDenial: true, deadlineMs };
+  const answer = await vault.request(request).catch(() => undefined);
   const { path: mount, options } = answer?.body.data ?? {};
   if (typeof mount !== "string" || !path.startsWith(mount)) return undefined;
   if (!isFields(options) || options.version !== "2") return undefined;
 
   const name = path.slice(mount.length);
-  if (/^(data|metadata)\//.test(name)) return undefined;
+  if (KV_PATH.test(name)) return undefined;
   return `this is KV version 2, so the path is ${mount}data/${name}`;
 }
 

@@ -16,7 +16,7 @@ import { isFields } from "./values.ts";
 import { Vault } from "./vault.ts";
 import { attemptMs, nowMs, waitBeforeRetry } from "./wait.ts";
 
-/** The server answers within 10 s. A connection that takes longer is stuck. */
+/** The engine and Vault have 10 s for each answer, and few take that long. Then it is asked again. */
 const ANSWER_MS_MAX = 15_000;
 const ANSWER_CHARACTERS_MAX = 256 * 1024;
 

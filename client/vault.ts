@@ -38,6 +38,8 @@ export type VaultRequest = {
   readonly isRepeatable?: boolean;
   /** The token is not new: a 403 is returned at once. */
   readonly returnsDenial?: boolean;
+  /** On the clock of nowMs(), where it is sooner than for the others. */
+  readonly deadlineMs?: number;
 };
 
 export type VaultResponse = {
@@ -68,21 +70,22 @@ export class Vault {
    * at the deadline, for a permanent redirect, and where an answer is lost.
    */
   async request(request: VaultRequest): Promise<VaultResponse> {
+    const deadlineMs = request.deadlineMs ?? this.#deadlineMs;
     const newTokenEndMs = request.returnsDenial ? 0 : nowMs() + NEW_TOKEN_MS;
-    const denialEndMs = Math.min(newTokenEndMs, this.#deadlineMs);
+    const denialEndMs = Math.min(newTokenEndMs, deadlineMs);
     for (let attempt = 0; ; attempt++) {
-      const result = await this.#attempt(request);
+      const result = await this.#attempt(request, deadlineMs);
       const endedMs = nowMs();
       if (typeof result === "object") {
         if (result.status !== 403 || endedMs >= denialEndMs) return result;
-      } else if (endedMs >= this.#deadlineMs) {
+      } else if (endedMs >= deadlineMs) {
         fail(
           "unavailable",
           `Vault at ${this.#url.origin} is unavailable: ${result}`,
           "is it sealed, or can it not be reached from here? for_clients.address is for containers, and HTTPS_PROXY is not used",
         );
       }
-      await waitBeforeRetry(attempt, this.#deadlineMs);
+      await waitBeforeRetry(attempt, deadlineMs);
     }
   }
 
@@ -92,9 +95,9 @@ export class Vault {
   }
 
   /** Returns Vault's answer, or what went wrong and may pass. */
-  async #attempt(request: VaultRequest): Promise<VaultResponse | string> {
+  async #attempt(request: VaultRequest, deadlineMs: number): Promise<VaultResponse | string> {
     const connection = this.#connectionFor(request);
-    let timeoutMs = attemptMs(this.#deadlineMs);
+    let timeoutMs = attemptMs(deadlineMs);
     if (request.isRepeatable)
       timeoutMs = Math.min(timeoutMs, Math.max(KV_EXCHANGE_MS_MIN, timeoutMs / 2));
     let response: HttpResponse;

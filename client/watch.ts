@@ -79,25 +79,25 @@ function replaceChanged(
   resolved: readonly ResolvedVariable[],
   { options, place }: WatchedApplication,
 ): string[] {
-  const changed: string[] = [];
-  for (const [index, each] of resolved.entries()) {
-    const { variable, form, value } = each;
-    if (jsonOf(value) === jsonOf(current[index]?.value)) continue;
-
-    changed.push(variable);
-    // The application is ended, and its next start fetches the value.
-    if (options.onChange === "exit") continue;
-    // An optional secret that is there no more: the application keeps what it has.
-    if (value === undefined) continue;
-    if (form === "value") {
-      printLine(
-        `warning: the application keeps the old ${variable}: take a file or --on-change exit`,
-      );
-    } else {
-      deliver(each, options.files, place);
-    }
+  const changed = resolved.filter(
+    ({ value }, index) => jsonOf(value) !== jsonOf(current[index]?.value),
+  );
+  // With "exit" the application is ended, and its next start fetches the values. It keeps the last value
+  // of an optional secret that Vault no longer has.
+  const toReplace = changed.filter(
+    ({ value }) => options.onChange !== "exit" && value !== undefined,
+  );
+  for (const each of toReplace) {
+    if (each.form !== "value") deliver(each, options.files, place);
   }
-  return changed;
+  // After the files: where one of them cannot be written, this is done again and again.
+  for (const { variable, form } of toReplace) {
+    if (form !== "value") continue;
+    printLine(
+      `warning: the application keeps the old ${variable}: take a file or --on-change exit`,
+    );
+  }
+  return changed.map(({ variable }) => variable);
 }
 
 /** Starts the application. When it ends this process ends: with its exit code, or 128+n as a shell. */

@@ -14,7 +14,7 @@ const { Agent, request } = process.getBuiltinModule("node:http");
 /** The API versions that this code is tested with: Docker 20.10 offers the oldest, 28.5 the newest. */
 const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
-/** A busy engine takes seconds for an answer. Clients wait 15 s for theirs. */
+/** A busy engine takes seconds for an answer. Clients wait 15 s for theirs, and ask again. */
 const DEADLINE_MS = 10_000;
 const TOO_LARGE_MAX = 1000;
 /** The first version in which an image's answer can be that of one platform. */

@@ -104,7 +104,9 @@ describe("the client, the runtime wrapper and `authproxy suggest` agree that", (
     fc.assert(
       fc.property(fc.dictionary(name, value), (variables) => {
         const { client, wrapper } = decisions(variables);
-        expect(wrapper).toBe(client);
+        // The client is also needed where AUTHPROXY_SET_X replaces a reference by a plain value.
+        const { AUTHPROXY_SET_X, ...replaced } = variables;
+        expect(wrapper).toBe(client || decisions(replaced).client);
       }),
       { numRuns: 2000 },
     );
@@ -122,8 +124,9 @@ test("a long value is looked at in time that grows with its length", () => {
     "/",
     '"',
     "vault:a/#",
+    ">",
   ]) {
-    const value = piece.repeat((128 * 1024) / piece.length);
+    const value = `${piece.repeat((128 * 1024) / piece.length)}x vault:`;
     try {
       findMistake(value, parseValue(value));
     } catch (error) {

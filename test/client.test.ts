@@ -458,7 +458,15 @@ describe("a reference fails for", () => {
       /Vault denies/,
       /so the path is team\/kv\/data\/database\/app$/,
     ],
-    ["metadata, which is denied", "vault:team/kv/metadata/app#x", 77, /Vault denies/, /"read"/],
+    ...["metadata/app", "subkeys/app", "config"].map(
+      (path): [string, string, number, RegExp, RegExp] => [
+        `${path}, which is denied`,
+        `vault:team/kv/${path}#x`,
+        77,
+        /Vault denies/,
+        /"read"/,
+      ],
+    ),
     ["an unknown mount", "vault:unmounted/app#password", 66, /no secrets engine/],
     ["an empty secret", "vault:secret/data/app/empty#password", 66, /the secret is empty/],
     ["null", "vault:secret/data/app#none", 66, /the value is null/],

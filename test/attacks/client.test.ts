@@ -352,14 +352,19 @@ describe("a variable whose name leads out of the directory for secrets", () => {
     note("naive", "writes /run/other/x");
   });
 
-  test("ends ours before it asks for a token: exit 78", async () => {
+  test("has ours write a file whose name it has made safe", async () => {
     await using stage = newStage();
     const { server } = await ours(stage);
-    const container = await stage.container({ environment });
-    expect(await container.ended).toBe(CONFIG);
-    expect(container.output).toContain("before _FILE, use only letters, digits and _ for a file");
-    expect(decisions(server, container)).toEqual([]);
-    note("defended", "the client's look: exit 78");
+    const look = `console.log(process.env["A/../../other/x_FILE"], fs.readdirSync("/run/other"));
+      setInterval(() => {}, 60000);`;
+    const command = ["node", "-e", look];
+    const secrets = { "/run/authproxy-secrets": `uid=${USER},mode=0700` };
+    const host = { Tmpfs: { ...secrets, "/run/other": `uid=${USER}` } };
+    const wanted = { image: example, command, environment, host };
+    const victim = await run(stage, { ...wanted, network: "host" });
+    await victim.says("[]");
+    expect(victim.output).toContain("/run/authproxy-secrets/A%2F..%2F..%2Fother%2Fx []");
+    note("defended", "written as A%2F..%2F..%2Fother%2Fx, below the directory");
     const right = await stage.container();
     expect(await decision(server, right)).toMatchObject({ event: "granted" });
     note("honest", "served");

@@ -331,8 +331,8 @@ describe("an environment", () => {
   test.each([
     ["X=vault:secret/data/app#pass\\u0000word", 66],
     ["X=vault:secret/data/app%00#password", 77],
-    ["X=vault:../../../.authproxy/node#password", 78],
-    ["../.authproxy/node_FILE=vault:secret/data/app#password", 78],
+    ["X=vault:../../../.authproxy/node#password", 0],
+    ["../.authproxy/node_FILE=vault:secret/data/app#password", 0],
     ["AUTHPROXY_FILES=/.authproxy", 78],
     ["AUTHPROXY_FILES=/run/authproxy", 78],
     ["AUTHPROXY_SOCKET=/.authproxy/node", 78],

@@ -384,6 +384,18 @@ describe("the environment", () => {
     }
   });
 
+  test.each([
+    [["X=vault:a#b", "AUTHPROXY_SET_X=plain"], true],
+    [["AUTHPROXY_SET_X=vault:a#b"], true],
+    [["AUTHPROXY_SET_X=plain"], false],
+    [["X=vault:a#b", "AUTHPROXY_PLAIN=X"], false],
+    [["AUTHPROXY_SET_X=vault:a#b", "AUTHPROXY_PLAIN=X"], false],
+    [["AUTHPROXY_FILES=vault:a#b"], false],
+    [["X=vault:a#"], true],
+  ])("of %j asks for secrets: %s", (env, asks) => {
+    expect(asksForSecrets({ process: { env } })).toBe(asks);
+  });
+
   const name = fc.oneof(
     fc.constantFrom(
       "LD_PRELOAD",
