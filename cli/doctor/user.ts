@@ -3,7 +3,7 @@
 // the unit that systemd would start.
 // Sources: proc(5): PID/net/unix and PID/fd; the flag 00010000 is __SO_ACCEPTCON: the socket listens.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
+import { lstatSync, readdirSync, readFileSync, readlinkSync, type Stats } from "node:fs";
 
 export type User = { uid: number; gid: number; groups: number[] };
 export type ServerProcess = User & { pid: number; peercredPid: number };
@@ -18,10 +18,20 @@ export function findServer(socket: string): ServerProcess | undefined {
     .filter((name) => /^\d+$/.test(name))
     .map(Number)) {
     if (unlessGone("", () => readFileSync(`/proc/${pid}/comm`, "utf8")) !== "peercred\n") continue;
-    const isHolder = unlessGone(false, () => holdsOneOf(pid, listeningInodes(pid, socket)));
+    const isHolder = unlessGone(
+      false,
+      () => seesAsWeDo(pid, socket) && holdsOneOf(pid, listeningInodes(pid, socket)),
+    );
     if (isHolder) return serverOf(pid);
   }
   return undefined;
+}
+
+/** A process of a container may have any name, and listen at the same path in a file system of its own. */
+function seesAsWeDo(pid: number, socket: string): boolean {
+  const inHostsPids = readlinkSync(`/proc/${pid}/ns/pid`) === readlinkSync("/proc/self/ns/pid");
+  const [its, ours] = [lstatSync(`/proc/${pid}/root${socket}`), lstatSync(socket)];
+  return inHostsPids && its.dev === ours.dev && its.ino === ours.ino;
 }
 
 /** Somebody listens at this path, in our network namespace. */
