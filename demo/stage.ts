@@ -31,6 +31,8 @@ export type AuditLine = {
   uid: number;
   exe: string;
   container: string;
+  /** In place of `container`, where the engine was not asked. */
+  claimed: string;
   image: string;
   service: string;
   accessor: string;

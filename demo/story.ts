@@ -193,7 +193,7 @@ async function othersGetNothing(stage: Stage, { Id, State }: Container): Promise
   const again = ["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--", "true"];
   command(["docker exec", short(Id), ...again]);
   sawRefusal(await stage.docker("exec", Id, ...again));
-  const second = await stage.auditLine((l) => l.event === "refused" && l.container === Id);
+  const second = await stage.auditLine((l) => l.event === "refused" && l.claimed === Id);
   check(
     `audit: ${second.reason}: process ${second.pid} is not the container's first, ${State.Pid}`,
     {
