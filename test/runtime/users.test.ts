@@ -19,6 +19,16 @@ beforeAll(async () => {
 const user = ["--user", "1001:1001"];
 const asking = [...user, "--env", `X=${REFERENCE}`];
 
+/** With the client mounted into the container, and without our runtime. */
+function runByClientAlone(options: string[], image: string, command: string[]) {
+  const mounts = ["-v", `${client}:/authproxy:ro`, "-v", `${scene.sockets}:/run/authproxy:ro`];
+  const entrypoint = ["--entrypoint", "/authproxy/ld.so"];
+  const loader = ["--inhibit-cache", "--library-path", "/authproxy", "/authproxy/node"];
+  const program = ["--disable-sigusr1", "/authproxy/authproxy.js", "--"];
+  const words = ["--runtime", "runc", ...options, ...asking, ...mounts, ...entrypoint, image];
+  return scene.run(...words, ...loader, ...program, ...command);
+}
+
 describe("an image of another processor", () => {
   const put = (directory: string) => {
     mkdirSync(join(directory, "app"));
@@ -72,18 +82,8 @@ describe("AUTHPROXY_SET_X has the last word over the image's X, which the applic
   });
   test.each(cases)("%s=%s, by the client alone", async (name, value, expected) => {
     // An empty NODE_OPTIONS: the image's is no option of Node's.
-    const words = ["--runtime", "runc", ...asking, "--env", "NODE_OPTIONS=", "--env"];
-    words.push(`AUTHPROXY_SET_${name}=${value}`, "-v", `${client}:/authproxy:ro`);
-    words.push(
-      "-v",
-      `${scene.sockets}:/run/authproxy:ro`,
-      "--entrypoint",
-      "/authproxy/ld.so",
-      image,
-    );
-    words.push("--inhibit-cache", "--library-path", "/authproxy", "/authproxy/node");
-    words.push("--disable-sigusr1", "/authproxy/authproxy.js", "--", "env");
-    const { status, stdout, stderr } = await scene.run(...words);
+    const set = ["--env", "NODE_OPTIONS=", "--env", `AUTHPROXY_SET_${name}=${value}`];
+    const { status, stdout, stderr } = await runByClientAlone(set, image, ["env"]);
     expect([status, stderr, has(stdout, name)]).toEqual([0, "", [`${name}=${expected}`]]);
   });
   test("each twice: the last, as runc does without us", async () => {
@@ -126,17 +126,7 @@ describe("too little memory", () => {
     expect(ran).toEqual({ status: 0, stdout: `${password}\n`, stderr: warning(megabytes) });
   });
   test("is said by the client alone too", async () => {
-    const words = ["--runtime", "runc", "--memory=40m", ...asking, "-v", `${client}:/authproxy:ro`];
-    words.push(
-      "-v",
-      `${scene.sockets}:/run/authproxy:ro`,
-      "--entrypoint",
-      "/authproxy/ld.so",
-      image,
-    );
-    words.push("--inhibit-cache", "--library-path", "/authproxy", "/authproxy/node");
-    words.push("--disable-sigusr1", "/authproxy/authproxy.js", "--", ...command);
-    const ran = await scene.run(...words);
+    const ran = await runByClientAlone(["--memory=40m"], image, command);
     expect(ran).toEqual({ status: 0, stdout: `${password}\n`, stderr: warning(40) });
   });
   test.each([["--memory=10m"], ["--memory=15m"]])(
