@@ -52,7 +52,7 @@ export class Vault {
   readonly #vault: VaultPlace;
   readonly #token: string | undefined;
   readonly #deadlineMs: number;
-  /** Reads of KV share this connection. */
+  /** Requests that may be sent twice share this connection. */
   #shared: Connection | undefined;
   /** Each other request has one of these to itself. */
   #separate: Connection[] = [];

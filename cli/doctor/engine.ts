@@ -27,7 +27,6 @@ import {
 } from "./finding.ts";
 import { mayWrite, type User } from "./user.ts";
 
-/** A busy engine takes seconds for its `info`. */
 const ENGINE_ADVICE = 'check that it runs, and that "engine" in the configuration is its socket';
 /** Where clients look for the server, and where the runtime puts it. */
 const SOCKETS_INSIDE = "/run/authproxy";

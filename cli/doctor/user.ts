@@ -78,7 +78,7 @@ function unlessGone<T>(otherwise: T, read: () => T): T {
   }
 }
 
-/** The user that systemd would start the server as; where there is no such unit, our own. */
+/** The user that systemd would start the server as, or our own if systemd does not know the unit. */
 export function userOfUnit(): User {
   const name = outputOf("systemctl", "show", "--property=User", "--value", UNIT);
   const [uid, gid] = name ? [outputOf("id", "-u", name), outputOf("id", "-g", name)] : [];
