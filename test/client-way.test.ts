@@ -2,31 +2,19 @@
 // demands a certificate, a proxy that it does not use?
 // Covered: TLS 1.3 and 1.2, whose alerts differ, for a secret and for a wrapped token; each spelling of
 // the variables that name a proxy, with and without a way to Vault.
-import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { client, freePort, type OpenBao, startOpenBao } from "../scripts/openbao.ts";
 import { answer, expectFailure, Playground, run, secretBytes } from "./client-playground.ts";
+import { startDemandingOpenBao } from "./demanding.ts";
 
 let bao: OpenBao;
 let demanding: OpenBao;
-const ports: number[] = [];
+let ports: number[];
 beforeAll(async () => {
   bao = await startOpenBao();
   await client(bao).write("secret/data/app", { data: { password: "correct-horse" } });
   secretBytes.add(bao.rootToken);
-  ports.push(await freePort(), await freePort());
-  const certificates = dirname(bao.caFile);
-  const listeners = ports.map((port, i) => {
-    return `listener "tcp" {
-      address = "127.0.0.1:${port}"
-      tls_cert_file = "${join(certificates, "vault-cert.pem")}"
-      tls_key_file = "${join(certificates, "vault-key.pem")}"
-      tls_require_and_verify_client_cert = true
-      tls_client_ca_file = "${bao.caFile}"
-      ${i === 0 ? "" : 'tls_max_version = "tls12"'}
-    }`;
-  });
-  demanding = await startOpenBao({ config: listeners.join("\n") });
+  ({ demanding, ports } = await startDemandingOpenBao(bao));
 });
 afterAll(async () => {
   await bao.stop();

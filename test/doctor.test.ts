@@ -30,6 +30,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Finding } from "../cli/doctor/finding.ts";
 import { client, freePort, type OpenBao, startOpenBao } from "../scripts/openbao.ts";
 import type { JsonObject } from "../server/json.ts";
+import { startDemandingOpenBao } from "./demanding.ts";
 import { block, readDocument } from "./documents.ts";
 import { Front } from "./front.ts";
 import { app, bao, image, password, Stage, until, vaultAt } from "./stage.ts";
@@ -508,18 +509,7 @@ describe("a host where something is wrong", () => {
       let other: OpenBao;
       let ports: number[];
       beforeAll(async () => {
-        ports = [await freePort(), await freePort()];
-        const listeners = ports.map((port, i) => {
-          return `listener "tcp" {
-            address = "127.0.0.1:${port}"
-            tls_cert_file = "${join(certificates, "vault-cert.pem")}"
-            tls_key_file = "${join(certificates, "vault-key.pem")}"
-            tls_require_and_verify_client_cert = true
-            tls_client_ca_file = "${bao.caFile}"
-            ${i === 0 ? "" : 'tls_max_version = "tls12"'}
-          }`;
-        });
-        other = await startOpenBao({ config: listeners.join("\n") });
+        ({ demanding: other, ports } = await startDemandingOpenBao(bao));
         secrets.add(other.rootToken);
       });
       afterAll(() => other.stop());
