@@ -1,5 +1,5 @@
 // Question: how is advice on a configuration printed for people? Pure.
-import { type Advice, HIDDEN } from "./advise.ts";
+import { type Advice, DATA_OPENS, HIDDEN } from "./advise.ts";
 import type { Neighbour } from "./neighbours.ts";
 import type { Selector } from "./selectors.ts";
 import { shortName } from "./settings.ts";
@@ -29,12 +29,13 @@ function serviceLines(name: string, advice: Advice): string[] {
   const relaxedRows = advice.relaxed.map(({ check, opens }) => {
     return [paint("yellow", "relaxed"), check, opens];
   });
+  const dataRows = advice.data.map((mount) => ["data", printable(mount), DATA_OPENS]);
   const warnings = advice.warnings.map((warning) => {
     return `  ${paint("yellow", "warning:")} ${printable(warning)}`;
   });
   return [
     `${paint("bold", printable(name))}  ${paint("dim", printable(advice.token))}`,
-    ...columns([...selectorRows, ...relaxedRows]),
+    ...columns([...selectorRows, ...relaxedRows, ...dataRows]),
     ...(absent.length > 0 ? [`  engine  none of these may be given: ${absent.join(", ")}`] : []),
     `  ${paint("bold", "who")}  ${printable(advice.who)}`,
     ...warnings,

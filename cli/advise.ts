@@ -1,10 +1,10 @@
 // Question: what does a configuration that the server accepts rest on, and who could forge it?
 // Input: the configuration, and what is known of this host: the kernel's security module, the
 // engine's images and one of its containers. Pure. `authproxy check` prints it.
-import { basename, dirname } from "node:path";
-import type { Config } from "../server/config.ts";
+import { dirname } from "node:path";
+import type { Config, Service } from "../server/config.ts";
 import type { Json, JsonObject } from "../server/json.ts";
-import { INTERPRETER } from "../server/writable.ts";
+import { isInterpreter } from "../server/writable.ts";
 import { CODE_VARIABLES } from "./environment.ts";
 import type { Host } from "./host.ts";
 import {
@@ -28,6 +28,8 @@ export type Advice = {
   token: string;
   selectors: Selector[];
   relaxed: { check: string; opens: string }[];
+  /** Mounts that hold no program, by the word of whoever wrote the policy. */
+  data: string[];
   /** Who can be this service, in a sentence. */
   who: string;
   /** The settings, by their paths, that whoever starts a container is free to choose. */
@@ -46,6 +48,9 @@ export const RELAXATION_OPENS: Record<string, string> = {
   seccomp: "an agent outside may answer the client's system calls, and take the token",
 };
 
+/** What `data` opens. */
+export const DATA_OPENS = "the command may name it, so nothing that is written there may be run";
+
 /** What stands in place of the values of Config.Env, which may be secrets. */
 export const HIDDEN = "(values are not shown)";
 
@@ -59,7 +64,7 @@ export function advise(config: Config, host: Host): Record<string, Advice> {
   const services = Object.entries(config.services);
   const advice: Record<string, Advice> = {};
   for (const [name, service] of services) {
-    const { token, match, relax = [] } = service;
+    const { token, match, relax = [], data = [] } = service;
     const selectors = selectorsOf(match);
     const others = services.filter(([other]) => other !== name);
     const open = openSettings(selectors, host);
@@ -67,7 +72,8 @@ export function advise(config: Config, host: Host): Record<string, Advice> {
       token: token.create ?? `${token.read}, shared by all`,
       selectors: withoutEnv(selectors),
       relaxed: relax.map((check) => ({ check, opens: RELAXATION_OPENS[check] ?? "" })),
-      who: whoCanBe(selectors, open, relax, host, dirname(config.socket)),
+      data,
+      who: whoCanBe(service, selectors, open, host, dirname(config.socket)),
       open,
       warnings: [
         ...warningsAbout(service, selectors, host),
@@ -104,9 +110,9 @@ function openSettings(selectors: Selector[], { store }: Host): string[] {
 }
 
 function whoCanBe(
+  { relax = [], data = [] }: Service,
   selectors: Selector[],
   open: string[],
-  relax: string[],
   { engine }: Host,
   socketDirectory: string,
 ): string {
@@ -130,6 +136,7 @@ function whoCanBe(
   const additions = [
     ...(isByName ? ["with any variable that Config.Env does not name"] : []),
     ...mountsOfOthers(selectors, socketDirectory).map((name) => `and whoever writes to ${name}`),
+    ...data.map((mount) => `and whatever runs what is written to ${shown(mount)}`),
     ...(relax.length > 0 ? ["and whatever its relaxations let in"] : []),
   ];
   const command = isByName ? "command and mounts" : "command, environment and mounts";
@@ -144,7 +151,7 @@ function whatIsOpen(selectors: Selector[], open: string[]): string {
   const shownNames =
     more > 1 ? [...names.slice(0, MISSING_SHOWN_MAX), `${more} more settings`] : names;
   const what = `this image with other ${enumerate(shownNames)}`;
-  const interpreter = selectors.find(isInterpreter);
+  const interpreter = selectors.find(namesInterpreter);
   if (!interpreter) return what;
   return (
     `${what}; a script that ${shown(interpreter.wanted)} runs is authenticated only by all of ` +
@@ -170,7 +177,7 @@ function kindOf(path: string): string {
   return path.replace(/^(peer|process|container)\./, "");
 }
 
-function isInterpreter({ path, wanted }: Selector): boolean {
+function namesInterpreter({ path, wanted }: Selector): boolean {
   if (path !== "container.Path" && path !== "process.exe") return false;
-  return alternatives(wanted).some((program) => INTERPRETER.test(basename(String(program))));
+  return alternatives(wanted).some((program) => isInterpreter(String(program)));
 }

@@ -71,11 +71,11 @@ function verdictOf({ reason, detail, canRetry }: Refusal): Verdict {
   return { answer: canRetry ? "unavailable" : "refused", reason, detail };
 }
 
-function explainChecks(facts: Facts, { match, relax = [] }: Service): ExplainedCheck[] {
-  return evaluate(facts, undefined, match).map(({ name, holds, detail }) => ({
+function explainChecks(facts: Facts, service: Service): ExplainedCheck[] {
+  return evaluate(facts, undefined, service).map(({ name, holds, detail }) => ({
     name,
     holds: name === "once" ? null : holds,
-    relaxed: relax.includes(name),
+    relaxed: service.relax?.includes(name) ?? false,
     detail,
   }));
 }

@@ -100,6 +100,7 @@ function hintForShape(definition: string, value: unknown): string | undefined {
       return isScalar ? `write "${value}", in quotes` : undefined;
     }
     case "strings":
+    case "paths":
     case "relaxations":
       return string ? `write [${JSON.stringify(string)}]` : undefined;
     case "relaxation":

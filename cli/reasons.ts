@@ -112,7 +112,8 @@ const WORDS: Record<Reason, ReasonWords> = {
     advice:
       "Start it with --read-only, and with no writable volume or bind mount over the program or " +
       "its search paths. The detail names the mount, and the part that lies on it: Args.0 is the " +
-      "first word of the command's arguments. docs/policy.md has well-known images.",
+      "first word of the command's arguments. If that mount holds data alone, declare it as the " +
+      'service\'s "data". docs/policy.md has well-known images.',
   },
   labels: {
     happened: "the image itself declares a label that the policy matches on",

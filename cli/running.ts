@@ -70,12 +70,10 @@ function isOf(match: JsonObject, facts: Facts): boolean {
 }
 
 /** The checks that would refuse it, in the server's order. */
-export function failingChecks(
-  facts: Facts,
-  { match, relax = [] }: Service,
-): { check: Reason; detail: Json }[] {
-  return evaluate(facts, undefined, match)
-    .filter(({ name, holds }) => !holds && !relax.includes(name) && !LATER_CHECKS.includes(name))
+export function failingChecks(facts: Facts, service: Service): { check: Reason; detail: Json }[] {
+  const passed = [...LATER_CHECKS, ...(service.relax ?? [])];
+  return evaluate(facts, undefined, service)
+    .filter(({ name, holds }) => !holds && !passed.includes(name))
     .map(({ name, reason = name, detail }) => ({ check: reason, detail }));
 }
 

@@ -6,7 +6,8 @@ import { evaluate } from "../server/checks.ts";
 import type { Service } from "../server/config.ts";
 import type { Facts } from "../server/facts.ts";
 import type { JsonObject } from "../server/json.ts";
-import { RELAXATION_OPENS } from "./advise.ts";
+import { isInterpreter, writablePart } from "../server/writable.ts";
+import { DATA_OPENS, RELAXATION_OPENS } from "./advise.ts";
 import { pinEverything } from "./pins.ts";
 import { explainReason } from "./reasons.ts";
 
@@ -24,13 +25,18 @@ export function suggest(facts: Facts, imageEnv: string[], store?: string): Sugge
         '"label" at each start, match it under "peer" too',
     );
   }
-  const relaxations = relaxationsOf(facts, match);
-  notes.push(...relaxations.notes);
-
   const name = serviceName(container);
   const create = `auth/token/create/${name}`;
+  const service: Service = { match, token: { create } };
+  const data = dataMounts(facts);
+  if (data.length > 0) {
+    service.data = data;
+    notes.push(`data ${data.join(", ")}: ${DATA_OPENS}. If it holds code, keep that in the image`);
+  }
+  const relaxations = relaxationsOf(facts, service);
+  service.relax = relaxations.names;
+  notes.push(...relaxations.notes);
   notes.push(`${create} is a guess: write the token role that this service has in Vault`);
-  const service = { match, token: { create }, relax: relaxations.names };
   return { services: { [name]: service }, notes };
 }
 
@@ -42,18 +48,30 @@ function serviceName({ Name, Config }: Facts["container"]): string {
   return isNumber ? `service-${name}` : name;
 }
 
+/** The writable mounts that only words of the command name, which an interpreter might run. None where
+ * the check `readonly` would not hold even so. */
+function dataMounts(facts: Facts): string[] {
+  const data: string[] = [];
+  for (let found = writablePart(facts); found; found = writablePart(facts, data)) {
+    const isWord = /^(Args|Healthcheck)\./.test(found.part);
+    if (!isWord || isInterpreter(String(facts.container.Path))) return [];
+    data.push(found.mount);
+  }
+  return data;
+}
+
 /** A container that needs one of these to be relaxed needs it at each start. */
 const RELAXED_AS_NEEDED: string[] = ["readonly", "capabilities", "seccomp"];
 
 /** The checks that have to be relaxed for the container as it was started. Whatever else would keep
  * it from its token is a note. */
-function relaxationsOf(facts: Facts, match: JsonObject): { names: string[]; notes: string[] } {
+function relaxationsOf(facts: Facts, service: Service): { names: string[]; notes: string[] } {
   const { Init, Runtime } = facts.container.HostConfig as unknown as JsonObject;
   // With the runtime "authproxy" the client is the first process even so (docs/runtime.md).
   const hasInit = Init === true && Runtime !== "authproxy";
   const names = hasInit ? ["init", "alone"] : [];
   const notes: string[] = [];
-  for (const { name, reason = name, holds } of evaluate(facts, undefined, match)) {
+  for (const { name, reason = name, holds } of evaluate(facts, undefined, service)) {
     if (holds || name === "once" || names.includes(name)) continue;
     if (RELAXED_AS_NEEDED.includes(name)) names.push(name);
     else if (name === "alone")

@@ -3,6 +3,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Service } from "../server/config.ts";
 import type { Json, JsonObject } from "../server/json.ts";
+import { isInterpreter } from "../server/writable.ts";
 import type { Host } from "./host.ts";
 import { nearest } from "./nearest.ts";
 import {
@@ -24,6 +25,7 @@ export function warningsAbout(service: Service, selectors: Selector[], host: Hos
     ...labelWarning(selectors, host),
     ...composeWarning(selectors),
     ...checkWarnings(selectors, relax),
+    ...dataWarning(service, selectors),
     ...valuesAt(selectors, "container.Image").flatMap((pin) => imageWarning(String(pin), host)),
   ];
   if (host.container)
@@ -81,6 +83,16 @@ function checkWarnings(selectors: Selector[], relax: string[]): string[] {
   return impossible.map(
     (check) => `process.${check}: false can never hold while the check ${check} is not relaxed`,
   );
+}
+
+/** What an interpreter is given by name is code. */
+function dataWarning({ data = [] }: Service, selectors: Selector[]): string[] {
+  const program = valuesAt(selectors, "container.Path").find((path) => isInterpreter(String(path)));
+  if (data.length === 0 || program === undefined) return [];
+  return [
+    `${program} runs what its arguments name, on ${enumerate(data)} too: if one of them names a ` +
+      "script there, take that mount out of data",
+  ];
 }
 
 /** `.Image` is the digest of the configuration in the classic store, of the manifest in

@@ -31,9 +31,9 @@ export type Check = {
 /** Returns the names of the checks that are relaxed and do not hold, for the audit. Throws a Refusal
  * with the first check that neither holds nor is relaxed. */
 export function judge(facts: Facts, spentBy: Spent | undefined, service: Service): string[] {
-  const { match, relax = [] } = service;
+  const { relax = [] } = service;
   const relaxed: string[] = [];
-  for (const { name, reason = name, holds, detail, mayPass } of evaluate(facts, spentBy, match)) {
+  for (const { name, reason = name, holds, detail, mayPass } of evaluate(facts, spentBy, service)) {
     if (holds) continue;
     if (!relax.includes(name)) throw new Refusal(reason, detail, mayPass);
     relaxed.push(name);
@@ -42,7 +42,8 @@ export function judge(facts: Facts, spentBy: Spent | undefined, service: Service
 }
 
 /** All checks, in their order. `spentBy`: why this start of the container can have no token. */
-export function evaluate(facts: Facts, spentBy: Spent | undefined, match: JsonObject): Check[] {
+export function evaluate(facts: Facts, spentBy: Spent | undefined, service: Service): Check[] {
+  const { match, data } = service;
   const { peer, container, init } = facts;
   const { uids, gids, tracer, pids, namespaces } = facts.process;
 
@@ -90,7 +91,7 @@ export function evaluate(facts: Facts, spentBy: Spent | undefined, match: JsonOb
       mayPass: true,
     },
     { ...without("once", spentBy?.why), mayPass: spentBy?.mayPass }, // invariant 6
-    without("readonly", writablePart(facts)),
+    without("readonly", writablePart(facts, data)),
     without("labels", labelOfImage(facts, match), facts.imageLabels ? "labels" : "image-gone"),
     // They forge cgroups, `exe` and mounts, and leave the cgroup in which `alone` looks.
     without("capabilities", capabilities.length > 0 ? capabilities : undefined),

@@ -20,7 +20,13 @@ export type TokenSource = {
   namespace?: string;
 };
 
-export type Service = { match: JsonObject; token: TokenSource; relax?: string[] };
+export type Service = {
+  match: JsonObject;
+  token: TokenSource;
+  relax?: string[];
+  /** Where its writable mounts are that hold no program. */
+  data?: string[];
+};
 
 /** How the server logs in to Vault: login.ts. */
 export type LoginConfig = {

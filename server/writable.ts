@@ -14,7 +14,7 @@ import type { Facts } from "./facts.ts";
 import { wordsOf } from "./json.ts";
 
 /** Programs whose arguments are programs, or name them. */
-export const INTERPRETER =
+const INTERPRETER =
   /^(node(js)?|deno|bun|python[\d.]*|pypy[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|java|dotnet|mono|lua(jit)?[\d.]*|tclsh[\d.]*|Rscript|erl|beam\.smp|[gm]?awk|sed|make|env|(ba|da|a|k|z|fi|c|tc)?sh|busybox|toybox|ld[-.].*)$/;
 
 /** Variables that name programs or libraries, for loaders, shells and languages. */
@@ -30,11 +30,12 @@ const OWN_MOUNT =
 
 export type WritablePart = { part: string; mount: string };
 
-export function writablePart({
-  process: { exe },
-  container,
-  mounts,
-}: Facts): WritablePart | undefined {
+/** `data`: mounts that hold no program, by the word of whoever wrote the policy. The command may name
+ * them; no program may lie on them, and no search path may lead there. */
+export function writablePart(
+  { process: { exe }, container, mounts }: Facts,
+  data: string[] = [],
+): WritablePart | undefined {
   const { Path, Args, Config, HostConfig, Mounts } = container;
   if (HostConfig.ReadonlyRootfs !== true) return { part: "root", mount: "/" };
   if (!mounts) return { part: "root", mount: "more than are looked at" };
@@ -57,28 +58,38 @@ export function writablePart({
 
   // What runs under another name than the command's is a script, or was put before it.
   const isInterpreted = basename(exe) !== basename(Path) || isInterpreter(Path);
-  const variables = wordsOf(Config.Env).filter((text) => SEARCH_VARIABLE.test(text));
   // As it stands, "-I/data", and as a path, "main.js" or "//data/../x".
-  const spelled = (part: string) => (word: string, i: number) => [
-    `${part}.${i}`,
-    `${word} ${posix.resolve(directory, word)}`,
-  ];
+  const spelled = (part: string) => (word: string, i: number) => ({
+    part: `${part}.${i}`,
+    text: `${word} ${posix.resolve(directory, word)}`,
+  });
   const words = [
     ...(isInterpreted ? Args : []).map(spelled("Args")),
     ...(isInterpreter(check) ? checkArgs : []).map(spelled("Healthcheck")),
-    ...variables.map((text) => [
-      text.split("=", 1)[0],
-      RELATIVE_ENTRY.test(text) ? `${text}:${directory}` : text,
-    ]),
   ];
-  for (const [part = "", text = ""] of words) {
-    const mount = lasting.find((point) => names(text, point));
+  const variables = wordsOf(Config.Env)
+    .filter((text) => SEARCH_VARIABLE.test(text))
+    .map((text) => ({
+      part: text.split("=", 1)[0] ?? "",
+      text: RELATIVE_ENTRY.test(text) ? `${text}:${directory}` : text,
+    }));
+  const declared = data.map(withoutSlash);
+  const undeclared = lasting.filter((point) => !declared.includes(point));
+  return firstNamed(words, undeclared) ?? firstNamed(variables, lasting);
+}
+
+type Part = { part: string; text: string };
+
+function firstNamed(parts: Part[], mounts: string[]): WritablePart | undefined {
+  for (const { part, text } of parts) {
+    const mount = mounts.find((point) => names(text, point));
     if (mount !== undefined) return { part, mount };
   }
   return undefined;
 }
 
-function isInterpreter(program: string): boolean {
+/** Its arguments are programs, or name them. */
+export function isInterpreter(program: string): boolean {
   return INTERPRETER.test(basename(program));
 }
 

@@ -8,6 +8,7 @@ import type { Spent } from "../server/leases.ts";
 import type { Peer } from "../server/peercred.ts";
 import type { Process } from "../server/process.ts";
 import { Refusal } from "../server/refusal.ts";
+import { writablePart } from "../server/writable.ts";
 
 const ID = "0123456789abcdef".repeat(4);
 const RELAXABLE = ["init", "alone", "once", "readonly", "labels", "capabilities", "seccomp"];
@@ -595,6 +596,70 @@ describe("the words of a command with a writable mount are", () => {
   });
 });
 
+describe("a mount that the service declares as data", () => {
+  const judgedWith = (changes: Changes, data: string[]) => {
+    const all = { ...facts, ...changes };
+    const { part, mount } = writablePart(all, data) ?? {};
+    return part && `${part} on ${mount}`;
+  };
+  const shell = { Healthcheck: { Test: ["CMD", "sh", "-c", "test -e /data/ready"] } };
+  const withConfig = (more: JsonObject, Args: string[] = []): Changes => ({
+    process: { ...first, exe: "/.authproxy/ld.so" },
+    ...mounted("/data", true, { Path: "db", Args, Config: { ...container.Config, ...more } }),
+  });
+  const nested = (word: string): Changes => ({
+    process: { ...first, exe: "/.authproxy/ld.so" },
+    ...ofContainer({
+      Path: "db",
+      Args: [word],
+      Mounts: ["/data", "/data/plugins", "/other"].map((Destination) => ({
+        Destination,
+        RW: true,
+      })),
+    }),
+  });
+
+  test.each<[string, Changes, string]>([
+    ["a word of the command", withConfig({}, ["serve", "--path=/data/db"]), "Args.1"],
+    ["a word that is relative to it", withConfig({ WorkingDir: "/data" }, ["serve"]), "Args.0"],
+    ["a word of the health check", withConfig(shell), "Healthcheck.1"],
+  ])("may be named by %s", (_, changes, part) => {
+    expect(judgedWith(changes, [])).toBe(`${part} on /data`);
+    expect(judgedWith(changes, ["/other"])).toBe(`${part} on /data`);
+    expect(judgedWith(changes, ["/data"])).toBeUndefined();
+    expect(judgedWith(changes, ["/data/"])).toBeUndefined();
+  });
+
+  test.each<[string, Changes, string]>([
+    ["the program", command("/data/db", "/data/db", []), "exe on /data"],
+    ["the command", command("/.authproxy/ld.so", "/data/db", []), "Path on /data"],
+    [
+      "the health check's program",
+      withConfig({ Healthcheck: { Test: ["CMD", "/data/check"] } }),
+      "Healthcheck on /data",
+    ],
+    ["a search path", withConfig({ Env: ["PATH=/data/bin:/bin"] }), "PATH on /data"],
+    [
+      "a search path that is relative to it",
+      withConfig({ WorkingDir: "/data", Env: ["PATH=.:/bin"] }),
+      "PATH on /data",
+    ],
+    ["a library", withConfig({ Env: ["LD_PRELOAD=/data/a.so"] }), "LD_PRELOAD on /data"],
+    ["a word on another mount", nested("/other/a"), "Args.0 on /other"],
+    ["a word on a mount below it", nested("/data/plugins/a"), "Args.0 on /data/plugins"],
+  ])("does not excuse %s", (_, changes, seen) => {
+    expect(judgedWith(changes, ["/data"])).toBe(seen);
+  });
+
+  test("is declared for one service", () => {
+    const named = withConfig({}, ["/data/db"]);
+    const judgedFor = (data?: string[]) => () =>
+      judge({ ...facts, ...named }, undefined, data ? { ...service, data } : service);
+    expect(judgedFor(["/data"])()).toEqual([]);
+    expect(judgedFor()).toThrow("readonly");
+  });
+});
+
 describe("a mount that only the kernel shows", () => {
   const named = (point: string) => ({
     ...seenMounts(point),
@@ -793,6 +858,6 @@ test("capabilities in a user namespace of the container's own are no host's", ()
     capabilities: ["SYS_ADMIN"],
     namespaces: { ...first.namespaces, user: "x" },
   };
-  const checks = evaluate({ ...facts, process: own, init: own }, undefined, service.match);
+  const checks = evaluate({ ...facts, process: own, init: own }, undefined, service);
   expect(checks.find(({ name }) => name === "capabilities")).toMatchObject({ holds: true });
 });

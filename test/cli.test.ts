@@ -387,6 +387,20 @@ describe("what `check` says of a service", () => {
     );
   });
 
+  test("says that what is written to a declared data mount must not be run", () => {
+    const data = ["/prometheus"];
+    const { who, warnings, ...advice } = adviceOn({ a: { ...service(whole()), data } });
+    expect(who).toMatch(
+      /^only this image .*, and whatever runs what is written to "\/prometheus"$/,
+    );
+    expect(advice.data).toEqual(data);
+    expect(warnings.join("\n")).not.toContain("runs what its arguments name");
+    const interpreted = { ...service(whole({ "container.Path": "/usr/bin/python3" })), data };
+    expect(adviceOn({ a: interpreted }).warnings.join("\n")).toContain(
+      "/usr/bin/python3 runs what its arguments name, on /prometheus too",
+    );
+  });
+
   test("does not take an image's name for a digest", () => {
     const forgedBy = (Image: string) =>
       adviceOn({ a: service({ container: { Config: { Image } } }) }).selectors[0]?.forgedBy;
@@ -837,7 +851,8 @@ describe("a running container", () => {
     const { HostConfig, Config, Mounts } = facts.container;
     const changed = (changes: JsonObject) =>
       ({ ...facts, container: { ...facts.container, ...changes } }) as Facts;
-    const withInit = changed({ HostConfig: { ...HostConfig, ReadonlyRootfs: true, Init: true } });
+    const readOnly = { ...HostConfig, ReadonlyRootfs: true };
+    const withInit = changed({ HostConfig: { ...readOnly, Init: true } });
     expect(relaxations(withInit)).toEqual(["init", "alone"]);
     const pinned = { ...Config, Image: `app@sha256:${"0".repeat(64)}`, Env: null };
     const byName = changed({ Config: pinned as unknown as JsonObject });
@@ -849,6 +864,18 @@ describe("a running container", () => {
         String(facts.container.Name).slice(1),
       );
     const unnamed = { Type: "volume", Name: "0".repeat(64), Destination: "/data", RW: true };
+    const onVolume = (Path: string) =>
+      suggest(changed({ HostConfig: readOnly, Path, Args: ["/data/x"], Mounts: [unnamed] }), []);
+    expect(Object.values(onVolume("prometheus").services)[0]).toMatchObject({
+      data: ["/data"],
+      relax: [],
+    });
+    expect(onVolume("prometheus").notes.join("\n")).toContain(
+      "data /data: the command may name it",
+    );
+    const interpreted = Object.values(onVolume("python3").services)[0];
+    expect(interpreted).toMatchObject({ relax: ["readonly"] });
+    expect(interpreted).not.toHaveProperty("data");
     const anonymous = suggest(changed({ Mounts: [...Mounts, unnamed] }), []);
     expect(Object.values(anonymous.services)[0]?.match.container).not.toHaveProperty("Mounts");
     expect(anonymous.notes.join("\n")).toContain("the volume at /data has no name");

@@ -5,6 +5,7 @@
 // Siblings: each image with its own mount by the engine's word alone, by the kernel's alone, and by both.
 import { describe, expect, test } from "vitest";
 import type { Container } from "../server/engine.ts";
+import type { Facts } from "../server/facts.ts";
 import type { Process } from "../server/process.ts";
 import { type WritablePart, writablePart } from "../server/writable.ts";
 import { readDocument } from "./documents.ts";
@@ -19,8 +20,9 @@ type Started = {
   tmpfs?: string[];
 };
 
-/** `refused`: which word of the command, counted from 0, or which variable. */
-type Known = { usual: Started; refused?: WritablePart; advised?: Started };
+/** `refused`: which word of the command, counted from 0, or which variable. `data`: what the service is
+ * given, so that it holds as the image is usually started. */
+type Known = { usual: Started; refused?: WritablePart; advised?: Started; data?: string[] };
 
 const redis = { command: ["docker-entrypoint.sh", "redis-server"], volumes: ["/data"] };
 const minio = { volumes: ["/data"], env: ["MINIO_UPDATE_MINISIGN_PUBKEY=x"] };
@@ -77,20 +79,12 @@ const images: Record<string, Known> = {
   redis: {
     usual: { ...redis, workingDir: "/data" },
     refused: word(0, "/data"),
-    advised: {
-      ...redis,
-      command: [...redis.command, "/usr/local/etc/redis/redis.conf"],
-      workingDir: "/",
-    },
+    data: ["/data"],
   },
   "minio/minio": {
     usual: { ...minio, command: ["/usr/bin/docker-entrypoint.sh", "minio", "server", "/data"] },
     refused: word(2, "/data"),
-    advised: {
-      volumes: ["/data"],
-      command: ["/usr/bin/docker-entrypoint.sh", "minio", "server"],
-      env: [...minio.env, "MINIO_VOLUMES=/data"],
-    },
+    data: ["/data"],
   },
   "prom/prometheus": {
     usual: {
@@ -99,7 +93,7 @@ const images: Record<string, Known> = {
       volumes: ["/prometheus"],
     },
     refused: word(0, "/prometheus"), // relative or not, each word is, with that working directory
-    advised: { command: prometheus, workingDir: "/srv", volumes: ["/srv/data", "/prometheus"] },
+    data: ["/prometheus"],
   },
   "grafana/grafana": {
     usual: { ...grafana, volumes: ["/var/lib/grafana"] },
@@ -120,12 +114,17 @@ const images: Record<string, Known> = {
 const WORDS = { both: [true, true], engine: [true, false], kernel: [false, true] } as const;
 type Saying = keyof typeof WORDS;
 
-function judged(started: Started, isByRuntime: boolean, saying: Saying): WritablePart | undefined {
+function judged(
+  started: Started,
+  isByRuntime: boolean,
+  saying: Saying,
+  data?: string[],
+): WritablePart | undefined {
   const { command, workingDir = "", env = [], volumes = [], tmpfs = [] } = started;
   const [byEngine, byKernel] = WORDS[saying];
   const inImage = ["node", "--disable-sigusr1", "/authproxy/authproxy.js", "--"];
   const [Path, ...Args] = isByRuntime ? command : [...inImage, ...command];
-  const mounts = volumes.map((Destination) => ({ Type: "volume", Destination, RW: true }));
+  const listed = volumes.map((Destination) => ({ Type: "volume", Destination, RW: true }));
   const container = {
     Path,
     Args,
@@ -134,14 +133,11 @@ function judged(started: Started, isByRuntime: boolean, saying: Saying): Writabl
       ReadonlyRootfs: true,
       Tmpfs: Object.fromEntries(tmpfs.map((point) => [point, ""])),
     },
-    Mounts: byEngine ? mounts : [],
+    Mounts: byEngine ? listed : [],
   } as object as Container;
   const exe = isByRuntime ? "/.authproxy/ld.so" : "/usr/local/bin/node";
-  return writablePart({
-    process: { exe } as Process,
-    container,
-    mounts: byKernel ? [...volumes, ...tmpfs, "/run/authproxy-secrets", "/dev/shm"] : [],
-  } as Parameters<typeof writablePart>[0]);
+  const mounts = byKernel ? [...volumes, ...tmpfs, "/run/authproxy-secrets", "/dev/shm"] : [];
+  return writablePart({ process: { exe } as Process, container, mounts } as Facts, data);
 }
 
 const rows = new Map(
@@ -179,16 +175,18 @@ describe.each([
       expect(seen).toEqual(refused && { part, mount: refused.mount });
     });
 
-    test.each(Object.entries(images))("%s, as the document starts it", (name, { advised }) => {
-      if (advised) expect(judged(advised, isByRuntime, saying)).toBeUndefined();
+    test.each(Object.entries(images))("%s, as the document starts it", (name, known) => {
+      const { usual, data, advised = data && usual } = known;
+      if (advised) expect(judged(advised, isByRuntime, saying, data)).toBeUndefined();
       else expect(rows.get(name)?.needs).toContain('"relax": ["readonly"]');
     });
   });
 });
 
 test("what the document gives each is what was tried", () => {
-  for (const [name, { advised, usual }] of Object.entries(images)) {
+  for (const [name, { advised, usual, data }] of Object.entries(images)) {
     const needs = rows.get(name)?.needs ?? "";
+    if (data) expect(needs).toBe(`\`"data": ${JSON.stringify(data)}\``);
     for (const point of advised?.tmpfs ?? []) expect(needs).toContain(`--tmpfs ${point}`);
     const given = advised?.env?.filter((text) => !usual.env?.includes(text)) ?? [];
     for (const text of given) expect(needs).toContain(`-e ${text}`);

@@ -70,9 +70,16 @@ describe("a container that the policy names", () => {
     token: app.token,
     relax: ["readonly"],
   };
+  const database = {
+    match: { container: { Config: { Labels: { app: "database" } } } },
+    token: app.token,
+    data: ["/data"],
+  };
 
   beforeAll(async () => {
-    server = await stage.server({ services: { app, other, twin, "twin-too": twin, relaxed } });
+    server = await stage.server({
+      services: { app, other, twin, "twin-too": twin, relaxed, database },
+    });
   });
   afterAll(() => stage[Symbol.asyncDispose]());
 
@@ -217,6 +224,27 @@ describe("a container that the policy names", () => {
     expect(await server.until({ event: "granted", container: container.id })).toMatchObject({
       service: "relaxed",
       relaxed: ["readonly"],
+    });
+  });
+
+  test("is refused where its command names a writable mount, and the audit says which word", async () => {
+    const command = ["node", "-e", "", "--path=/data/db"];
+    const container = await stage.container({ data: "/data", command });
+    expect(await container.ended).toBe(REFUSED);
+    expect(await server.until({ event: "refused", container: container.id })).toMatchObject({
+      reason: "readonly",
+      detail: { part: "Args.6", mount: "/data" },
+    });
+  });
+
+  test("is served there if the service declares the mount as data", async () => {
+    const command = ["node", "-e", "console.log(process.argv[1])", "--", "--path=/data/db"];
+    const labels = { app: "database" };
+    const container = await stage.container({ data: "/data", command, labels });
+    await container.says("--path=/data/db");
+    expect(await server.until({ event: "granted", container: container.id })).toMatchObject({
+      service: "database",
+      relaxed: [],
     });
   });
 

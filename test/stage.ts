@@ -186,6 +186,8 @@ export type ContainerOptions = {
   entrypoint?: string[];
   user?: string;
   writable?: boolean;
+  /** Where it sees a writable directory of the host's. */
+  data?: string;
   /** How long the client asks, in seconds. */
   wait?: number;
 };
@@ -337,14 +339,17 @@ export class Stage {
   /** As Dockerfile.example says that its image is to be run, label included, unless told otherwise. */
   async container(options: ContainerOptions = {}): Promise<Container> {
     const log = Promise.withResolvers<NodeJS.ReadableStream>();
+    const bind = (source: string, target: string, mode: "ro" | "rw") => ({ source, target, mode });
+    const runDirectory = bind(join(this.directory, "run"), "/run/authproxy", "ro");
+    const data = options.data
+      ? [bind(mkdtempSync(join(this.directory, "data-")), options.data, "rw")]
+      : [];
     const container = new ApplicationContainer(options.image ?? image)
       .withLabels(options.labels ?? { app: "app" })
       .withUser(options.user ?? "1001:1001")
       .withNetworkMode("host") // where this machine's OpenBao listens
       .withTmpFs({ "/run/authproxy-secrets": "mode=0700,uid=1001,gid=1001,size=1m" })
-      .withBindMounts([
-        { source: join(this.directory, "run"), target: "/run/authproxy", mode: "ro" },
-      ])
+      .withBindMounts([runDirectory, ...data])
       .withEnvironment({
         DB_PASSWORD_FILE: "vault:secret/data/app#password",
         AUTHPROXY_WAIT: String(options.wait ?? 30),

@@ -187,16 +187,18 @@ export async function ours(
   {
     match = app.match as JsonObject,
     relax = [] as string[],
+    data = [] as string[],
     under = [] as string[],
     ...changes
   }: JsonObject & {
     match?: JsonObject;
     relax?: string[];
+    data?: string[];
     /** A program that runs the server, with its arguments. */
     under?: string[];
   } = {},
 ): Promise<Defended> {
-  const services = { app: { match, token: app.token, relax } };
+  const services = { app: { match, token: app.token, relax, data } };
   const server = stage.start(stage.configure({ services, ...changes }), { under });
   await server.until({ event: "ready" });
   return { stage, server, acceptor: server.helper };

@@ -342,6 +342,14 @@ describe("a program on a writable mount below a read-only one, overwritten, rest
     await honest(stage, image, note);
   });
 
+  test("gets nothing where the service declares that mount as data", async () => {
+    await using stage = newStage();
+    const target = await ours(stage, { data: ["/x/sub"] });
+    const { log, line } = await replaceBelow(target, target);
+    expect(log).not.toContain(TOKEN);
+    expect(line).toMatchObject({ event: "refused", reason: "readonly" });
+  });
+
   test("gets the token where readonly is relaxed, and the audit says so", async () => {
     await using stage = newStage();
     const target = await ours(stage, { relax: ["readonly"] });
