@@ -28,6 +28,15 @@ const RELATIVE_ENTRY = /[=:\s]\.|PATH\w*=(:|.*::|.*:$)/;
 const OWN_MOUNT =
   /^\/((dev|proc|sys)(\/.*)?|etc\/(hosts|hostname|resolv\.conf)|run\/authproxy-secrets)?$/;
 
+/** "/" where it is not within a path: of "-I/data/x" the first. */
+const PATH_START = /(?<!\/[\p{L}\p{N}_.-]+)\//gu;
+const COMPONENT_START = /^[\p{L}\p{N}_.-]/u;
+
+/** Characters, for each mount. Whoever starts a container chooses how much there is to compare, and all
+ * others wait meanwhile (invariant 10). */
+const COMPARED_MAX = 1 << 22;
+const TOO_MANY = "more than are looked at";
+
 export type WritablePart = { part: string; mount: string };
 
 /** `data`: mounts that hold no program, by the word of whoever wrote the policy. The command may name
@@ -38,7 +47,7 @@ export function writablePart(
 ): WritablePart | undefined {
   const { Path, Args, Config, HostConfig, Mounts } = container;
   if (HostConfig.ReadonlyRootfs !== true) return { part: "root", mount: "/" };
-  if (!mounts) return { part: "root", mount: "more than are looked at" };
+  if (!mounts) return { part: "root", mount: TOO_MANY };
   if (typeof Path !== "string" || !Path)
     return { part: "Path", mount: "not known: nobody says it" };
 
@@ -56,6 +65,11 @@ export function writablePart(
     if (mount !== undefined) return { part, mount };
   }
 
+  const environment = wordsOf(Config.Env);
+  const compared = [...Args, ...checkArgs, ...environment];
+  const length = compared.join("").length + compared.length * directory.length;
+  if (length * lasting.length > COMPARED_MAX) return { part: "Args", mount: TOO_MANY };
+
   // What runs under another name than the command's is a script, or was put before it.
   const isInterpreted = basename(exe) !== basename(Path) || isInterpreter(Path);
   // As it stands, "-I/data", and as a path, "main.js" or "//data/../x".
@@ -67,7 +81,7 @@ export function writablePart(
     ...(isInterpreted ? Args : []).map(spelled("Args")),
     ...(isInterpreter(check) ? checkArgs : []).map(spelled("Healthcheck")),
   ];
-  const variables = wordsOf(Config.Env)
+  const variables = environment
     .filter((text) => SEARCH_VARIABLE.test(text))
     .map((text) => ({
       part: text.split("=", 1)[0] ?? "",
@@ -80,10 +94,20 @@ export function writablePart(
 
 type Part = { part: string; text: string };
 
+/** The first part in which the path of a mount stands: whole components, and not below another
+ * path. */
 function firstNamed(parts: Part[], mounts: string[]): WritablePart | undefined {
   for (const { part, text } of parts) {
-    const mount = mounts.find((point) => names(text, point));
-    if (mount !== undefined) return { part, mount };
+    const decoded = text.replace(/%([0-9a-f]{2})/gi, (_, code) =>
+      String.fromCharCode(Number.parseInt(code, 16)),
+    );
+    for (const { index } of decoded.matchAll(PATH_START)) {
+      const path = decoded.slice(index);
+      const mount = mounts.find(
+        (point) => path.startsWith(point) && !COMPONENT_START.test(path.slice(point.length)),
+      );
+      if (mount !== undefined) return { part, mount };
+    }
   }
   return undefined;
 }
@@ -109,15 +133,4 @@ function writableMounts({ Mounts }: Container, ofKernel: string[]): string[] {
 
 function withoutSlash(path: string): string {
   return String(path).replace(/\/+$/, "");
-}
-
-/** The path of the mount stands in the text: whole components, and not below another path. */
-function names(text: string, point: string): boolean {
-  const decoded = text.replace(/%([0-9a-f]{2})/gi, (_, code) =>
-    String.fromCharCode(Number.parseInt(code, 16)),
-  );
-  const component = "[\\p{L}\\p{N}_.-]";
-  return new RegExp(`(?<!/${component}+)${RegExp.escape(point)}(?!${component})`, "u").test(
-    decoded,
-  );
 }

@@ -596,6 +596,38 @@ describe("the words of a command with a writable mount are", () => {
   });
 });
 
+describe("what a command holds, with many writable mounts,", () => {
+  const points = Array.from({ length: 100 }, (_, i) => `/data/${i}`);
+  const script = (Args: string[], more: JsonObject = {}) =>
+    ofContainer({
+      Args,
+      Mounts: points.map((Destination) => ({ Destination, RW: true })),
+      Config: { WorkingDir: "/app", Env: ["PATH=/bin"], ...more },
+    });
+  const words = (count: number, word: string) => Array.from({ length: count }, () => word);
+
+  test.each<[string, Changes]>([
+    ["more words than anybody needs", script(words(100_000, "a"))],
+    ["one word that is as long", script(["a".repeat(500_000)])],
+    ["as many variables", script([], { Env: words(50_000, "A_PATH=a") })],
+    ["a long working directory", script(words(1000, "a"), { WorkingDir: `/${"a".repeat(4000)}` })],
+    [
+      "a health check of as many words",
+      script([], { Healthcheck: { Test: ["CMD", "sh", ...words(100_000, "a")] } }),
+    ],
+  ])("is refused unread: %s", (_, changes) => {
+    const mount = "more than are looked at";
+    expect(writablePart({ ...facts, ...changes })).toEqual({ part: "Args", mount });
+  });
+
+  test.each<[string, Changes]>([
+    ["twenty thousand characters", script(words(1000, "--option=value/1234"))],
+    ["a hundred variables", script([], { Env: words(100, `A_PATH=${"/usr/lib/".repeat(20)}`) })],
+  ])("is read: %s", (_, changes) => {
+    expect(writablePart({ ...facts, ...changes })).toBeUndefined();
+  });
+});
+
 describe("a mount that the service declares as data", () => {
   const judgedWith = (changes: Changes, data: string[]) => {
     const all = { ...facts, ...changes };
