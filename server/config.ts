@@ -44,7 +44,8 @@ export type VaultConfig = VaultAddress & { login: LoginConfig };
 export type Config = {
   socket: string;
   state: string;
-  engine: string;
+  /** The socket of Docker's API, or of a CRI. */
+  engine: string | { cri: string };
   allow_no_pidfd: boolean;
   vault: VaultConfig;
   /** What containers are told. */

@@ -3,6 +3,7 @@
 // Input: a full id. The engine is trusted, but may be slow, restarting or wrong.
 // Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
 // Source: Docker Engine API, GET /version, /containers/ID/json, /images/ID/json and /info; Podman's too.
+import type { Config } from "./config.ts";
 import { AnswerTooLong, exchange, type HttpAnswer, HttpError } from "./http.ts";
 import { type JsonObject, wordsOf } from "./json.ts";
 import { Refusal, toRefusal, unavailable } from "./refusal.ts";
@@ -54,6 +55,20 @@ export type Container = JsonObject & {
   Driver?: string;
   /** Of the manifest that runs: API 1.48, with containerd's image store. */
   ImageManifestDescriptor?: { digest: string; platform?: JsonObject } | null;
+  /** On Kubernetes only. */
+  pod?: Pod;
+};
+
+/** What the engine knows of the container's pod, as it was when the pod started. Whoever may create
+ * pods in the namespace chooses all but the namespace and the uid. */
+export type Pod = {
+  namespace: string;
+  name: string;
+  uid: string;
+  /** The container's name in it. */
+  container: string;
+  labels: JsonObject;
+  annotations: JsonObject;
 };
 
 /** The labels that an image declares itself. */
@@ -123,7 +138,17 @@ function engineError(path: string, status: number, { message = "" }: JsonObject)
   return unavailable("engine", { path, status, message: String(message) });
 }
 
-export class Engine {
+/** What a grant needs of an engine, whichever it is. */
+export type Engine = Pick<DockerEngine, "inspect" | "imageLabels">;
+
+/** The engine that is configured. */
+export async function openEngine(engine: Config["engine"]): Promise<Engine> {
+  if (typeof engine === "string") return new DockerEngine(engine);
+  const { CriEngine } = await import("./cri.ts");
+  return new CriEngine(engine.cri);
+}
+
+export class DockerEngine {
   readonly #api: EngineApi;
   /** By the container's id. */
   readonly #inspects = new SharedCalls<Container>();

@@ -131,7 +131,8 @@ function requireInit({ pids }: Glance, services: NamedService[]): void {
 
 /** The identity document that a policy is matched against. */
 export function documentOf(facts: Facts) {
-  return { peer: facts.peer, process: facts.process, container: facts.container };
+  const { peer, process: peerProcess, container } = facts;
+  return { peer, process: peerProcess, container, pod: container.pod ?? null };
 }
 
 /** A start is identified by kernel facts, because the engine's StartedAt comes from a wall clock. */
