@@ -186,7 +186,13 @@ async function suggestService(subject: string | undefined, options: Options): Pr
 }
 
 async function changeRuntime(action: string | undefined, options: Options): Promise<number> {
+  if (options.containerd || options.crio || action === "runtimeclass")
+    return await (await import("./node-command.ts")).changeHandler(action, options);
   const { "daemon-json": daemonFile, sockets } = options;
+  const foreign = (["config", "address", "restart", "dry-run", "yes"] as const).find(
+    (name) => options[name] !== undefined,
+  );
+  if (foreign) throw new Failure("usage", `--${foreign} needs --containerd or --crio`, HELP_HINT);
   if (action === "install") print(await install(daemonFile, sockets));
   else if (action === "uninstall") print(await uninstall(daemonFile));
   else throw new Failure("usage", "runtime needs install or uninstall", HELP_HINT);

@@ -47,6 +47,9 @@ const OPTIONS = {
   // runtime
   "daemon-json": string,
   sockets: string,
+  containerd: flag,
+  crio: flag,
+  restart: string,
 } as const;
 
 /** The options that were given, by name. */
@@ -92,7 +95,17 @@ export const OPTIONS_OF = {
     "yes",
   ],
   metrics: ["out", "every"],
-  runtime: ["daemon-json", "sockets"],
+  runtime: [
+    "daemon-json",
+    "sockets",
+    "containerd",
+    "crio",
+    "config",
+    "address",
+    "restart",
+    "dry-run",
+    "yes",
+  ],
 } satisfies Record<string, OptionName[]>;
 export type CommandName = keyof typeof OPTIONS_OF;
 
@@ -110,7 +123,8 @@ const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
   unwrap FILE|-                opens, on that host, the wrapped secret id of its server
   who --vault-audit FILE       shows which containers and people used which secrets, and when
   metrics [FILE|-] --out FILE  counts the audit stream for Prometheus
-  runtime install|uninstall    adds the runtime \`authproxy\` to the Docker engine, or takes it out
+  runtime install|uninstall    adds the runtime \`authproxy\` to Docker, or to a Kubernetes node's
+                               containerd or CRI-O, or takes it out
 
   --config FILE  another configuration than /etc/authproxy/authproxy.json
   --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
@@ -159,9 +173,21 @@ const COMMAND_HELP: Record<string, string> = {
   --yes              revokes without asking
   --config FILE      for --revoke: where Vault is`,
   runtime: `usage: authproxy runtime install|uninstall [--daemon-json FILE] [--sockets DIR]
+       authproxy runtime install|uninstall --containerd|--crio [--config FILE] [--address SOCKET]
+                 [--restart COMMAND] [--dry-run | --yes] [--sockets DIR]
+       authproxy runtime runtimeclass
 
-  --daemon-json FILE the engine's configuration (/etc/docker/daemon.json)
-  --sockets DIR      where the server listens, if not in /run/authproxy`,
+  --daemon-json FILE the Docker engine's configuration (/etc/docker/daemon.json)
+  --sockets DIR      where the server listens, if not in /run/authproxy
+  --containerd       on a Kubernetes node: the handler of a RuntimeClass, in containerd
+  --crio             the same in CRI-O
+  --config FILE      /etc/containerd/config.toml, or CRI-O's directory /etc/crio/crio.conf.d
+  --address SOCKET   the engine's socket, if it is not the one that its configuration names
+  --restart COMMAND  how it is restarted (\`systemctl restart\` where systemd runs it)
+  --dry-run          only shows what would be done
+  --yes              restarts without asking
+
+  runtimeclass prints what a cluster needs once, for \`kubectl apply -f -\``,
   metrics: `usage: authproxy metrics [FILE|-] [--out FILE.prom] [--every SECONDS]
 
   reads the server's output to its end, which a pipe may never have; writes the file at most once in
