@@ -4,43 +4,20 @@
 // an image with a client of its own, a pod without the runtime, the Pod Security levels, `kubectl exec`
 // and ephemeral containers; and who may use a service by the admission policy: pods, what makes pods,
 // a label that is added later, another image under a label, controllers.
-import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { baseImage } from "../../scripts/images.ts";
 import { type OpenBao, startOpenBao } from "../../scripts/openbao.ts";
 import { makeArchive } from "../../scripts/package.ts";
-import { busybox } from "../busybox.ts";
 import { block, shell } from "../documents.ts";
 import { GATEWAY, type Host, makeGateway, removeGateway } from "../lab/host.ts";
-import { compile } from "../programs.ts";
+import { images, makeImages } from "./document-images.ts";
 import { bootNode, until } from "./systemd-node.ts";
 
 const root = join(import.meta.dirname, "../..");
 const STARTED = "started with a password of 13 characters";
 const blocks = shell("docs/kubernetes.md");
 const CONFIG = "/etc/authproxy/authproxy.json";
-
-/** In the image that nobody changed. */
-const APP = `#!/bin/sh
-read -r password < "$DB_PASSWORD_FILE"
-echo "started with a password of \${#password} characters"
-exec sleep 100000
-`;
-/** In the image that has the client in front. */
-const OWN_APP = `
-  const { DB_PASSWORD, DB_PASSWORD_FILE: file } = process.env;
-  const password = DB_PASSWORD ?? require("node:fs").readFileSync(file, "utf8");
-  console.log("started with a password of", password.length, "characters");
-  setInterval(() => {}, 60000);`;
-
-const images = {
-  unchanged: "registry.example/timeline:1.4",
-  withClient: "registry.example/timeline-with-client:1.4",
-  pause: "registry.k8s.io/pause:3.8", // which Debian's containerd asks for
-};
 
 let host: Host;
 let bao: OpenBao;
@@ -63,30 +40,6 @@ afterAll(async () => {
   await bao?.stop();
   removeGateway();
 });
-
-function makeImages(): void {
-  const directory = mkdtempSync(join(tmpdir(), "authproxy-images-"));
-  const build = (name: string, dockerfile: string) => {
-    writeFileSync(join(directory, "Dockerfile"), dockerfile);
-    execFileSync("docker", ["build", "--quiet", "--tag", name, directory]);
-  };
-  try {
-    mkdirSync(join(directory, "bin"));
-    copyFileSync(busybox(), join(directory, "bin/sh"));
-    copyFileSync(compile("pause", join(import.meta.dirname, "programs")), join(directory, "pause"));
-    writeFileSync(join(directory, "bin/app"), APP, { mode: 0o755 });
-    build(images.unchanged, "FROM scratch\nCOPY bin /bin\nENV PATH=/bin\nUSER 1001:1001\n");
-    build(images.pause, 'FROM scratch\nCOPY pause /\nENTRYPOINT ["/pause"]\n');
-
-    const words = ["--file", "Dockerfile.example", "--build-arg", `BASE=${baseImage()}`];
-    const client = "authproxy-test-document";
-    execFileSync("docker", ["build", "--quiet", "--tag", client, ...words, "."], { cwd: root });
-    const command = JSON.stringify(["node", "-e", OWN_APP]);
-    build(images.withClient, `FROM ${client}\nCMD ${command}\n`);
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
 
 /** Runs all shell of a section, as it stands there; what it said. */
 async function walk(section: string): Promise<string> {

@@ -117,7 +117,17 @@ export async function bootNode(images: string[], tools: string[]): Promise<Host>
   const { kubernetes, etcd } = programs();
   for (const name of ["kubelet", "kube-apiserver", "kubectl"]) host.provide(join(kubernetes, name));
   for (const program of [join(etcd, "etcd"), ...tools]) host.provide(program);
-  await host.boot();
+  try {
+    await host.boot();
+    await makeNode(host, images);
+    return host;
+  } catch (error) {
+    await host[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function makeNode(host: Host, images: string[]): Promise<void> {
   const put = (name: string, text: string) => writeFileSync(join(host.share, name), text);
   put("with-cgroups", WITH_CGROUPS);
   put("controllers", CONTROLLERS);
@@ -132,13 +142,13 @@ export async function bootNode(images: string[], tools: string[]): Promise<Host>
   execFileSync("docker", ["save", "--output", archive, ...images]);
   await host.sh(`
     hostname ${NODE}; echo "127.0.0.1 localhost ${NODE}" > /etc/hosts
+    ln -s null /dev/kmsg # a kubelet watches the kernel's messages, and this machine's are not its
     install -m 0755 /mnt/with-cgroups /mnt/controllers /usr/local/bin
     install -D -m 0644 /mnt/pods.conflist /etc/cni/net.d/10-pods.conflist
     install -D -m 0600 /mnt/admin.conf /root/.kube/config`);
   await startContainerd(host);
   await host.sh("ctr --namespace k8s.io images import /mnt/images.tar");
   await startCluster(host);
-  return host;
 }
 
 /** Debian's own configuration; less of what this machine's root may not do. */
