@@ -204,6 +204,10 @@ export const POD_SETTINGS: Setting[] = [
   ...never("shares", {
     "peer.label": "SELinux gives each pod another one; `suggest` notes that there is one",
   }),
+  ...never("sees", {
+    "container.Config.ServiceEnv":
+      "addresses of the namespace's Services, as the kubelet writes them: they come and go",
+  }),
   ...never("nothing", {
     "pod.name": "a controller gives each of its pods another one",
     "pod.uid": "each pod has another one",

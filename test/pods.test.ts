@@ -11,6 +11,7 @@ import { describe, expect, test } from "vitest";
 import { type Advice, advise } from "../cli/advise.ts";
 import { explain } from "../cli/explain.ts";
 import { explanationLines } from "../cli/explanation-text.ts";
+import { locateFlaws } from "../cli/flaws.ts";
 import type { Host } from "../cli/host.ts";
 import { lastRefusal } from "../cli/last.ts";
 import { isOfController, isOfPod } from "../cli/pod-labels.ts";
@@ -25,7 +26,7 @@ import type { Config, Service } from "../server/config.ts";
 import type { Container, Pod } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import { documentOf } from "../server/grant.ts";
-import type { JsonObject } from "../server/json.ts";
+import type { Json, JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { findFlaw } from "../server/schema.ts";
 
@@ -561,6 +562,75 @@ describe("what `check` says of a service of pods", () => {
     const services = { a: service(match) };
     const { a } = advise({ ...config, services } as unknown as Config, {});
     expect(JSON.stringify(a)).not.toMatch(/\bpods?\b/);
+  });
+});
+
+describe("a configuration that the server would not take", () => {
+  const flawsOf = (match: JsonObject, engine?: Json) => {
+    const vault = { address: "https://vault:8200", login: { token_file: "/token" } };
+    const config = {
+      ...(engine !== undefined && { engine }),
+      vault,
+      services: { a: service(match) },
+    };
+    return locateFlaws(JSON.stringify(config, null, 2));
+  };
+  const cri = { cri: "/run/containerd/containerd.sock" };
+
+  test.each<[string, JsonObject, Json | undefined, RegExp, RegExp?]>([
+    [
+      "labels alone",
+      { pod: { labels: { app: "a" } } },
+      cri,
+      /match must be with/,
+      /suggest NAMESPACE/,
+    ],
+    [
+      "a namespace without container or image",
+      { pod: { namespace: "shop", labels: { app: "a" } } },
+      cri,
+      /match must be with container\.Image, or with pod\.container/,
+      /suggest NAMESPACE\/POD/,
+    ],
+    ["a pod of Docker", inShop({ container: "a" }), undefined, /match\.pod must be left out/],
+    [
+      "a container's labels on a node",
+      { container: { Config: { Labels: { app: "a" } } } },
+      cri,
+      /Labels must be left out/,
+    ],
+    ["a namespace beside the pod", { namespace: "shop" }, cri, /not a known key/, /below pod/],
+    [
+      "a misspelled key",
+      { pod: { namespace: "shop", contaner: "a" } },
+      cri,
+      /not a known key/,
+      /did you mean "container"/,
+    ],
+    [
+      "a service account",
+      { pod: { namespace: "shop", container: "a", serviceAccountName: "a" } },
+      cri,
+      /not a known key/,
+      /whoever creates a pod may choose it/,
+    ],
+    [
+      "the kubelet's word for a socket",
+      inShop({ container: "a" }),
+      { cri: "unix:///run/containerd/containerd.sock" },
+      /engine must be an absolute path/,
+      /without unix:\/\//,
+    ],
+  ])("has a place and a hint: %s", (_, match, engine, message, hint = /^$/) => {
+    const [flaw] = flawsOf(match, engine);
+    expect(flaw?.message).toMatch(message);
+    expect(flaw?.instead ?? "").toMatch(hint);
+    expect(flaw?.source.length).toBeGreaterThan(0);
+  });
+
+  test("is none of a good one", () => {
+    expect(flawsOf(inShop({ container: "a" }), cri)).toEqual([]);
+    expect(flawsOf({ container: { Image: digest } }, cri)).toEqual([]);
   });
 });
 
