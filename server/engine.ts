@@ -176,6 +176,7 @@ export class DockerEngine {
     if (!(container.State?.Pid > 0))
       throw unavailable("starting", { "State.Pid": Number(container.State?.Pid) });
 
+    delete container.pod; // no engine of this API has one
     // What an engine leaves out is empty.
     container.Config ??= {};
     container.HostConfig ??= {};

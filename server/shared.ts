@@ -4,7 +4,7 @@
 // shares the next call, which begins after that: nobody gets an answer that is older than its
 // question, and whoever claims the id of another container only shares that one's answer.
 import { setTimeout as sleep } from "node:timers/promises";
-import { Refusal, toRefusal } from "./refusal.ts";
+import { type Refusal, toRefusal } from "./refusal.ts";
 
 /** Between two calls that others wait for. */
 const PAUSE_MS = 100;
@@ -65,16 +65,16 @@ const TOO_LARGE_MAX = 1000;
 
 /** Remembers which answers were too large, so that they are not asked for again. */
 export class TooLarge {
-  readonly #keys = new Set<string>();
+  readonly #refusals = new Map<string, Refusal>();
 
   async remember<Answer>(key: string, ask: () => Promise<Answer>): Promise<Answer> {
-    if (this.#keys.has(key)) throw new Refusal("too-large", key);
-    try {
-      return await ask();
-    } catch (error) {
-      if (this.#keys.size >= TOO_LARGE_MAX) this.#keys.clear();
-      if (toRefusal(error).reason === "too-large") this.#keys.add(key);
-      throw error;
-    }
+    const known = this.#refusals.get(key);
+    if (known) throw known;
+    return await ask().catch((error) => {
+      const refusal = toRefusal(error);
+      if (this.#refusals.size >= TOO_LARGE_MAX) this.#refusals.clear();
+      if (refusal.reason === "too-large") this.#refusals.set(key, refusal);
+      throw refusal;
+    });
   }
 }
