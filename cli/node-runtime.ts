@@ -81,7 +81,7 @@ export async function installHandler(engine: NodeEngine, options: NodeOptions): 
 
   const backup = change.file + BACKUP_SUFFIX;
   const isKept = change.before !== undefined && !existsSync(backup);
-  if (isKept) copyFileSync(change.file, backup);
+  if (isKept) orSay(backup, () => copyFileSync(change.file, backup));
   const state = await writeAndRestart(running, change, true);
   return [
     `${change.file}: written${isKept ? ` (as it was: ${backup})` : ""}`,
@@ -217,17 +217,20 @@ async function stateOf({ name, address, restart: command }: Running): Promise<st
   return `${name} ${has} the handler; a change takes effect when it is restarted: ${command ?? "as your host does that"}`;
 }
 
-/** Throws the Failure "config" where the file cannot be written. */
 function write({ file, after }: Change, newMode = 0o644): void {
+  orSay(file, () => replaceFile(file, after, { newMode }));
+}
+
+/** Throws the Failure "config" where the file cannot be written. */
+function orSay(file: string, writeIt: () => void): void {
   try {
-    replaceFile(file, after, { newMode });
+    writeIt();
   } catch (error) {
     if (error instanceof Failure) throw error;
-    const { message } = error as Error;
     throw new Failure(
       "config",
-      `${file} cannot be written: ${message}`,
-      "where a node is made from an image, put it there: --dry-run shows it",
+      `${file} cannot be written: ${(error as Error).message}`,
+      "where a node is made from an image, put the handler there: --dry-run shows it",
     );
   }
 }
