@@ -4,7 +4,7 @@
 // kernel fixes at connect() (here it is what /proc says at this moment), and whether this start of
 // the container has had its token.
 import { readFileSync } from "node:fs";
-import { Engine } from "../server/engine.ts";
+import { DockerEngine } from "../server/engine.ts";
 import { type Facts, gatherFacts } from "../server/facts.ts";
 import type { Peer } from "../server/peercred.ts";
 import { glanceAt, readProcess } from "../server/process.ts";
@@ -21,7 +21,7 @@ export type Observation =
 export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<Observation> {
   const partialFacts: Partial<Facts> = {};
   try {
-    const engine = new Engine(socketPath);
+    const engine = new DockerEngine(socketPath);
     const facts = await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts);
     // Which service it is decides whether the server needs these two.
     const imageLabels = await engine.imageLabels(facts.container);

@@ -3,10 +3,11 @@
 // Input: a full id. The engine is trusted, but may be slow, restarting or wrong.
 // Guaranteed: an answer about exactly that id (invariant 4), or a Refusal.
 // Source: Docker Engine API, GET /version, /containers/ID/json, /images/ID/json and /info; Podman's too.
+import type { Config } from "./config.ts";
 import { AnswerTooLong, exchange, type HttpAnswer, HttpError } from "./http.ts";
 import { type JsonObject, wordsOf } from "./json.ts";
-import { Refusal, toRefusal, unavailable } from "./refusal.ts";
-import { SharedCalls } from "./shared.ts";
+import { Refusal, unavailable } from "./refusal.ts";
+import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 
 // `import` would evaluate every lazy export of node:http (WebSocket too), which costs 8 MB.
 const { Agent, request } = process.getBuiltinModule("node:http");
@@ -16,14 +17,10 @@ const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
 /** A busy engine takes seconds for an answer. Clients wait 15 s for theirs, and ask again. */
 const DEADLINE_MS = 10_000;
-const TOO_LARGE_MAX = 1000;
 /** The first version in which an image's answer can be that of one platform. */
 const PLATFORM_MINOR = 49;
 /** Drivers that only the classic image store has, Docker's and Podman's. */
 const CLASSIC_DRIVER = /^(overlay2?|vfs|aufs|devicemapper)$/;
-/** Of the labels that are remembered: images, and characters of each. */
-const IMAGES_MAX = 256;
-const LABELS_LENGTH_MAX = 1 << 16;
 
 /** What the engine says, under its own names: the members that checks use, and all others. What an
  * engine leaves out, or says is null, is empty. */
@@ -35,9 +32,13 @@ export type Container = JsonObject & {
   Args: string[];
   State: { Pid: number; StartedAt: string };
   Config: {
+    Image?: string | null;
+    User?: string | null;
     WorkingDir?: string | null;
     Env?: string[] | null;
     Labels?: JsonObject | null;
+    /** Of a pod: the variables that Kubernetes makes, which `Env` is without. */
+    KubernetesEnv?: string[] | null;
     Healthcheck?: { Test?: string[] | null } | null;
   };
   HostConfig: {
@@ -54,6 +55,20 @@ export type Container = JsonObject & {
   Driver?: string;
   /** Of the manifest that runs: API 1.48, with containerd's image store. */
   ImageManifestDescriptor?: { digest: string; platform?: JsonObject } | null;
+  /** On Kubernetes only. */
+  pod?: Pod;
+};
+
+/** What the engine knows of the container's pod, as it was when the pod started. Whoever may create
+ * pods in the namespace chooses all but the namespace and the uid. */
+export type Pod = {
+  namespace: string;
+  name: string;
+  uid: string;
+  /** The container's name in it. */
+  container: string;
+  labels: JsonObject;
+  annotations: JsonObject;
 };
 
 /** The labels that an image declares itself. */
@@ -123,14 +138,24 @@ function engineError(path: string, status: number, { message = "" }: JsonObject)
   return unavailable("engine", { path, status, message: String(message) });
 }
 
-export class Engine {
+/** What a grant needs of an engine, whichever it is. */
+export type Engine = Pick<DockerEngine, "inspect" | "imageLabels">;
+
+/** The engine that is configured. */
+export async function openEngine(engine: Config["engine"]): Promise<Engine> {
+  if (typeof engine === "string") return new DockerEngine(engine);
+  const { CriEngine } = await import("./cri.ts");
+  return new CriEngine(engine.cri);
+}
+
+export class DockerEngine {
   readonly #api: EngineApi;
   /** By the container's id. */
   readonly #inspects = new SharedCalls<Container>();
-  /** Paths whose answer was too long: the engine is not asked for them again. */
-  readonly #tooLarge = new Set<string>();
+  /** By path. */
+  readonly #tooLarge = new TooLarge();
   /** By the digest of the manifest that runs, or of the image: a digest never means another one. */
-  readonly #imageLabels = new Map<string, Promise<ImageLabels | undefined>>();
+  readonly #imageLabels = new KeptAnswers<ImageLabels>();
 
   constructor(socketPath: string) {
     this.#api = new EngineApi(socketPath);
@@ -151,6 +176,7 @@ export class Engine {
     if (!(container.State?.Pid > 0))
       throw unavailable("starting", { "State.Pid": Number(container.State?.Pid) });
 
+    delete container.pod; // no engine of this API has one
     // What an engine leaves out is empty.
     container.Config ??= {};
     container.HostConfig ??= {};
@@ -167,17 +193,7 @@ export class Engine {
    * "too-large" and "engine". */
   imageLabels(container: Container): Promise<ImageLabels | undefined> {
     const key = container.ImageManifestDescriptor?.digest ?? container.Image;
-    const known = this.#imageLabels.get(key);
-    if (known) return known;
-
-    const asked = this.#askForImageLabels(container);
-    if (this.#imageLabels.size >= IMAGES_MAX) this.#imageLabels.clear();
-    this.#imageLabels.set(key, asked);
-    const isKept = (image?: ImageLabels) =>
-      image !== undefined && JSON.stringify(image.labels).length < LABELS_LENGTH_MAX;
-    const forget = () => this.#imageLabels.delete(key);
-    asked.then((image) => isKept(image) || forget(), forget);
-    return asked;
+    return this.#imageLabels.get(key, () => this.#askForImageLabels(container));
   }
 
   async #askForImageLabels(container: Container): Promise<ImageLabels | undefined> {
@@ -205,12 +221,7 @@ export class Engine {
 
   /** Undefined if the engine says 404. */
   async #get(path: string): Promise<JsonObject | undefined> {
-    if (this.#tooLarge.has(path)) throw new Refusal("too-large", { path });
-    const { status, value } = await this.#api.get(path).catch((error) => {
-      if (this.#tooLarge.size >= TOO_LARGE_MAX) this.#tooLarge.clear();
-      if (toRefusal(error).reason === "too-large") this.#tooLarge.add(path);
-      throw error;
-    });
+    const { status, value } = await this.#tooLarge.remember(path, () => this.#api.get(path));
     if (status === 404) return undefined;
     if (status !== 200) throw engineError(path, status, value);
     return value;

@@ -4,7 +4,7 @@
 import { parseArgs } from "node:util";
 import { note, noteCounted } from "./audit.ts";
 import { type Config, loadConfig } from "./config.ts";
-import { Engine } from "./engine.ts";
+import { type Engine, openEngine } from "./engine.ts";
 import type { Server } from "./grant.ts";
 import { LeaseFiles } from "./lease-files.ts";
 import { Leases } from "./leases.ts";
@@ -14,7 +14,7 @@ import { Vault } from "./vault.ts";
 
 const DEFAULT_FILE = "/etc/authproxy/authproxy.json";
 
-function serve(file: string, config: Config): void {
+function serve(file: string, config: Config, engine: Engine): void {
   const leaseFiles = new LeaseFiles(config.state);
   const vault = new Vault(config.vault);
   const peercred = new Peercred(config.socket, {
@@ -31,7 +31,7 @@ function serve(file: string, config: Config): void {
       noteCounted(`${reason} ${peer.uid}`, "refused", { ...peer, pidfd: server.hasPidfd, reason }),
   });
   const server: Server = {
-    engine: new Engine(config.engine),
+    engine,
     leases: new Leases(leaseFiles, vault, peercred),
     peercred,
     services: Object.entries(config.services),
@@ -66,4 +66,4 @@ process.on("uncaughtException", ({ message }) => {
 const options = { config: { type: "string" }, check: { type: "boolean" } } as const;
 const { config: file = DEFAULT_FILE, check } = parseArgs({ options }).values;
 const config = loadConfig(file);
-if (!check) serve(file, config);
+if (!check) serve(file, config, await openEngine(config.engine));

@@ -1,7 +1,7 @@
 // What the engine says: in which API version it is asked, and in which order it answers. A stand-in
 // shows each case of versions; a real engine that refuses old ones is in test/lab.
 import { describe, expect, test } from "vitest";
-import { type Container, Engine, EngineApi } from "../server/engine.ts";
+import { type Container, DockerEngine, EngineApi } from "../server/engine.ts";
 import { id, StandIn, TOO_OLD } from "./engine-stand-in.ts";
 
 const mounts = ["/data", "/run/authproxy"].map((Destination) => ({ Destination, RW: false }));
@@ -12,18 +12,18 @@ test.each([
 ])("mounts are sorted by destination: $order", async ({ given }) => {
   // The real engine gives Mounts in another order at each answer (seen: 12 of 100 differ).
   await using engine = await StandIn.start({ container: { Mounts: given } });
-  expect((await new Engine(engine.socket).inspect(id)).Mounts).toEqual(mounts);
+  expect((await new DockerEngine(engine.socket).inspect(id)).Mounts).toEqual(mounts);
 });
 
 test("what the engine leaves out is empty", async () => {
   await using engine = await StandIn.start({ container: { Mounts: null } });
-  expect(await new Engine(engine.socket).inspect(id)).toMatchObject({ Args: [], Mounts: [] });
+  expect(await new DockerEngine(engine.socket).inspect(id)).toMatchObject({ Args: [], Mounts: [] });
 });
 
 test("no value of the environment is in the JSON of a container, and its names are", async () => {
   const Env = ["PASSWORD=the-secret", "EMPTY=", "odd"];
   await using engine = await StandIn.start({ container: { Config: { Env } } });
-  const container = await new Engine(engine.socket).inspect(id);
+  const container = await new DockerEngine(engine.socket).inspect(id);
   expect([...(container.Config.Env ?? [])]).toEqual(Env);
   expect(JSON.stringify(container)).not.toContain("the-secret");
   expect(JSON.stringify(container.Config.Env)).toBe('["PASSWORD=…","EMPTY=…","odd=…"]');
@@ -31,7 +31,7 @@ test("no value of the environment is in the JSON of a container, and its names a
 
 test("another container than the one that was asked for is not taken for it", async () => {
   await using engine = await StandIn.start({ container: { Id: "b".repeat(64) } });
-  await expect(new Engine(engine.socket).inspect(id)).rejects.toMatchObject({
+  await expect(new DockerEngine(engine.socket).inspect(id)).rejects.toMatchObject({
     reason: "engine",
     detail: { asked: id, answered: "b".repeat(64) },
   });
@@ -60,7 +60,7 @@ test.each([
   { engine: "older than all that are known", oldest: "1.12", newest: "1.40", asked: "1.41" },
 ])("an engine that is $engine is quoted in the reason", async ({ oldest, newest, asked }) => {
   await using engine = await StandIn.start({ oldest, newest });
-  const inspecting = new Engine(engine.socket).inspect(id);
+  const inspecting = new DockerEngine(engine.socket).inspect(id);
   await expect(inspecting).rejects.toMatchObject({
     reason: "engine",
     detail: { status: 400, message: TOO_OLD(asked, oldest) },
@@ -107,7 +107,7 @@ describe("the labels that an image declares", () => {
 
   /** What the engine says of the image of a container, and how often it was asked. */
   async function labelsOf(engine: StandIn, container: object = {}) {
-    const known = new Engine(engine.socket);
+    const known = new DockerEngine(engine.socket);
     const asking = { Image: digest, ...container } as Container;
     return [await known.imageLabels(asking), await known.imageLabels(asking)];
   }
@@ -192,7 +192,7 @@ describe("the labels that an image declares", () => {
     const images = Object.fromEntries(names.map((name) => [`${name}/json`, labelled({ name })]));
     const long = labelled({ name: "x".repeat(1 << 17) });
     await using engine = await StandIn.start({ images: { ...images, "sha256:long/json": long } });
-    const known = new Engine(engine.socket);
+    const known = new DockerEngine(engine.socket);
     const ask = async (Image: string) => {
       const before = engine.asked.length;
       await known.imageLabels({ Image } as Container);
@@ -208,7 +208,7 @@ describe("the labels that an image declares", () => {
 
 test("an answer that is longer than is read is refused, and not asked for again", async () => {
   await using engine = await StandIn.start({ container: { Name: "x".repeat(1 << 22) } });
-  const known = new Engine(engine.socket);
+  const known = new DockerEngine(engine.socket);
   const path = `/v1.51/containers/${id}/json`;
   for (let i = 0; i < 2; i++)
     await expect(known.inspect(id)).rejects.toMatchObject({
@@ -221,7 +221,7 @@ test("an answer that is longer than is read is refused, and not asked for again"
 
 test("an answer without an id is not taken for a container", async () => {
   await using engine = await StandIn.start({ container: { Id: {} } });
-  const known = new Engine(engine.socket);
+  const known = new DockerEngine(engine.socket);
   await expect(known.inspect(id)).rejects.toMatchObject({
     detail: { asked: id, answered: "[object Object]" },
   });

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { judge } from "../server/checks.ts";
 import type { Service } from "../server/config.ts";
-import { type Container, Engine } from "../server/engine.ts";
+import { type Container, DockerEngine } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
@@ -27,12 +27,12 @@ const captures = readdirSync(folder)
   .filter(({ file }) => SERVED.includes(file.replace(".json", "")));
 
 /** An engine whose images declare no label, and one whose images declare that of the service. */
-const engines: { standIn: StandIn; engine: Engine }[] = [];
+const engines: { standIn: StandIn; engine: DockerEngine }[] = [];
 beforeAll(async () => {
   for (const Labels of [{}, { app: "app" }]) {
     const images = new Proxy({}, { get: () => ({ Config: { Labels } }) });
     const standIn = await StandIn.start({ images });
-    engines.push({ standIn, engine: new Engine(standIn.socket) });
+    engines.push({ standIn, engine: new DockerEngine(standIn.socket) });
   }
 });
 afterAll(async () => {
@@ -134,6 +134,7 @@ const MEMBERS: Record<string, "list" | "object" | "string" | "boolean" | "number
   "Mounts.0.Type": "string",
   "Mounts.0.Destination": "string",
   "Mounts.0.RW": "boolean",
+  pod: "object",
   ImageManifestDescriptor: "object",
   "ImageManifestDescriptor.digest": "string",
   "ImageManifestDescriptor.platform": "object",

@@ -2,7 +2,7 @@
 // process's own: its options, its signals, its end.
 import { note, noteCounted } from "../../server/audit.ts";
 import type { Config } from "../../server/config.ts";
-import { Engine } from "../../server/engine.ts";
+import { DockerEngine } from "../../server/engine.ts";
 import type { Server } from "../../server/grant.ts";
 import { LeaseFiles } from "../../server/lease-files.ts";
 import { Leases } from "../../server/leases.ts";
@@ -45,7 +45,7 @@ export function startServer(): Requests {
       noteCounted(`${reason} ${peer.uid}`, "refused", { ...peer, pidfd: server.hasPidfd, reason }),
   });
   const server: Server = {
-    engine: new Engine("/engine"),
+    engine: new DockerEngine("/engine"),
     leases: new Leases(leaseFiles, vault, peercred),
     peercred,
     services: Object.entries(services),
