@@ -298,7 +298,7 @@ function dump(config: string, change?: Change): Dump {
   const { file, after } = change;
   const scratch = mkdtempSync(join(tmpdir(), "authproxy-containerd-"));
   const made = existsSync(dirname(file)) ? undefined : dirname(file);
-  if (made) mkdirSync(made);
+  if (made) mkdirSync(made, { recursive: true });
   try {
     // A file is covered by its new text, and a directory that has no such file by a copy that has.
     const [covered, cover] = existsSync(file)

@@ -5,8 +5,8 @@
 //           with the handler, the old file is put back and the engine restarted once more. A restart
 //           ends no container: each has a shim or a monitor of its own.
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
 import { criStatus } from "./cri-status.ts";
@@ -218,7 +218,10 @@ async function stateOf({ name, address, restart: command }: Running): Promise<st
 }
 
 function write({ file, after }: Change, newMode = 0o644): void {
-  orSay(file, () => replaceFile(file, after, { newMode }));
+  orSay(file, () => {
+    if (after !== undefined) mkdirSync(dirname(file), { recursive: true });
+    replaceFile(file, after, { newMode });
+  });
 }
 
 /** Throws the Failure "config" where the file cannot be written. */
