@@ -164,7 +164,16 @@ function planUninstall(config: string): Planned {
 }
 
 /** The change to this file, or why it would not do. */
-function tryWith(config: string, file: string, before: Dump, handler: TomlTable): Change | string {
+function tryWith(...words: Parameters<typeof changeTo>): Change | string {
+  try {
+    return changeTo(...words);
+  } catch (error) {
+    if (error instanceof Failure) return error.message;
+    throw error;
+  }
+}
+
+function changeTo(config: string, file: string, before: Dump, handler: TomlTable): Change | string {
   const text = readText(file);
   const bare = hasBlock(text) ? withoutBlock(text ?? "") : text;
   const runtimes: TomlTable = { [RUNTIME_NAME]: handler };
@@ -289,7 +298,7 @@ function dump(config: string, change?: Change): Dump {
   const { file, after } = change;
   const scratch = mkdtempSync(join(tmpdir(), "authproxy-containerd-"));
   const made = existsSync(dirname(file)) ? undefined : dirname(file);
-  if (made) mkdirSync(made);
+  if (made) mkdirSync(made, { recursive: true });
   try {
     // A file is covered by its new text, and a directory that has no such file by a copy that has.
     const [covered, cover] = existsSync(file)

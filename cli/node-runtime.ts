@@ -5,8 +5,8 @@
 //           with the handler, the old file is put back and the engine restarted once more. A restart
 //           ends no container: each has a shim or a monitor of its own.
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
 import { criStatus } from "./cri-status.ts";
@@ -81,7 +81,7 @@ export async function installHandler(engine: NodeEngine, options: NodeOptions): 
 
   const backup = change.file + BACKUP_SUFFIX;
   const isKept = change.before !== undefined && !existsSync(backup);
-  if (isKept) copyFileSync(change.file, backup);
+  if (isKept) orSay(backup, () => copyFileSync(change.file, backup));
   const state = await writeAndRestart(running, change, true);
   return [
     `${change.file}: written${isKept ? ` (as it was: ${backup})` : ""}`,
@@ -217,17 +217,23 @@ async function stateOf({ name, address, restart: command }: Running): Promise<st
   return `${name} ${has} the handler; a change takes effect when it is restarted: ${command ?? "as your host does that"}`;
 }
 
-/** Throws the Failure "config" where the file cannot be written. */
 function write({ file, after }: Change, newMode = 0o644): void {
-  try {
+  orSay(file, () => {
+    if (after !== undefined) mkdirSync(dirname(file), { recursive: true });
     replaceFile(file, after, { newMode });
+  });
+}
+
+/** Throws the Failure "config" where the file cannot be written. */
+function orSay(file: string, writeIt: () => void): void {
+  try {
+    writeIt();
   } catch (error) {
     if (error instanceof Failure) throw error;
-    const { message } = error as Error;
     throw new Failure(
       "config",
-      `${file} cannot be written: ${message}`,
-      "where a node is made from an image, put it there: --dry-run shows it",
+      `${file} cannot be written: ${(error as Error).message}`,
+      "where a node is made from an image, put the handler there: --dry-run shows it",
     );
   }
 }

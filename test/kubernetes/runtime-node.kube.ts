@@ -1,0 +1,134 @@
+// Question: does a node that has never heard of us give a pod its secret after one command, and is it
+// again what it was after another? And if it does not come back from its restart?
+// Input:    real nodes, of each containerd; the command as people call it.
+// Siblings covered: the sandbox of a pod, which the handler runs too; init containers and ephemeral ones
+// run by it; `kubectl exec`; variables that services make; a volume over /run; a pod that runs while
+// containerd restarts; a restart that fails, one that loses the file, one that does not take it.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { parse } from "yaml";
+import type { JsonObject } from "../../server/json.ts";
+import { block } from "../documents.ts";
+import { type Cluster, type ContainerdVersion, containerdVersions } from "./cluster.ts";
+import { programs } from "./prepare.ts";
+import { password, REFERENCE, Scene } from "./scene.ts";
+
+const cli = join(import.meta.dirname, "../../cli/authproxy.ts");
+
+type Ran = { status: number; stdout: string; stderr: string };
+
+/** The command, where `version` is the node's containerd. */
+async function runtime(version: ContainerdVersion, ...words: string[]): Promise<Ran> {
+  const env = { ...process.env, PATH: `${programs().containerd[version]}:${process.env.PATH}` };
+  const argv = [cli, "runtime", ...words];
+  const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "pipe"], env });
+  const ended = once(child, "close");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { status: Number((await ended)[0]), stdout, stderr };
+}
+
+/** Does what systemd would do: restarts containerd when the command asks, and fails if `restart` does. */
+function restarts(cluster: Cluster, restart: () => Promise<void>) {
+  const [asked, failed] = [join(cluster.directory, "asked"), join(cluster.directory, "failed")];
+  const stopped = new AbortController();
+  const serve = async () => {
+    while (!stopped.signal.aborted) {
+      if (existsSync(asked)) {
+        await restart().catch(() => writeFileSync(failed, ""));
+        rmSync(asked);
+      }
+      await sleep(50); // a file gives no event that crosses a mount namespace
+    }
+  };
+  const served = serve();
+  const wait = `touch ${asked}; while [ -e ${asked} ]; do sleep 0.1; done`;
+  return {
+    command: `rm -f ${failed}; ${wait}; ! [ -e ${failed} ]`,
+    async [Symbol.asyncDispose]() {
+      stopped.abort();
+      await served;
+    },
+  };
+}
+
+const again = async (cluster: Cluster) => {
+  await cluster.containerd.end("SIGTERM");
+  await cluster.startContainerdAgain();
+};
+
+/** What runc was told, by the container's id. */
+function toldRunc(cluster: Cluster): Record<string, JsonObject> {
+  const place = join(cluster.directory, "state/io.containerd.runtime.v2.task/k8s.io");
+  const read = (id: string) => JSON.parse(readFileSync(join(place, id, "config.json"), "utf8"));
+  return Object.fromEntries(readdirSync(place).map((id) => [id, read(id)]));
+}
+
+test.each(containerdVersions)("an empty node of containerd %s, and back", async (version) => {
+  await using scene = await Scene.open({ containerd: version, runtimeClass: false });
+  const { cluster } = scene;
+  await using restart = restarts(cluster, () => again(cluster));
+  const config = cluster.containerdConfig;
+  const before = readFileSync(config, "utf8");
+  await scene.serve();
+  await cluster.apply(
+    scene.pod(
+      "bystander",
+      { script: "sleep 600", env: { PASSWORD: "x" } },
+      { runtimeClassName: undefined },
+    ),
+  );
+  await cluster.waitFor("bystander", ({ status }) => status.phase === "Running");
+
+  // As docs/runtime.md has it: $ authproxy runtime ACTION …
+  const lines = block("docs/runtime.md", "authproxy runtime uninstall --containerd").split("\n");
+  const [install = [], show = [], uninstall = []] = lines.map((line) =>
+    line
+      .replace(/ +[#|].*/, "")
+      .split(" ")
+      .slice(2),
+  );
+  const words = ["--config", config, "--restart", restart.command];
+  const asked = await runtime(version, ...install, ...words);
+  expect([asked.status, asked.stderr]).toEqual([64, expect.stringContaining("--yes")]);
+  expect(readFileSync(config, "utf8")).toBe(before);
+  const installed = await runtime(version, ...install, ...words, "--yes");
+  expect(installed).toMatchObject({ status: 0, stderr: "" });
+  expect(installed.stdout).toContain("containerd was restarted, and has the handler");
+  expect((await cluster.pod("bystander")).status.containerStatuses?.[0]?.restartCount).toBe(0);
+
+  const { stdout } = await runtime(version, ...show);
+  expect(parse(stdout)).toEqual(parse(block("docs/runtime.md", "kind: RuntimeClass")));
+  expect(await cluster.kubectl(["apply", "-f", "-"], stdout)).toMatchObject({ status: 0 });
+  const first = scene.container("first", { script: "echo first: $PASSWORD" });
+  const keeps = 'echo "got $PASSWORD $NODE_PORT"; sleep 600';
+  // As a service named "node" makes.
+  const env = { NODE_PORT: "tcp://10.0.0.1:80", AUTHPROXY_PORT: "tcp://10.0.0.2:80" };
+  await scene.run("unchanged", { script: keeps, env }, { initContainers: [first] });
+  expect(await cluster.says("unchanged", "got")).toContain(`got ${password} tcp://10.0.0.1:80`);
+
+  // The handler ran the sandbox too, and init containers are judged for themselves: `first` is not `app`.
+  const specs = Object.values(toldRunc(cluster));
+  const kinds = specs.map(({ annotations, process }) => {
+    const kind = (annotations as JsonObject)["io.kubernetes.cri.container-type"];
+    const [program] = (process as { args: string[] }).args;
+    return `${kind} ${program}`;
+  });
+  expect(kinds.sort()).toContain("container /.authproxy/ld.so");
+  expect(kinds.filter((kind) => kind.startsWith("sandbox"))).toEqual([
+    "sandbox /pause",
+    "sandbox /pause",
+  ]);
+  const executed = await cluster.exec("unchanged", ["/bin/sh", "-c", 'echo "$PASSWORD"']);
+  expect(executed.stdout, "a later process has the reference").toBe(`${REFERENCE}\n`);
+
+  const removed = await runtime(version, ...uninstall, ...words, "--yes");
+  expect(removed).toMatchObject({ status: 0, stderr: "" });
+  expect(readFileSync(config, "utf8")).toBe(before);
+  expect(readdirSync(cluster.directory).filter((name) => /authproxy/.test(name))).toEqual([]);
+  expect((await cluster.pod("unchanged")).status.phase).toBe("Running");
+});
