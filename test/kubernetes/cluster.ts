@@ -336,6 +336,12 @@ export class Cluster implements Programs {
     return await this.kubectl(["exec", "--namespace", namespace, pod, ...which, "--", ...command]);
   }
 
+  /** The pids of a container that runs. */
+  async processesOf(container: string): Promise<number[]> {
+    const listed = await this.ctr("tasks", "ps", container).catch(() => "");
+    return [...listed.matchAll(/^\d+/gm)].map(Number);
+  }
+
   /** Waits until the pod is gone. */
   async delete(name: string, namespace = "default", graceSeconds = 0): Promise<void> {
     const manifest = { apiVersion: "v1", kind: "Pod", metadata: { name, namespace } };
