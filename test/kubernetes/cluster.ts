@@ -266,11 +266,22 @@ export class Cluster implements Programs {
     try {
       await waitUntil(`${namespace}/${name}`, look, deadlineMs);
     } catch (error) {
-      const logs = this.logs(name, { namespace });
-      throw new Error(`${error}; it is\n${JSON.stringify(pod?.status, undefined, 1)}\n${logs}`);
+      throw new Error(`${error}; it is\n${await this.#describe(name, namespace, pod)}`);
     }
     if (!pod) throw new Error("unreachable: waitUntil has looked");
     return pod;
+  }
+
+  /** For a person: what the API server and the kubelet say of a pod, and what it said itself. */
+  async #describe(name: string, namespace: string, pod?: Pod): Promise<string> {
+    const events = await this.api
+      .ask("GET", `/api/v1/namespaces/${namespace}/events`)
+      .then(({ items }) => items as { involvedObject: { name: string }; message: string }[])
+      .catch(() => []);
+    const own = events.filter(({ involvedObject }) => involvedObject.name === name);
+    const status = JSON.stringify(pod?.status.containerStatuses, undefined, 1);
+    const lines = [status, ...own.map(({ message }) => message), this.logs(name, { namespace })];
+    return lines.join("\n");
   }
 
   /** Waits until it has ended, and returns the exit codes of its containers by name. */
@@ -323,6 +334,12 @@ export class Cluster implements Programs {
   async exec(pod: string, command: string[], { namespace = "default", container = "" } = {}) {
     const which = container ? ["--container", container] : [];
     return await this.kubectl(["exec", "--namespace", namespace, pod, ...which, "--", ...command]);
+  }
+
+  /** The pids of a container that runs. */
+  async processesOf(container: string): Promise<number[]> {
+    const listed = await this.ctr("tasks", "ps", container).catch(() => "");
+    return [...listed.matchAll(/^\d+/gm)].map(Number);
   }
 
   /** Waits until the pod is gone. */
