@@ -142,6 +142,7 @@ async function makeNode(host: Host, images: string[]): Promise<void> {
   execFileSync("docker", ["save", "--output", archive, ...images]);
   await host.sh(`
     hostname ${NODE}; echo "127.0.0.1 localhost ${NODE}" > /etc/hosts
+    touch /etc/resolv.conf
     ln -s null /dev/kmsg # a kubelet watches the kernel's messages, and this machine's are not its
     install -m 0755 /mnt/with-cgroups /mnt/controllers /usr/local/bin
     install -D -m 0644 /mnt/pods.conflist /etc/cni/net.d/10-pods.conflist
@@ -161,7 +162,7 @@ async function startContainerd(host: Host): Promise<void> {
       mkdir -p /etc/systemd/system/containerd.service.d /etc/systemd/system/authproxy.service.d
       printf '[Service]\nExecStart=\nExecStart=with-cgroups /usr/bin/containerd\n' \
         > /etc/systemd/system/containerd.service.d/cgroups.conf
-      printf '[Service]\nBindReadOnlyPaths=/run/cgroups:/sys/fs/cgroup\n' \
+      printf '[Service]\nBindReadOnlyPaths=/run/cgroups:/sys/fs/cgroup\nMemoryPressureWatch=off\n' \
         > /etc/systemd/system/authproxy.service.d/cgroups.conf
       systemctl daemon-reload`);
   }
