@@ -22,13 +22,22 @@ const PACKAGES = [
   ..."findutils util-linux mount procps hostname iproute2 libstdc++6".split(" "),
 ];
 
-/** Where controllers are in hierarchies of version 1, containerd and the kubelet need those, and
- * systemd has another. It gives a program a view of its own, in which all other mounts are shared. */
+/** Where controllers are in hierarchies of version 1, programs of a node need those, and systemd has
+ * another. This gives a program a view of its own, in which all other mounts are shared. */
 const WITH_CGROUPS = `#!/bin/sh
+[ -d /run/cgroups ] || exec "$@"
 exec unshare --mount --propagation unchanged sh -ec '
   mount --make-rprivate /sys
   mount --rbind /run/cgroups /sys/fs/cgroup
   exec "$@"' sh "$@"
+`;
+const CONTAINERD_UNIT = `[Service]
+ExecStart=
+ExecStart=with-cgroups /usr/bin/containerd
+`;
+const AUTHPROXY_UNIT = `[Service]
+BindReadOnlyPaths=-/run/cgroups:/sys/fs/cgroup
+MemoryPressureWatch=off
 `;
 
 const network = {
@@ -130,6 +139,8 @@ export async function bootNode(images: string[], tools: string[]): Promise<Host>
 async function makeNode(host: Host, images: string[]): Promise<void> {
   const put = (name: string, text: string) => writeFileSync(join(host.share, name), text);
   put("with-cgroups", WITH_CGROUPS);
+  put("containerd.conf", CONTAINERD_UNIT);
+  put("authproxy.conf", AUTHPROXY_UNIT);
   put("controllers", CONTROLLERS);
   put("pods.conflist", JSON.stringify(network));
   put("kubelet.json", JSON.stringify(kubelet));
@@ -145,6 +156,9 @@ async function makeNode(host: Host, images: string[]): Promise<void> {
     touch /etc/resolv.conf
     ln -s null /dev/kmsg # a kubelet watches the kernel's messages, and this machine's are not its
     install -m 0755 /mnt/with-cgroups /mnt/controllers /usr/local/bin
+    for unit in containerd authproxy; do
+      install -D -m 0644 /mnt/$unit.conf /etc/systemd/system/$unit.service.d/cgroups.conf
+    done
     install -D -m 0644 /mnt/pods.conflist /etc/cni/net.d/10-pods.conflist
     install -D -m 0600 /mnt/admin.conf /root/.kube/config`);
   await startContainerd(host);
@@ -157,20 +171,10 @@ async function startContainerd(host: Host): Promise<void> {
   const section = String.raw`\[plugins."io.containerd.grpc.v1.cri"\]`;
   await host.sh(`sed -i 's/^ *${section}$/&\\n    restrict_oom_score_adj = true/' /etc/containerd/config.toml
     grep --quiet restrict_oom_score_adj /etc/containerd/config.toml`);
-  if (hierarchies().length > 0) {
-    await host.sh(`
-      mkdir -p /etc/systemd/system/containerd.service.d /etc/systemd/system/authproxy.service.d
-      printf '[Service]\nExecStart=\nExecStart=with-cgroups /usr/bin/containerd\n' \
-        > /etc/systemd/system/containerd.service.d/cgroups.conf
-      printf '[Service]\nBindReadOnlyPaths=/run/cgroups:/sys/fs/cgroup\nMemoryPressureWatch=off\n' \
-        > /etc/systemd/system/authproxy.service.d/cgroups.conf
-      systemctl daemon-reload`);
-  }
-  await host.sh("systemctl restart containerd");
+  await host.sh("systemctl daemon-reload; systemctl restart containerd");
 }
 
 async function startCluster(host: Host): Promise<void> {
-  const view = hierarchies().length > 0 ? "with-cgroups " : "";
   const start = (name: string, command: string) =>
     host.sh(`systemd-run --quiet --unit ${name} ${command}`);
   await start("etcd", "etcd --data-dir /var/lib/etcd");
@@ -178,9 +182,20 @@ async function startCluster(host: Host): Promise<void> {
   await until(host, "kubectl get --raw /readyz");
   const words = ["--config /mnt/kubelet.json", "--kubeconfig /mnt/kubelet.conf"];
   words.push(`--hostname-override ${NODE}`, "--node-ip 198.18.254.2");
-  await start("kubelet", `${view}kubelet ${words.join(" ")}`);
+  await start("kubelet", `with-cgroups kubelet ${words.join(" ")}`);
   await until(host, `kubectl wait --for=condition=Ready --timeout=1s node/${NODE}`);
   await start("controllers", "--setenv=HOME=/root controllers");
+}
+
+/** As an administrator of the node would run it: in the node's view. */
+export async function onNode(
+  host: Host,
+  script: string,
+  environment: Record<string, string> = {},
+): Promise<string> {
+  const file = join(host.share, "script");
+  writeFileSync(file, script);
+  return await host.sh("cd /mnt; with-cgroups sh -eu script", environment);
 }
 
 /** Until the host says yes. Throws what the kubelet said last. */
