@@ -1,7 +1,7 @@
 // Question: what is the simplest program of a pod?
 // Usage:    pod wait        waits; the sandbox's own, too
 //           pod ask         connects to the socket, sends nothing, prints what comes, and waits
-//           pod twice       as "ask", and a child does the same
+//           pod beside      as "ask", with a child that waits
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,9 +32,8 @@ int main(int count, char **words) {
   signal(SIGTERM, end);
   signal(SIGINT, end);
   const char *what = count > 1 ? words[1] : "wait";
-  if (strcmp(what, "twice") == 0)
-    fork();
-  if (strcmp(what, "wait") != 0)
+  int is_child = strcmp(what, "beside") == 0 && fork() == 0;
+  if (strcmp(what, "wait") != 0 && !is_child)
     ask();
   for (;;)
     pause();
