@@ -31,6 +31,8 @@ const OPTIONS = {
   deliver: string,
   "wrap-ttl": string,
   "keep-only": string,
+  "service-account": string,
+  audience: string,
   // whatever changes Vault
   "token-file": string,
   "dry-run": flag,
@@ -73,6 +75,8 @@ export const OPTIONS_OF = {
     "deliver",
     "wrap-ttl",
     "keep-only",
+    "service-account",
+    "audience",
     "token-file",
     "dry-run",
     "yes",
@@ -135,6 +139,9 @@ const COMMAND_HELP: Record<string, string> = {
   --wrap-ttl TIME    how long it can be opened (30m)
   --keep-only ACCESSOR
                      destroys the host's other secret ids
+  --service-account NAMESPACE/NAME, --audience NAME
+                     of a server that logs in by Kubernetes: whose token it has, and for whom it
+                     was made (authproxy/authproxy, vault)
   --token-file FILE  your own Vault token, instead of VAULT_TOKEN
   --dry-run          only shows what would be done
   --yes              does it without asking
