@@ -31,6 +31,8 @@ const OPTIONS = {
   deliver: string,
   "wrap-ttl": string,
   "keep-only": string,
+  "service-account": string,
+  audience: string,
   // whatever changes Vault
   "token-file": string,
   "dry-run": flag,
@@ -76,6 +78,8 @@ export const OPTIONS_OF = {
     "deliver",
     "wrap-ttl",
     "keep-only",
+    "service-account",
+    "audience",
     "token-file",
     "dry-run",
     "yes",
@@ -115,16 +119,18 @@ const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
                                service
   check --running              shows which running containers the checks would refuse
   doctor                       looks at host, server, engine and Vault, and says what to correct
-  explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
-  explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
+  explain PID|CONTAINER|POD    shows what the server sees of it, and why it would get a token or not
+  explain --last [CONTAINER|POD|SERVICE|PID] [--audit FILE|-]
                                shows why it was last refused, by the audit stream
-  suggest CONTAINER            writes a service block for a running container
+  suggest CONTAINER|POD        writes a service block for a running container
   provision --address CIDR     makes in Vault what the policy of a host needs, and nothing more
   unwrap FILE|-                opens, on that host, the wrapped secret id of its server
   who --vault-audit FILE       shows which containers and people used which secrets, and when
   metrics [FILE|-] --out FILE  counts the audit stream for Prometheus
   runtime install|uninstall    adds the runtime \`authproxy\` to Docker, or to a Kubernetes node's
                                containerd or CRI-O, or takes it out
+
+  POD is NAMESPACE/POD or NAMESPACE/POD/CONTAINER, of this node.
 
   --config FILE  another configuration than /etc/authproxy/authproxy.json
   --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
@@ -147,6 +153,9 @@ const COMMAND_HELP: Record<string, string> = {
   --wrap-ttl TIME    how long it can be opened (30m)
   --keep-only ACCESSOR
                      destroys the host's other secret ids
+  --service-account NAMESPACE/NAME, --audience NAME
+                     of a server that logs in by Kubernetes: whose token it has, and for whom it
+                     was made (authproxy/authproxy, vault)
   --token-file FILE  your own Vault token, instead of VAULT_TOKEN
   --dry-run          only shows what would be done
   --yes              does it without asking
@@ -165,8 +174,8 @@ const COMMAND_HELP: Record<string, string> = {
 
   --vault-audit FILE Vault's audit log (file device); may be repeated; .gz, or - for standard input
   --audit FILE       our servers' output; may be repeated; .gz, or - for standard input
-  --service NAME, --container ID|NAME, --secret PATH[*]
-                     only these; all must hold
+  --service NAME, --container ID|NAME|POD, --secret PATH[*]
+                     only these; all must hold. POD is NAMESPACE/POD[/CONTAINER], or NAMESPACE/
   --revoke           revokes the living tokens of --service or --container
   --token-file FILE  your own Vault token for that, instead of VAULT_TOKEN
   --dry-run          only shows what would be revoked

@@ -21,8 +21,6 @@ const ANONYMOUS_VOLUME = /^[0-9a-f]{64}$/;
 const STATEFUL_SET_LABEL = "statefulset.kubernetes.io/pod-name";
 /** What a provisioner calls the volume of a claim. */
 const CLAIMED_VOLUME = /"pvc-[0-9a-f]{8}-/;
-/** Engines of nodes give it to each container: the pod's name. */
-const HOSTNAME = "HOSTNAME";
 /** Of a container, a network or a volume. */
 const ID = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/;
 
@@ -162,7 +160,7 @@ function pinLabels(pins: Pins, { container, imageLabels }: Facts): void {
   if (given.length > 0) pins.pin("container.Config.Labels", Object.fromEntries(given));
 }
 
-function pinEnvironment(pins: Pins, { Config, pod }: Facts["container"], imageEnv: string[]): void {
+function pinEnvironment(pins: Pins, { Config }: Facts["container"], imageEnv: string[]): void {
   const path = "container.Config.Env";
   if (!Config.Env?.length) {
     pins.pin(path, Config.Env ? [] : [null]); // any of: nothing
@@ -170,10 +168,9 @@ function pinEnvironment(pins: Pins, { Config, pod }: Facts["container"], imageEn
   }
   const { variables, withheld } = environmentOf(Config.Env, imageEnv);
   pins.pin(path, variables);
-  const noted = withheld.filter((name) => !pod || name !== HOSTNAME);
-  if (noted.length > 0) {
+  if (withheld.length > 0) {
     pins.notes.push(
-      `Config.Env leaves ${enumerate(noted)} open: the values were given at the container's ` +
+      `Config.Env leaves ${enumerate(withheld)} open: the values were given at the container's ` +
         "start, may be secrets, and are shown to nobody. Move them into the image or behind " +
         "vault: references, or write them yourself",
     );

@@ -205,8 +205,8 @@ export const POD_SETTINGS: Setting[] = [
     "peer.label": "SELinux gives each pod another one; `suggest` notes that there is one",
   }),
   ...never("sees", {
-    "container.Config.ServiceEnv":
-      "addresses of the namespace's Services, as the kubelet writes them: they come and go",
+    "container.Config.KubernetesEnv":
+      "the pod's name, and addresses of the namespace's Services, which come and go; Env is without them",
   }),
   ...never("nothing", {
     "pod.name": "a controller gives each of its pods another one",
