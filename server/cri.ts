@@ -7,10 +7,10 @@
 // Source: CRI, k8s.io/cri-api/pkg/apis/runtime/v1/api.proto, as containerd and CRI-O answer it.
 import { isIP } from "node:net";
 import { type Container, type Engine, hideValues, type ImageLabels, type Pod } from "./engine.ts";
-import { AnswerTooLong, GrpcClient, type GrpcError } from "./grpc.ts";
+import { GrpcClient, type GrpcError, RESOURCE_EXHAUSTED } from "./grpc.ts";
 import type { JsonObject } from "./json.ts";
 import { expectPods } from "./process.ts";
-import { field, Message } from "./protobuf.ts";
+import { Message, messageOf } from "./protobuf.ts";
 import { Refusal, unavailable } from "./refusal.ts";
 import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 
@@ -19,6 +19,8 @@ const NOT_FOUND = 5;
 const UNIMPLEMENTED = 12;
 const NOT_OFFERED =
   "the engine does not offer CRI v1: containerd 1.6 with its plugin cri, or CRI-O 1.23, is the oldest that does";
+/** The field 2 of ContainerStatusRequest: true. */
+const VERBOSE = Buffer.of(2 * 8, 1);
 /** ContainerState and NamespaceMode. */
 const RUNNING = 1;
 const NODE = 2;
@@ -83,10 +85,9 @@ export class CriEngine implements Engine {
   }
 
   async #inspectNow(id: string): Promise<Container> {
-    const verbose = Buffer.of(2 * 8, 1);
-    const request = Buffer.concat([field(1, id), verbose]);
+    const request = Buffer.concat([messageOf(id), VERBOSE]);
     const answer = await this.#ask("RuntimeService/ContainerStatus", request);
-    if (!answer) throw new Refusal("unknown-container", id);
+    if (!answer) throw new Refusal("unknown-container", { id });
     const status = answer.message(1);
     requireSame(id, status.text(1));
     const info = infoOf(answer);
@@ -128,12 +129,12 @@ export class CriEngine implements Engine {
   }
 
   async #askForImage(image: string): Promise<Message | undefined> {
-    const answer = await this.#ask("ImageService/ImageStatus", field(1, field(1, image)));
+    const answer = await this.#ask("ImageService/ImageStatus", messageOf(messageOf(image)));
     return answer?.message(1);
   }
 
   async #podOf(sandbox: string): Promise<Omit<Pod, "container"> | undefined> {
-    const answer = await this.#ask("RuntimeService/PodSandboxStatus", field(1, sandbox));
+    const answer = await this.#ask("RuntimeService/PodSandboxStatus", messageOf(sandbox));
     if (!answer) return undefined;
     const status = answer.message(1);
     requireSame(sandbox, status.text(1));
@@ -152,14 +153,11 @@ export class CriEngine implements Engine {
     try {
       return new Message(await this.#grpc.call(`runtime.v1.${method}`, request));
     } catch (error) {
-      if (error instanceof AnswerTooLong) throw new Refusal("too-large", { method });
-      const { message, status } = error as GrpcError;
+      const { status = Number.NaN, message } = error as GrpcError;
       if (status === NOT_FOUND) return undefined;
-      throw unavailable("engine", {
-        method,
-        status: status ?? null,
-        message: status === UNIMPLEMENTED ? NOT_OFFERED : message,
-      });
+      if (status === RESOURCE_EXHAUSTED) throw new Refusal("too-large", { path: method });
+      const why = status === UNIMPLEMENTED ? NOT_OFFERED : message;
+      throw unavailable("engine", { path: method, status, message: why });
     }
   }
 }

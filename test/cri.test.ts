@@ -10,7 +10,7 @@ import { afterEach, describe, expect, test, vi } from "vitest";
 import { CriEngine } from "../server/cri.ts";
 import type { Container } from "../server/engine.ts";
 import { mismatchesOf } from "../server/policy.ts";
-import { field, Message } from "../server/protobuf.ts";
+import { Message, messageOf } from "../server/protobuf.ts";
 import { entries, type Fields, message, serviceVariables, type Value } from "./containerd.ts";
 import { CriStandIn, framed, recordings, repliesOf, send } from "./cri-stand-in.ts";
 
@@ -405,6 +405,11 @@ describe("an engine that", () => {
       { reason: "engine" },
     ],
     ["is no protobuf", Buffer.from("HTTP/1.1 200 OK\r\n\r\n"), { reason: "engine" }],
+    [
+      "cannot send so long an answer",
+      { status: 8, message: "trying to send message larger than max" },
+      { reason: "too-large" },
+    ],
     ["is too long", Buffer.alloc((1 << 20) + 1), { reason: "too-large", canRetry: false }],
   ])("%s", async (_, reply, refusal) => {
     await using engine = await CriStandIn.start({ [STATUS]: reply, [POD]: pod });
@@ -617,7 +622,7 @@ describe("a protobuf message", () => {
     ["a field beyond 2^29", [0x80, 0x80, 0x80, 0x80, 0x10, 0]],
     ["half of a fixed number", [9, 1, 2]],
   ])("with %s is refused", (_, bytes) => {
-    expect(() => new Message(Buffer.from(bytes))).toThrow("no protobuf");
+    expect(() => new Message(Buffer.from(bytes))).toThrow("not a protobuf");
   });
 
   test("of any bytes is read, or refused by this reader", () => {
@@ -627,14 +632,16 @@ describe("a protobuf message", () => {
           const read = new Message(Buffer.from(bytes));
           for (const one of [1, 2, 3]) read.texts(one).concat(Object.keys(read.map(one)));
         } catch (error) {
-          expect((error as Error).message).toMatch(/^no protobuf: /);
+          expect((error as Error).message).toMatch(/^not a protobuf message$/);
         }
       }),
     );
   });
 
-  test("that is asked for in one byte of length is written", () => {
-    expect(field(1, "a".repeat(127))).toEqual(message({ 1: "a".repeat(127) }));
-    expect(() => field(1, "a".repeat(128))).toThrow("protobuf");
+  test("that is asked with is written, whatever its length", () => {
+    for (const length of [0, 1, 64, 127, 128, 300, 16_383]) {
+      const text = "a".repeat(length);
+      expect(new Message(messageOf(text)).text(1)).toBe(text);
+    }
   });
 });
