@@ -10,7 +10,6 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { freePort } from "../../scripts/openbao.ts";
-import { compile } from "../programs.ts";
 import { Api, ApiError, type Manifest } from "./api.ts";
 import { type ContainerdVersion, programs } from "./prepare.ts";
 import { makeBridge, Node, type Program, waitUntil } from "./processes.ts";
@@ -22,7 +21,6 @@ export { waitUntil } from "./processes.ts";
 
 const run = promisify(execFile);
 const wrapper = join(import.meta.dirname, "../../dist/runtime/authproxy-runc");
-const pause = compile("pause", join(import.meta.dirname, "programs"));
 
 export type ClusterOptions = {
   containerd?: ContainerdVersion;
@@ -141,7 +139,14 @@ async function answers(socket: string): Promise<boolean> {
 
 /** By this machine's Docker: its name there. */
 function pauseImage(directory: string): string {
-  const tar = ["--create", "--numeric-owner", "--owner=0", "--group=0", "-C", join(pause, "..")];
+  const tar = [
+    "--create",
+    "--numeric-owner",
+    "--owner=0",
+    "--group=0",
+    "-C",
+    programs().kubernetes,
+  ];
   const archive = join(directory, "pause-root.tar");
   execFileSync("tar", [...tar, "-f", archive, "pause"]);
   const name = settings.PAUSE_IMAGE.replace("docker.io/library/", "");

@@ -32,9 +32,9 @@ const COMMANDS = ["kubelet", "kube-apiserver", "kubectl"];
 const DEBIAN = { "1.6": "bookworm", "1.7": "trixie", "2": "sid" } as const;
 
 export type ContainerdVersion = keyof typeof DEBIAN;
-export const containerdVersions = Object.keys(DEBIAN) as ContainerdVersion[];
+export const containerdVersions: ContainerdVersion[] = ["1.6", "1.7", "2"];
 
-/** Directories: of kubelet, kube-apiserver and kubectl; etcd; CNI plugins; containerd, shim and ctr. */
+/** Directories: of kubelet, kube-apiserver, kubectl and pause; etcd; CNI plugins; containerd, shim and ctr. */
 export type Programs = {
   kubernetes: string;
   etcd: string;
@@ -67,6 +67,7 @@ async function prepare(): Promise<void> {
     fetchTree(DEBIAN["2"], ["containerd"]),
   ]);
   await building;
+  await compilePause();
   const found: Programs = {
     kubernetes: built(),
     etcd: join(etcd.path, "usr/bin"),
@@ -78,6 +79,13 @@ async function prepare(): Promise<void> {
     },
   };
   writeFileSync(join(built(), "programs.json"), JSON.stringify(found));
+}
+
+/** What holds a pod's namespaces; static, so that it is all of its image. */
+async function compilePause(): Promise<void> {
+  const flags = ["-std=c17", "-Wall", "-Wextra", "-Werror", "-Os", "-s", "-static"];
+  const words = ["-o", join(built(), "pause"), join(import.meta.dirname, "programs/pause.c")];
+  await run(process.env.CC ?? "cc", [...flags, ...words]);
 }
 
 /** A directory of containerd's own programs: runc is this machine's, as Debian's newer ones need a newer
