@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
 import { criStatus } from "./cri-status.ts";
 import { RUNTIME_NAME } from "./daemon-json.ts";
+import { hasBlock } from "./handler-toml.ts";
 import { readText, replaceFile } from "./replace-file.ts";
 import { DEFAULT_SOCKETS, requireTrusted, runtimeProgram, socketsOption } from "./runtime.ts";
 import { Failure } from "./terminal.ts";
@@ -53,7 +54,7 @@ type Running = { name: string; address: string; restart: string | undefined };
 
 const LAUNCHER = "authproxy-runc";
 const BACKUP_SUFFIX = ".before-authproxy";
-const RESTART_DEADLINE_MS = 60_000;
+const RESTART_DEADLINE_MS = 30_000;
 const POLL_INTERVAL_MS = 200;
 
 export const RUNTIME_CLASS = `apiVersion: node.k8s.io/v1
@@ -79,8 +80,9 @@ export async function installHandler(engine: NodeEngine, options: NodeOptions): 
   }
   if (!change) return [`${config}: nothing to change`, await stateOf(running)];
 
+  // CRI-O reads every file of a directory: nothing is kept beside a drop-in, which is ours alone.
   const backup = change.file + BACKUP_SUFFIX;
-  const isKept = change.before !== undefined && !existsSync(backup);
+  const isKept = change.before !== undefined && !hasBlock(change.before);
   if (isKept) orSay(backup, () => copyFileSync(change.file, backup));
   const state = await writeAndRestart(running, change, true);
   return [

@@ -132,3 +132,56 @@ test.each(containerdVersions)("an empty node of containerd %s, and back", async 
   expect(readdirSync(cluster.directory).filter((name) => /authproxy/.test(name))).toEqual([]);
   expect((await cluster.pod("unchanged")).status.phase).toBe("Running");
 });
+
+test("a node that does not come back as wanted is put back, and it is said how it fares", async () => {
+  await using scene = await Scene.open({ runtimeClass: false });
+  const { cluster } = scene;
+  const config = cluster.containerdConfig;
+  const before = readFileSync(config, "utf8");
+  const kept = `${config}.before-authproxy`;
+  let restartIt = () => again(cluster);
+  await using restart = restarts(cluster, () => restartIt());
+  const words = ["--containerd", "--config", config, "--restart", restart.command, "--yes"];
+  const install = () => runtime("1.6", "install", ...words);
+  const runs = async () => (await cluster.ctr("version")).includes("Server");
+
+  // The first restart fails, as `systemctl restart` does when containerd ends at once.
+  let tries = 0;
+  restartIt = async () => {
+    await again(cluster);
+    if (++tries === 1) throw new Error("it ended at once");
+  };
+  const failed = await install();
+  expect([failed.status, failed.stdout, tries]).toEqual([69, "", 2]);
+  expect(failed.stderr).toContain(`${config} is again what it was, and containerd runs with it`);
+  expect(readFileSync(config, "utf8")).toBe(before);
+  expect(await runs()).toBe(true);
+
+  // The node's own software writes the file anew at each start.
+  restartIt = async () => {
+    writeFileSync(config, before);
+    await again(cluster);
+  };
+  const lost = await install();
+  expect([lost.status, lost.stdout]).toEqual([69, ""]);
+  expect(lost.stderr).toContain("containerd answers, without the handler");
+  expect(lost.stderr).toContain(`${config} was changed meanwhile, and is left as it is`);
+  expect(readFileSync(config, "utf8")).toBe(before);
+
+  // Somebody's change, which nobody had tried yet: `config dump` does not see it, and we are not to blame.
+  const broken = `${before}\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/x"
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."y"]\nendpoint = []\n`;
+  writeFileSync(config, broken);
+  restartIt = () => again(cluster);
+  const worse = await install();
+  expect([worse.status, worse.stdout]).toEqual([69, ""]);
+  expect(worse.stderr).toContain("containerd does not come back with it either");
+  expect(readFileSync(config, "utf8")).toBe(broken);
+
+  writeFileSync(config, before);
+  await again(cluster);
+  expect(await install()).toMatchObject({ status: 0, stderr: "" });
+  expect(readFileSync(kept, "utf8")).toBe(before);
+  expect(await runtime("1.6", "uninstall", ...words)).toMatchObject({ status: 0, stderr: "" });
+  expect([readFileSync(config, "utf8"), existsSync(kept)]).toEqual([before, false]);
+});
