@@ -127,11 +127,7 @@ test("where all is at its default, which CRI-O prints as comments, it is the sam
   const { install, handler } = node();
   await install();
   expect(handler()).toMatchObject({ runtime_root: "/run/crun", runtime_type: "oci" });
-  const {
-    file: other,
-    install: installOther,
-    handler: otherHandler,
-  } = node({
+  const other = node({
     "01-runc.conf": '[crio.runtime]\ndefault_runtime = "runc"\n[crio.runtime.runtimes.runc]\n',
   });
   await other.install();
@@ -190,6 +186,6 @@ test("a host without CRI-O is told so", async () => {
 test("what would be done is only shown", async () => {
   const { directory, file, install } = node({ "10-crio.conf": CRUN });
   const [shown = ""] = await install({ isDryRun: true });
-  expect(shown).toContain(`${file} would be:`);
+  expect(shown).toContain(`${file} would have at its end:`);
   expect(readdirSync(directory)).toEqual(["10-crio.conf"]);
 });

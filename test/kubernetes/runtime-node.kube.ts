@@ -1,9 +1,9 @@
 // Question: does a node that has never heard of us give a pod its secret after one command, and is it
 // again what it was after another? And if it does not come back from its restart?
 // Input:    real nodes, of each containerd; the command as people call it.
-// Siblings covered: the sandbox of a pod, which the handler runs too; init containers and ephemeral ones
-// run by it; `kubectl exec`; variables that services make; a volume over /run; a pod that runs while
-// containerd restarts; a restart that fails, one that loses the file, one that does not take it.
+// Siblings covered: the sandbox of a pod, which the handler runs too; init containers; `kubectl exec`;
+// variables that services make; volumes at /run and below it, in memory too; a pod that runs while
+// containerd restarts; a restart that fails, one that loses the file, one after which nothing answers.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { expect, test } from "vitest";
 import { parse } from "yaml";
 import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
-import { type Cluster, type ContainerdVersion, containerdVersions } from "./cluster.ts";
+import { type Cluster, type ContainerdVersion } from "./cluster.ts";
 import { programs } from "./prepare.ts";
 import { password, REFERENCE, Scene } from "./scene.ts";
 
@@ -68,13 +68,15 @@ function toldRunc(cluster: Cluster): Record<string, JsonObject> {
   return Object.fromEntries(readdirSync(place).map((id) => [id, read(id)]));
 }
 
-test.each(containerdVersions)("an empty node of containerd %s, and back", async (version) => {
+test.each(["1.6", "2"] as const)("an empty node of containerd %s, and back", async (version) => {
   await using scene = await Scene.open({ containerd: version, runtimeClass: false });
   const { cluster } = scene;
   await using restart = restarts(cluster, () => again(cluster));
   const config = cluster.containerdConfig;
   const before = readFileSync(config, "utf8");
-  await scene.serve();
+  const match = { pod: { namespace: "default", container: ["app", "first"] } };
+  const token = { create: "auth/token/create/app" };
+  await scene.serve({ services: { app: { match, token } } });
   await cluster.apply(
     scene.pod(
       "bystander",
@@ -111,7 +113,9 @@ test.each(containerdVersions)("an empty node of containerd %s, and back", async 
   await scene.run("unchanged", { script: keeps, env }, { initContainers: [first] });
   expect(await cluster.says("unchanged", "got")).toContain(`got ${password} tcp://10.0.0.1:80`);
 
-  // The handler ran the sandbox too, and init containers are judged for themselves: `first` is not `app`.
+  expect(cluster.logs("unchanged")).toContain(`first: ${password}\n`);
+
+  // The handler ran the sandbox too.
   const specs = Object.values(toldRunc(cluster));
   const kinds = specs.map(({ annotations, process }) => {
     const kind = (annotations as JsonObject)["io.kubernetes.cri.container-type"];
@@ -125,6 +129,23 @@ test.each(containerdVersions)("an empty node of containerd %s, and back", async 
   ]);
   const executed = await cluster.exec("unchanged", ["/bin/sh", "-c", 'echo "$PASSWORD"']);
   expect(executed.stdout, "a later process has the reference").toBe(`${REFERENCE}\n`);
+
+  // Other containers of a pod may write to its volumes, in memory or not: none may lie above our mounts.
+  for (const [name, mountPath, medium] of [
+    ["above", "/run", ""],
+    ["memory-above", "/run", "Memory"],
+    ["below", "/run/nginx", ""],
+  ] as const) {
+    const volumes = [{ name: "v", emptyDir: { medium } }];
+    await scene.run(name, { volumeMounts: [{ name: "v", mountPath }] }, { volumes });
+  }
+  for (const name of ["above", "memory-above"]) {
+    const refused = await cluster.waitFor(name, ({ status }) =>
+      JSON.stringify(status).includes("own mount at /run is in the way of"),
+    );
+    expect(refused.status.phase).toBe("Pending");
+  }
+  expect(await cluster.ended("below")).toEqual({ app: 0 });
 
   const removed = await runtime(version, ...uninstall, ...words, "--yes");
   expect(removed).toMatchObject({ status: 0, stderr: "" });
