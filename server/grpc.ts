@@ -78,7 +78,8 @@ export class GrpcClient {
   }
 
   #connection(): ClientHttp2Session {
-    if (this.#session && !this.#session.closed) return this.#session;
+    const current = this.#session;
+    if (current && !current.closed && !current.destroyed) return current;
     const session = connect("http://localhost", {
       createConnection: () => connectSocket(this.#socketPath),
     });
