@@ -36,6 +36,11 @@ export function hasBlock(text = ""): boolean {
   return text.includes(BEGIN) && text.includes(END);
 }
 
+/** What `withBlock` has added; undefined where it has not. */
+export function blockIn(text = ""): string | undefined {
+  return hasBlock(text) ? text.slice(text.indexOf(BEGIN)) : undefined;
+}
+
 /** The text without them; undefined where `withBlock` has made the file. */
 export function withoutBlock(text: string): string | undefined {
   const begin = text.indexOf(BEGIN);

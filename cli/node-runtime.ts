@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
 import { criStatus } from "./cri-status.ts";
 import { RUNTIME_NAME } from "./daemon-json.ts";
+import { blockIn, hasBlock } from "./handler-toml.ts";
 import { readText, replaceFile } from "./replace-file.ts";
 import { DEFAULT_SOCKETS, requireTrusted, runtimeProgram, socketsOption } from "./runtime.ts";
 import { Failure } from "./terminal.ts";
@@ -53,7 +54,7 @@ type Running = { name: string; address: string; restart: string | undefined };
 
 const LAUNCHER = "authproxy-runc";
 const BACKUP_SUFFIX = ".before-authproxy";
-const RESTART_DEADLINE_MS = 60_000;
+const RESTART_DEADLINE_MS = 30_000;
 const POLL_INTERVAL_MS = 200;
 
 export const RUNTIME_CLASS = `apiVersion: node.k8s.io/v1
@@ -71,23 +72,38 @@ export async function installHandler(engine: NodeEngine, options: NodeOptions): 
   if (isDryRun) return shownChange(planned, config, running);
 
   const { launcher, change } = planned;
-  const status = await criStatus(running.address);
-  if (change && status) await confirmRestart(running, change, options);
+  if (change && (await criStatus(running.address))) await confirmRestart(running, change, options);
+  const formerLauncher = readText(launcherFile);
   if (launcher) {
-    write({ file: launcher.file, before: undefined, after: launcher.text }, 0o755);
-    requireTrusted(launcher.file);
+    write({ file: launcherFile, before: formerLauncher, after: launcher.text }, 0o755);
+    requireTrusted(launcherFile);
   }
-  if (!change) return [`${config}: nothing to change`, await stateOf(running)];
+  if (!change) {
+    const isSame = !launcher || launcher.text === formerLauncher;
+    const written = isSame ? `${config}: nothing to change` : `${launcherFile}: written`;
+    return [written, await stateOf(running, true)];
+  }
 
+  // CRI-O reads every file of a directory: nothing is kept beside a drop-in, which is ours alone.
   const backup = change.file + BACKUP_SUFFIX;
-  const isKept = change.before !== undefined && !existsSync(backup);
+  const isKept = change.before !== undefined && !hasBlock(change.before);
   if (isKept) orSay(backup, () => copyFileSync(change.file, backup));
-  const state = await writeAndRestart(running, change, true);
-  return [
-    `${change.file}: written${isKept ? ` (as it was: ${backup})` : ""}`,
-    state,
-    "once for the cluster: authproxy runtime runtimeclass | kubectl apply -f -",
-  ];
+  try {
+    const state = await writeAndRestart(running, change, true);
+    if (!launcher) rmSync(launcherFile, { force: true });
+    return [
+      `${change.file}: written${isKept ? ` (as it was: ${backup})` : ""}`,
+      state,
+      "once for the cluster: authproxy runtime runtimeclass | kubectl apply -f -",
+    ];
+  } catch (error) {
+    if (readText(change.file) === change.before) {
+      if (isKept) rmSync(backup);
+      if (launcher)
+        write({ file: launcherFile, before: launcher.text, after: formerLauncher }, 0o755);
+    }
+    throw error;
+  }
 }
 
 /** Returns lines for the person who asked. Throws Failures. */
@@ -101,7 +117,7 @@ export async function uninstallHandler(
   if (isDryRun) return shownChange(planned, config, running);
 
   const { change } = planned;
-  if (!change) return [`${config}: nothing to change`, await stateOf(running)];
+  if (!change) return [`${config}: nothing to change`, await stateOf(running, false)];
   if (await criStatus(running.address)) await confirmRestart(running, change, options);
   const state = await writeAndRestart(running, change, false);
   rmSync(change.file + BACKUP_SUFFIX, { force: true });
@@ -148,9 +164,12 @@ function serviceRestart(name: string): string | undefined {
 
 function shownChange({ change }: Planned, config: string, { restart }: Running): string[] {
   if (!change) return [`${config}: nothing to change`];
-  const { file, after } = change;
-  const becomes = after === undefined ? `${file} would be removed` : `${file} would be:\n${after}`;
-  return [becomes, `then: ${restart ?? "a restart"}`];
+  // Not the rest of the file: it may hold a registry's password.
+  const block = blockIn(change.after);
+  const becomes = block
+    ? `${change.file} would have at its end:\n${block}`
+    : `${change.file} would lose what \`authproxy runtime install\` wrote`;
+  return [becomes, `then: ${restart ?? "a restart, by you"}`];
 }
 
 async function confirmRestart(
@@ -164,8 +183,12 @@ async function confirmRestart(
 /** Returns what the engine does about it. Throws the Failure "unavailable" once all is as it was. */
 async function writeAndRestart(engine: Running, change: Change, wanted: boolean): Promise<string> {
   const before = await criStatus(engine.address);
+  if (readText(change.file) !== change.before) {
+    const message = `${change.file} was changed meanwhile: nothing is done`;
+    throw new Failure("unavailable", message, "try again");
+  }
   write(change);
-  if (!before || !engine.restart) return await stateOf(engine);
+  if (!before || !engine.restart) return await stateOf(engine, wanted);
   try {
     await restart(engine, before.isReady, wanted);
   } catch (error) {
@@ -210,11 +233,16 @@ async function rollBack(engine: Running, { file, before, after }: Change): Promi
   return `${file} is again what it was, and ${engine.name} ${state}`;
 }
 
-async function stateOf({ name, address, restart: command }: Running): Promise<string> {
+async function stateOf(
+  { name, address, restart: command = `restart ${name}` }: Running,
+  wanted: boolean,
+): Promise<string> {
   const status = await criStatus(address);
   if (!status) return `no ${name} answers at ${address}: this takes effect when one starts`;
-  const has = status.handlers?.includes(RUNTIME_NAME) ? "has" : "does not have";
-  return `${name} ${has} the handler; a change takes effect when it is restarted: ${command ?? "as your host does that"}`;
+  const hasHandler = status.handlers?.includes(RUNTIME_NAME);
+  const has = hasHandler ? "has" : "does not have";
+  if (hasHandler === wanted) return `${name} ${has} the handler`;
+  return `${name} must be restarted for this to take effect: ${command}`;
 }
 
 function write({ file, after }: Change, newMode = 0o644): void {

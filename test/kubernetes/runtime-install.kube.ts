@@ -279,7 +279,9 @@ describe.each(versions)("containerd %s: config.toml", (version) => {
     const config = written(before);
     const installed = await authproxy(version, "install", config);
     expect(installed.status).toBe(0);
-    expect(`${installed.stdout}${installed.stderr}`).not.toContain("hunter2");
+    const shown = await authproxy(version, "install", written(before), { isDryRun: true });
+    expect(shown.stdout).toContain(`BinaryName = "${wrapper}"`);
+    expect(JSON.stringify([installed, shown])).not.toContain("hunter2");
   });
 
   test("that k3s generates is refused where it imports nothing; what to do is said", async () => {
@@ -318,7 +320,7 @@ describe.each(versions)("containerd %s: config.toml", (version) => {
     expect([status, stderr]).toEqual([78, expect.stringContaining("read-only file system")]);
     expect(stderr).toContain("--dry-run");
     const dry = await command(version, [...unshare, ...words, "--dry-run"]);
-    expect([dry.status, dry.stdout]).toEqual([0, expect.stringContaining(`${before}\n# Written`)]);
+    expect([dry.status, dry.stdout]).toEqual([0, expect.stringContaining("[plugins.")]);
     expect(readFileSync(config, "utf8")).toBe(before);
   });
 

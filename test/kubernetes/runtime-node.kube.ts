@@ -1,9 +1,9 @@
 // Question: does a node that has never heard of us give a pod its secret after one command, and is it
 // again what it was after another? And if it does not come back from its restart?
 // Input:    real nodes, of each containerd; the command as people call it.
-// Siblings covered: the sandbox of a pod, which the handler runs too; init containers and ephemeral ones
-// run by it; `kubectl exec`; variables that services make; a volume over /run; a pod that runs while
-// containerd restarts; a restart that fails, one that loses the file, one that does not take it.
+// Siblings covered: the sandbox of a pod, which the handler runs too; init containers; `kubectl exec`;
+// variables that services make; volumes at /run and below it, in memory too; a pod that runs while
+// containerd restarts; a restart that fails, one that loses the file, one after which nothing answers.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ import { expect, test } from "vitest";
 import { parse } from "yaml";
 import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
-import { type Cluster, type ContainerdVersion, containerdVersions } from "./cluster.ts";
+import { type Cluster, type ContainerdVersion } from "./cluster.ts";
 import { programs } from "./prepare.ts";
 import { password, REFERENCE, Scene } from "./scene.ts";
 
@@ -68,13 +68,15 @@ function toldRunc(cluster: Cluster): Record<string, JsonObject> {
   return Object.fromEntries(readdirSync(place).map((id) => [id, read(id)]));
 }
 
-test.each(containerdVersions)("an empty node of containerd %s, and back", async (version) => {
+test.each(["1.6", "2"] as const)("an empty node of containerd %s, and back", async (version) => {
   await using scene = await Scene.open({ containerd: version, runtimeClass: false });
   const { cluster } = scene;
   await using restart = restarts(cluster, () => again(cluster));
   const config = cluster.containerdConfig;
   const before = readFileSync(config, "utf8");
-  await scene.serve();
+  const match = { pod: { namespace: "default", container: ["app", "first"] } };
+  const token = { create: "auth/token/create/app" };
+  await scene.serve({ services: { app: { match, token } } });
   await cluster.apply(
     scene.pod(
       "bystander",
@@ -111,7 +113,9 @@ test.each(containerdVersions)("an empty node of containerd %s, and back", async 
   await scene.run("unchanged", { script: keeps, env }, { initContainers: [first] });
   expect(await cluster.says("unchanged", "got")).toContain(`got ${password} tcp://10.0.0.1:80`);
 
-  // The handler ran the sandbox too, and init containers are judged for themselves: `first` is not `app`.
+  expect(cluster.logs("unchanged")).toContain(`first: ${password}\n`);
+
+  // The handler ran the sandbox too.
   const specs = Object.values(toldRunc(cluster));
   const kinds = specs.map(({ annotations, process }) => {
     const kind = (annotations as JsonObject)["io.kubernetes.cri.container-type"];
@@ -126,9 +130,79 @@ test.each(containerdVersions)("an empty node of containerd %s, and back", async 
   const executed = await cluster.exec("unchanged", ["/bin/sh", "-c", 'echo "$PASSWORD"']);
   expect(executed.stdout, "a later process has the reference").toBe(`${REFERENCE}\n`);
 
+  // Other containers of a pod may write to its volumes, in memory or not: none may lie above our mounts.
+  for (const [name, mountPath, medium] of [
+    ["above", "/run", ""],
+    ["memory-above", "/run", "Memory"],
+    ["below", "/run/nginx", ""],
+  ] as const) {
+    const volumes = [{ name: "v", emptyDir: { medium } }];
+    await scene.run(name, { volumeMounts: [{ name: "v", mountPath }] }, { volumes });
+  }
+  for (const name of ["above", "memory-above"]) {
+    const refused = await cluster.waitFor(name, ({ status }) =>
+      JSON.stringify(status).includes("own mount at /run is in the way of"),
+    );
+    expect(refused.status.phase).toBe("Pending");
+  }
+  expect(await cluster.ended("below")).toEqual({ app: 0 });
+
   const removed = await runtime(version, ...uninstall, ...words, "--yes");
   expect(removed).toMatchObject({ status: 0, stderr: "" });
   expect(readFileSync(config, "utf8")).toBe(before);
   expect(readdirSync(cluster.directory).filter((name) => /authproxy/.test(name))).toEqual([]);
   expect((await cluster.pod("unchanged")).status.phase).toBe("Running");
+});
+
+test("a node that does not come back as wanted is put back, and it is said how it fares", async () => {
+  await using scene = await Scene.open({ runtimeClass: false });
+  const { cluster } = scene;
+  const config = cluster.containerdConfig;
+  const before = readFileSync(config, "utf8");
+  const kept = `${config}.before-authproxy`;
+  let restartIt = () => again(cluster);
+  await using restart = restarts(cluster, () => restartIt());
+  const words = ["--containerd", "--config", config, "--restart", restart.command, "--yes"];
+  const install = () => runtime("1.6", "install", ...words);
+  const runs = async () => (await cluster.ctr("version")).includes("Server");
+
+  // The first restart fails, as `systemctl restart` does when containerd ends at once.
+  let tries = 0;
+  restartIt = async () => {
+    await again(cluster);
+    if (++tries === 1) throw new Error("it ended at once");
+  };
+  const failed = await install();
+  expect([failed.status, failed.stdout, tries]).toEqual([69, "", 2]);
+  expect(failed.stderr).toContain(`${config} is again what it was, and containerd runs with it`);
+  expect(readFileSync(config, "utf8")).toBe(before);
+  expect(await runs()).toBe(true);
+
+  // The node's own software writes the file anew at each start.
+  restartIt = async () => {
+    writeFileSync(config, before);
+    await again(cluster);
+  };
+  const lost = await install();
+  expect([lost.status, lost.stdout]).toEqual([69, ""]);
+  expect(lost.stderr).toContain("containerd answers, without the handler");
+  expect(lost.stderr).toContain(`${config} was changed meanwhile, and is left as it is`);
+  expect(readFileSync(config, "utf8")).toBe(before);
+
+  // Somebody's change, which nobody had tried yet: `config dump` does not see it, and we are not to blame.
+  const broken = `${before}\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/x"
+[plugins."io.containerd.grpc.v1.cri".registry.mirrors."y"]\nendpoint = []\n`;
+  writeFileSync(config, broken);
+  restartIt = () => again(cluster);
+  const worse = await install();
+  expect([worse.status, worse.stdout]).toEqual([69, ""]);
+  expect(worse.stderr).toContain("containerd does not come back with it either");
+  expect(readFileSync(config, "utf8")).toBe(broken);
+
+  writeFileSync(config, before);
+  await again(cluster);
+  expect(await install()).toMatchObject({ status: 0, stderr: "" });
+  expect(readFileSync(kept, "utf8")).toBe(before);
+  expect(await runtime("1.6", "uninstall", ...words)).toMatchObject({ status: 0, stderr: "" });
+  expect([readFileSync(config, "utf8"), existsSync(kept)]).toEqual([before, false]);
 });
