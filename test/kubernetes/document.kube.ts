@@ -133,7 +133,8 @@ describe("docs/kubernetes.md", () => {
   });
 
   test("the namespace is restricted: no hostPath, and no debugger with SYS_PTRACE", async () => {
-    const withHostPath = changed(ownPod(), ["legacy", "shop"]);
+    const place = "name: timeline, namespace: legacy";
+    const withHostPath = changed(ownPod(), [place, "name: other, namespace: shop"]);
     expect(await refusalOf(withHostPath)).toMatch(/violates PodSecurity "restricted.*hostPath/);
     const traces = debug("tracer", "--profile=general --target=timeline");
     expect(await refusalOf(traces)).toMatch(/violates PodSecurity "restricted.*SYS_PTRACE/);
@@ -234,7 +235,7 @@ END
       ],
     ];
 
-    beforeAll(async () => {
+    test("the page's policy comes into force", async () => {
       await walk("Who may use a service");
       // `edit` gets its rules from a controller that is not here.
       await host.sh(`kubectl create rolebinding editors --namespace shop \

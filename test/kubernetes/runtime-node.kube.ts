@@ -14,7 +14,7 @@ import { expect, test } from "vitest";
 import { parse } from "yaml";
 import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
-import { type Cluster, type ContainerdVersion } from "./cluster.ts";
+import type { Cluster, ContainerdVersion } from "./cluster.ts";
 import { programs } from "./prepare.ts";
 import { password, REFERENCE, Scene } from "./scene.ts";
 
