@@ -12,11 +12,14 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
+import { criStatus } from "../../cli/cri-status.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
 import type { Cluster, ContainerdVersion } from "./cluster.ts";
 import { programs } from "./prepare.ts";
+import { Node } from "./processes.ts";
 import { password, REFERENCE, Scene } from "./scene.ts";
+import { containerdSettings, type Place } from "./settings.ts";
 
 const cli = join(import.meta.dirname, "../../cli/authproxy.ts");
 
@@ -33,8 +36,8 @@ async function runtime(version: ContainerdVersion, ...words: string[]): Promise<
 }
 
 /** Does what systemd would do: restarts containerd when the command asks, and fails if `restart` does. */
-function restarts(cluster: Cluster, restart: () => Promise<void>) {
-  const [asked, failed] = [join(cluster.directory, "asked"), join(cluster.directory, "failed")];
+function restarts(directory: string, restart: () => Promise<void>) {
+  const [asked, failed] = [join(directory, "asked"), join(directory, "failed")];
   const stopped = new AbortController();
   const serve = async () => {
     while (!stopped.signal.aborted) {
@@ -56,11 +59,6 @@ function restarts(cluster: Cluster, restart: () => Promise<void>) {
   };
 }
 
-const again = async (cluster: Cluster) => {
-  await cluster.containerd.end("SIGTERM");
-  await cluster.startContainerdAgain();
-};
-
 /** What runc was told, by the container's id. */
 function toldRunc(cluster: Cluster): Record<string, JsonObject> {
   const place = join(cluster.directory, "state/io.containerd.runtime.v2.task/k8s.io");
@@ -71,7 +69,10 @@ function toldRunc(cluster: Cluster): Record<string, JsonObject> {
 test.each(["1.6", "2"] as const)("an empty node of containerd %s, and back", async (version) => {
   await using scene = await Scene.open({ containerd: version, runtimeClass: false });
   const { cluster } = scene;
-  await using restart = restarts(cluster, () => again(cluster));
+  await using restart = restarts(cluster.directory, async () => {
+    await cluster.containerd.end("SIGTERM");
+    await cluster.startContainerdAgain();
+  });
   const config = cluster.containerdConfig;
   const before = readFileSync(config, "utf8");
   const match = { pod: { namespace: "default", container: ["app", "first"] } };
@@ -155,33 +156,51 @@ test.each(["1.6", "2"] as const)("an empty node of containerd %s, and back", asy
 });
 
 test("a node that does not come back as wanted is put back, and it is said how it fares", async () => {
-  await using scene = await Scene.open({ runtimeClass: false });
-  const { cluster } = scene;
-  const config = cluster.containerdConfig;
-  const before = readFileSync(config, "utf8");
+  const node = await Node.open(); // containerd alone
+  const { directory } = node;
+  try {
+    await putsBack(node);
+    expect(readdirSync(directory).filter((name) => /authproxy/.test(name))).toEqual([]);
+  } finally {
+    await node.stop();
+  }
+});
+
+async function putsBack(node: Node): Promise<void> {
+  const { directory } = node;
+  const { cni, containerd } = programs();
+  const [config, socket] = [join(directory, "containerd.toml"), join(directory, "containerd.sock")];
   const kept = `${config}.before-authproxy`;
-  let restartIt = () => again(cluster);
-  await using restart = restarts(cluster, () => restartIt());
+  const before = containerdSettings({ directory } as Place, cni);
+  writeFileSync(config, before);
+  const program = node.start("containerd", [containerd["1.6"]], ["containerd", "--config", config]);
+  const runs = async () => (await criStatus(socket))?.isReady ?? false;
+  await program.untilReady(runs);
+  const again = async () => {
+    await program.end("SIGTERM");
+    program.startAgain();
+  };
+  let restartIt = again;
+  await using restart = restarts(directory, () => restartIt());
   const words = ["--containerd", "--config", config, "--restart", restart.command, "--yes"];
   const install = () => runtime("1.6", "install", ...words);
-  const runs = async () => (await cluster.ctr("version")).includes("Server");
 
   // The first restart fails, as `systemctl restart` does when containerd ends at once.
   let tries = 0;
   restartIt = async () => {
-    await again(cluster);
+    await again();
     if (++tries === 1) throw new Error("it ended at once");
   };
   const failed = await install();
   expect([failed.status, failed.stdout, tries]).toEqual([69, "", 2]);
   expect(failed.stderr).toContain(`${config} is again what it was, and containerd runs with it`);
   expect(readFileSync(config, "utf8")).toBe(before);
-  expect(await runs()).toBe(true);
+  expect([await runs(), existsSync(kept)]).toEqual([true, false]);
 
   // The node's own software writes the file anew at each start.
   restartIt = async () => {
     writeFileSync(config, before);
-    await again(cluster);
+    await again();
   };
   const lost = await install();
   expect([lost.status, lost.stdout]).toEqual([69, ""]);
@@ -193,16 +212,16 @@ test("a node that does not come back as wanted is put back, and it is said how i
   const broken = `${before}\n[plugins."io.containerd.grpc.v1.cri".registry]\nconfig_path = "/x"
 [plugins."io.containerd.grpc.v1.cri".registry.mirrors."y"]\nendpoint = []\n`;
   writeFileSync(config, broken);
-  restartIt = () => again(cluster);
+  restartIt = again;
   const worse = await install();
   expect([worse.status, worse.stdout]).toEqual([69, ""]);
   expect(worse.stderr).toContain("containerd does not come back with it either");
   expect(readFileSync(config, "utf8")).toBe(broken);
 
   writeFileSync(config, before);
-  await again(cluster);
+  await again();
   expect(await install()).toMatchObject({ status: 0, stderr: "" });
   expect(readFileSync(kept, "utf8")).toBe(before);
   expect(await runtime("1.6", "uninstall", ...words)).toMatchObject({ status: 0, stderr: "" });
   expect([readFileSync(config, "utf8"), existsSync(kept)]).toEqual([before, false]);
-});
+}
