@@ -15,8 +15,10 @@ import {
   isImageDigest,
   type Selector,
   selectorsOf,
+  starterOf,
+  valuesAt,
 } from "./selectors.ts";
-import { MANIFEST_PATH, PINNED_PATHS, shortName } from "./settings.ts";
+import { MANIFEST_PATH, PINNED_PATHS, POD_PINNED_PATHS, shortName } from "./settings.ts";
 import { shown } from "./terminal.ts";
 import { warningsAbout, warningsBeside } from "./warnings.ts";
 import { enumerate } from "./words.ts";
@@ -39,7 +41,7 @@ export type Advice = {
 
 /** What each relaxation opens. */
 export const RELAXATION_OPENS: Record<string, string> = {
-  init: "whatever runs in the container later may ask, docker exec included, once for each start",
+  init: "whatever runs in the container later may ask, once for each start: docker exec, kubectl exec",
   alone: "another process in the container may trace the client, or take its socket or its memory",
   once: "code that breaks into the application may ask for a token again",
   readonly: "code inside may overwrite the program, restart the container, and ask as the program",
@@ -59,25 +61,30 @@ const MISSING_SHOWN_MAX = 6;
 /** The kind of pinned mount that holds what the image or nobody has put there. */
 const OWN_MOUNT_TYPES: Json[] = ["tmpfs", "image"];
 
+/** The kinds of volume of a pod that hold what its own containers write, or what the cluster says. */
+const OWN_VOLUME_KINDS: Json[] = ["empty-dir", "downward-api", "image"];
+
 /** The advice for each service, by its name. */
 export function advise(config: Config, host: Host): Record<string, Advice> {
   const services = Object.entries(config.services);
+  const isOfNode = typeof config.engine === "object";
   const advice: Record<string, Advice> = {};
   for (const [name, service] of services) {
     const { token, match, relax = [], data = [] } = service;
-    const selectors = selectorsOf(match);
+    const starter = starterOf(match, isOfNode || match.pod !== undefined);
+    const selectors = selectorsOf(match, starter);
     const others = services.filter(([other]) => other !== name);
-    const open = openSettings(selectors, host);
+    const open = openSettings(selectors, starter, host);
     advice[name] = {
       token: token.create ?? `${token.read}, shared by all`,
       selectors: withoutEnv(selectors),
       relaxed: relax.map((check) => ({ check, opens: RELAXATION_OPENS[check] ?? "" })),
       data,
-      who: whoCanBe(service, selectors, open, host, dirname(config.socket)),
+      who: whoCanBe(service, selectors, open, starter, host, dirname(config.socket)),
       open,
       warnings: [
-        ...warningsAbout(service, selectors, host),
-        ...warningsBeside(service, selectors, others),
+        ...warningsAbout(service, selectors, starter, host),
+        ...warningsBeside(service, selectors, starter, others),
       ],
     };
   }
@@ -95,7 +102,7 @@ function withoutEnv(selectors: Selector[]): Selector[] {
 
 /** The settings that the service does not pin. A fragment of an object does not pin it: others may be
  * added. */
-function openSettings(selectors: Selector[], { store }: Host): string[] {
+function openSettings(selectors: Selector[], starter: string, { store }: Host): string[] {
   const names = new Set(selectors.map(({ path }) => path));
   const namesVariables =
     names.has(EVERY_OTHER_VARIABLE) ||
@@ -105,7 +112,8 @@ function openSettings(selectors: Selector[], { store }: Host): string[] {
     if (path === "container.Image") return selectors.some(isImageDigest);
     return names.has(path);
   };
-  const wanted = store === "containerd" ? [...PINNED_PATHS, MANIFEST_PATH] : PINNED_PATHS;
+  const ofDocker = store === "containerd" ? [...PINNED_PATHS, MANIFEST_PATH] : PINNED_PATHS;
+  const wanted = starter === ANYBODY ? ofDocker : POD_PINNED_PATHS;
   return wanted.filter((path) => !isPinned(path));
 }
 
@@ -113,20 +121,24 @@ function whoCanBe(
   { relax = [], data = [] }: Service,
   selectors: Selector[],
   open: string[],
+  starter: string,
   { engine }: Host,
   socketDirectory: string,
 ): string {
   if (!selectors.some(isImageDigest)) {
     const kinds = new Set(selectors.map(({ path }) => kindOf(path)));
-    return `${enumerate([...kinds])} only: ${ANYBODY} can be this service`;
+    return `${enumerate([...kinds])} only: ${starter} can be this service`;
   }
-  if (open.length > 0) return `${ANYBODY} can be this service by ${whatIsOpen(selectors, open)}`;
-
-  const isPod = selectors.some(({ path }) => path.startsWith("pod."));
-  if (engine === "podman" || isPod) {
-    const where = isPod ? "a pod" : "Podman";
+  if (open.length > 0) return `${starter} can be this service by ${whatIsOpen(selectors, open)}`;
+  if (starter !== ANYBODY) {
+    const settings =
+      "another seccomp profile, hook or exec probe: of a pod these are the creator's word";
+    const sentence = `${starter} can be this service by this image with ${settings}`;
+    return [sentence, ...volumesOfOthers(selectors)].join("; ");
+  }
+  if (engine === "podman") {
     return (
-      `${ANYBODY} can be this service by this image with another seccomp profile: of ${where} ` +
+      `${starter} can be this service by this image with another seccomp profile: of Podman ` +
       "that is the starter's word"
     );
   }
@@ -171,10 +183,18 @@ function mountsOfOthers(selectors: Selector[], socketDirectory: string): string[
   });
 }
 
+/** The volumes of a pod whose content is not its own. */
+function volumesOfOthers(selectors: Selector[]): string[] {
+  const mounts = valuesAt(selectors, "container.Mounts") as (JsonObject | null)[];
+  const foreign = mounts.filter((mount) => mount && !OWN_VOLUME_KINDS.includes(mount.Type ?? ""));
+  const names = [...new Set(foreign.map((mount) => String(mount?.Name)))];
+  return names.length > 0 ? [`so can whoever writes to the volumes ${enumerate(names)}`] : [];
+}
+
 /** "uid" of peer.uid, and "labels" of any label. */
 function kindOf(path: string): string {
-  if (path.startsWith("container.Config.Labels.")) return "labels";
-  return path.replace(/^(peer|process|container)\./, "");
+  const [, ofMany] = /^(?:pod\.|container\.Config\.)(labels|annotations)\./i.exec(path) ?? [];
+  return ofMany?.toLowerCase() ?? path.replace(/^(peer|process|container|pod)\./, "");
 }
 
 function namesInterpreter({ path, wanted }: Selector): boolean {

@@ -24,7 +24,8 @@ export async function askEngine(
   throw engineFailure(socketPath, `${path}: ${value.message ?? `status ${status}`}`);
 }
 
-function engineFailure(socketPath: string, problem: string): Failure {
+/** The Failure for an engine that does not answer as it should. */
+export function engineFailure(socketPath: string, problem: string): Failure {
   return new Failure(
     "unavailable",
     `the engine at ${socketPath}: ${problem}`,

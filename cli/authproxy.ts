@@ -6,17 +6,15 @@ import { accessSync, constants, createReadStream } from "node:fs";
 import { dirname } from "node:path";
 import { createInterface } from "node:readline";
 import type { Config } from "../server/config.ts";
-import type { Container } from "../server/engine.ts";
-import type { JsonObject } from "../server/json.ts";
 import { readTrustedFile } from "../server/trusted-file.ts";
 import { adviceLines, neighbourLines } from "./advice-text.ts";
 import { advise } from "./advise.ts";
-import { askEngine, findContainer } from "./ask-engine.ts";
+import { findContainer } from "./ask-engine.ts";
 import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configuration.ts";
 import { explain } from "./explain.ts";
 import { explanationLines } from "./explanation-text.ts";
 import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
-import { describeHost, imageStore } from "./host.ts";
+import { describeHost, describeImage } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { findNeighbours, type Neighbour } from "./neighbours.ts";
 import { observe } from "./observe.ts";
@@ -24,6 +22,7 @@ import { type CommandName, HELP_HINT, type Options, parse } from "./options.ts";
 import { explainReason } from "./reasons.ts";
 import { judgeRunning, runningLines } from "./running.ts";
 import { install, uninstall } from "./runtime.ts";
+import { engineFor, pidOf } from "./subject.ts";
 import { suggest } from "./suggest.ts";
 import { EXIT, Failure, print, printable, printJson, remark } from "./terminal.ts";
 
@@ -111,7 +110,7 @@ function remarkFlaw(file: string, flaw: LocatedFlaw): void {
 
 async function explainProcess(subject: string | undefined, options: Options): Promise<number> {
   if (options.last) return await explainLastRefusal(subject, options);
-  if (!subject) throw new Failure("usage", "explain needs a pid or a container", HELP_HINT);
+  if (!subject) throw new Failure("usage", "explain needs a pid, a container or a pod", HELP_HINT);
   const { engine, services } = readConfig(options.config);
   const pid = await pidOf(subject, engine);
   const explanation = explain(await observe(pid, engine), services);
@@ -161,21 +160,16 @@ function requireReadable(file: string): string {
 }
 
 async function suggestService(subject: string | undefined, options: Options): Promise<number> {
-  if (!subject) throw new Failure("usage", "suggest needs a container", HELP_HINT);
-  const engine = options.config && readConfig(options.config).engine;
+  if (!subject) throw new Failure("usage", "suggest needs a container or a pod", HELP_HINT);
+  const engine = engineFor(subject, options.config);
   const observation = await observe(await pidOf(subject, engine), engine);
   const { facts } = observation;
   if (!facts) {
     const { happened, advice } = explainReason(observation.refusal.reason);
     throw new Failure("unavailable", `${subject} cannot be inspected: ${happened}`, advice);
   }
-  // An engine removes an image whose containers still run: then no variable is known as the image's.
-  const image = (await askEngine(`images/${facts.container.Image}/json`, engine)) as
-    | Partial<Container>
-    | undefined;
-  const imageEnv = image?.Config?.Env;
-  const store = imageStore((await askEngine("info", engine)) as JsonObject);
-  const { services, notes } = suggest(facts, imageEnv ?? [], store);
+  const { env, store } = await describeImage(facts.container, engine);
+  const { services, notes } = suggest(facts, env, store);
   if (options.json) {
     printJson({ services, notes });
     return 0;
@@ -186,31 +180,17 @@ async function suggestService(subject: string | undefined, options: Options): Pr
 }
 
 async function changeRuntime(action: string | undefined, options: Options): Promise<number> {
+  if (options.containerd || options.crio || action === "runtimeclass")
+    return await (await import("./node-command.ts")).changeHandler(action, options);
   const { "daemon-json": daemonFile, sockets } = options;
+  const foreign = (["config", "address", "restart", "dry-run", "yes"] as const).find(
+    (name) => options[name] !== undefined,
+  );
+  if (foreign) throw new Failure("usage", `--${foreign} needs --containerd or --crio`, HELP_HINT);
   if (action === "install") print(await install(daemonFile, sockets));
   else if (action === "uninstall") print(await uninstall(daemonFile));
   else throw new Failure("usage", "runtime needs install or uninstall", HELP_HINT);
   return 0;
-}
-
-/** Of a container, the pid of its first process; `socketPath` is the engine's. */
-async function pidOf(subject: string, socketPath?: string): Promise<number> {
-  const isPid = /^\d{1,7}$/.test(subject); // pid_max is 4,194,304 at most, proc(5)
-  if (isPid) return Number(subject);
-  const container = await findContainer(subject, socketPath);
-  if (!container) {
-    throw new Failure(
-      "noInput",
-      `the engine has no container ${subject}`,
-      "if it is gone, the audit stream may have it: authproxy explain --last",
-    );
-  }
-  if (container.State.Pid > 0) return container.State.Pid;
-  throw new Failure(
-    "noInput",
-    `the container ${subject} is not running`,
-    `to see why it was refused: authproxy explain --last ${container.Id.slice(0, 12)}`,
-  );
 }
 
 try {

@@ -54,11 +54,13 @@ export function environmentOf(env: string[], imageEnv: string[]): Environment {
     const value = variable.slice(name.length + 1);
     const isHarmless =
       CLIENT_OPTION.test(name) || (!plainNames.includes(name) && isBareReference(value));
-    const isShown = imageEnv.includes(variable) || isHarmless;
+    // CRI lists what a pod overrides twice: a policy can want no value of that (server/policy.ts).
+    const isTwice = env.filter((other) => other.startsWith(`${name}=`)).length > 1;
+    const isShown = !isTwice && (imageEnv.includes(variable) || isHarmless);
     if (isShown) variables.set(name, value);
     else {
       variables.delete(name);
-      withheld.push(name);
+      if (!withheld.includes(name)) withheld.push(name);
     }
   }
   if (withheld.length === 0) {

@@ -34,7 +34,7 @@ export type Explanation = Verdict & {
 export function explain(observation: Observation, services: Record<string, Service>): Explanation {
   const { facts } = observation;
   if (!facts) {
-    const identity = { ...observation.partialFacts } as unknown as JsonObject;
+    const identity = shownIdentity({ ...observation.partialFacts });
     return { ...verdictOf(observation.refusal), identity, checks: [], services: [] };
   }
 
@@ -43,7 +43,27 @@ export function explain(observation: Observation, services: Record<string, Servi
   const ranked = rank(identity, namedServices);
   const nearest = services[ranked[0]?.name ?? ""];
   const checks = nearest ? explainChecks(facts, nearest) : [];
-  return { ...decide(facts, identity, namedServices), identity, checks, services: ranked };
+  const verdict = decide(facts, identity, namedServices);
+  return { ...verdict, identity: shownIdentity(documentOf(facts)), checks, services: ranked };
+}
+
+/** Annotations of a pod are named, not shown: tools keep whole manifests in them, with the values of
+ * the environment. CRI-O hands them on to the OCI runtime. */
+function shownIdentity({ container, ...others }: Partial<Facts>): JsonObject {
+  const { pod, ...ofEngine } = container ?? {};
+  if (!container || !pod)
+    return { ...others, ...(container && { container }) } as unknown as JsonObject;
+  const { HostConfig } = container;
+  const Annotations = namesOnly(HostConfig.Annotations ?? {});
+  return {
+    ...others,
+    container: { ...ofEngine, HostConfig: { ...HostConfig, Annotations } },
+    pod: { ...pod, annotations: namesOnly(pod.annotations) },
+  } as unknown as JsonObject;
+}
+
+function namesOnly(annotations: JsonObject): JsonObject {
+  return Object.fromEntries(Object.keys(annotations).map((name) => [name, "…"]));
 }
 
 /** The server's decision, as of a start that has had no token. */

@@ -21,9 +21,13 @@ const CONTAINER_PATHS = [
   "Config.Env",
   "HostConfig.ReadonlyRootfs",
   "HostConfig.Privileged",
+  "HostConfig.CapAdd",
   "HostConfig.PidMode",
   "Mounts",
 ];
+
+/** All that policies of pods are made of; annotations hold much else. */
+const POD_PATHS = ["namespace", "name", "uid", "container", "labels"];
 
 /** What `authproxy explain` prints, as lines. */
 export function explanationLines(explanation: Explanation): string[] {
@@ -49,16 +53,26 @@ function section(title: string, remark: string, rows: string[][]): string[] {
   return [`${paint("bold", title)}  ${paint("dim", remark)}`, ...columns(rows), ""];
 }
 
-function identityRows({ peer, process: peerProcess, container = {} }: JsonObject): string[][] {
-  const containerRows = CONTAINER_PATHS.flatMap((path) => {
-    const value = valueAt(container, path);
-    return value === null ? [] : [[`container.${path}`, shown(value)]];
-  });
+function identityRows({
+  peer,
+  process: peerProcess,
+  container = {},
+  pod = {},
+}: JsonObject): string[][] {
   return [
     ...memberRows("peer", peer).filter(([name]) => name !== "peer.id"), // peercred's own number
     ...memberRows("process", peerProcess),
-    ...containerRows,
+    ...rowsAt("pod", pod, POD_PATHS),
+    ...rowsAt("container", container, CONTAINER_PATHS),
   ];
+}
+
+/** Rows of the members that the part has. */
+function rowsAt(part: string, members: Json, paths: string[]): string[][] {
+  return paths.flatMap((path) => {
+    const value = valueAt(members, path);
+    return value === null ? [] : [[`${part}.${path}`, shown(value)]];
+  });
 }
 
 function memberRows(part: string, members: Json | undefined): string[][] {

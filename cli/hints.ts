@@ -40,6 +40,10 @@ const PARENTS: Record<string, string> = {
   Config: "container",
   Labels: "container.Config",
   Env: "container.Config",
+  namespace: "pod",
+  name: "pod",
+  labels: "pod",
+  annotations: "pod",
 };
 
 /** For each key that can be missing. */
@@ -49,7 +53,9 @@ const EXAMPLES: Record<string, string> = {
   login: '"login": { "path": "auth/approle/login", "body": { … }, "body_files": { … } }',
   services: '"services": { "NAME": { "match": { … }, "token": { "create": "…" } } }',
   match: '"match": { "container": { "Config": { "Labels": { "app": "…" } } } }',
-  container: '"container": { "Config": { "Labels": { "app": "…" } } }, or "Image": "sha256:…"',
+  container:
+    '"container": { "Config": { "Labels": { "app": "…" } } }, or "Image": "sha256:…"; of a pod, ' +
+    '"pod": { "namespace": "…", "container": "…" }',
   token: '"token": { "create": "auth/token/create/ROLE" }',
 };
 
@@ -72,6 +78,8 @@ function hintForKey(path: string[], { properties = {} }: Schema): string | undef
   const key = path.at(-1) ?? "";
   const parent = path.at(-2);
   if (parent === "match" && Object.hasOwn(PARENTS, key)) return `it belongs below ${PARENTS[key]}`;
+  if (parent === "pod" && /account|owner|node/i.test(key))
+    return "it is not offered, because whoever creates a pod may choose it (docs/policy.md)";
   return didYouMean(key, Object.keys(properties));
 }
 
@@ -115,9 +123,14 @@ function hintForShape(definition: string, value: unknown): string | undefined {
       return "write the whole path, beginning with /";
     case "digestOrAnyOf":
       return (
-        "`docker image inspect --format '{{.Id}}' NAME` prints this engine's digest; one that is " +
+        "`docker image inspect --format '{{.Id}}' NAME` prints this engine's digest, and on a node " +
+        "`authproxy suggest NAMESPACE/POD` does; one that is " +
         'the same on every host belongs in "Config": { "Image": "NAME@sha256:…" }'
       );
+    case "engine":
+      return 'write "/var/run/docker.sock" or { "cri": "/run/containerd/containerd.sock" }, without unix://';
+    case "matchOfPod":
+      return "`authproxy suggest NAMESPACE/POD` writes a block for a pod that runs on this node";
     case "container":
       return "`authproxy suggest CONTAINER` writes a block for a running container";
     case "peer":

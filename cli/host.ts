@@ -3,8 +3,11 @@
 // learned is left out, and a note says so.
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Container } from "../server/engine.ts";
 import type { JsonObject } from "../server/json.ts";
 import { askEngine } from "./ask-engine.ts";
+import { type EngineAddress, runningContainers } from "./containers.ts";
+import { KubernetesNode } from "./kubernetes-node.ts";
 import { type Failure, remark } from "./terminal.ts";
 
 /** What the engine says of an image: its digest in this store, and the names it has elsewhere. */
@@ -14,7 +17,7 @@ export type Image = { Id: string; RepoDigests?: string[] | null };
 export type Host = {
   /** The security module that labels processes. */
   mac?: string;
-  engine?: "docker" | "podman";
+  engine?: "docker" | "podman" | "cri";
   /** "classic" or "containerd". */
   store?: string;
   images?: Image[];
@@ -40,18 +43,14 @@ export function securityModule(sys = "/sys"): string | undefined {
   return read("module/apparmor/parameters/enabled") === "Y" ? "apparmor" : undefined;
 }
 
-/** `socketPath` is the engine's. Where the engine cannot be asked the rest is returned. */
-export async function describeHost(socketPath: string | undefined): Promise<Host> {
+/** Where the engine cannot be asked the rest is returned. */
+export async function describeHost(engine: EngineAddress): Promise<Host> {
   const host: Host = {};
   const mac = securityModule();
   if (mac) host.mac = mac;
-  // In this order: an engine with many images may take long to list them.
   try {
-    host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
-    host.store = imageStore((await askEngine("info", socketPath)) as JsonObject);
-    const container = await anyContainer(socketPath);
-    if (container) host.container = container;
-    host.images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
+    if (typeof engine === "string") await describeEngine(host, engine);
+    else await describeNode(host, engine);
   } catch (error) {
     const { message } = error as Failure;
     remark("note", `image pins and spelling are not checked against the engine: ${message}`);
@@ -59,8 +58,39 @@ export async function describeHost(socketPath: string | undefined): Promise<Host
   return host;
 }
 
+async function describeEngine(host: Host, socketPath: string): Promise<void> {
+  // In this order: an engine with many images may take long to list them.
+  host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
+  host.store = imageStore((await askEngine("info", socketPath)) as JsonObject);
+  const container = await anyContainer(socketPath);
+  if (container) host.container = container;
+  host.images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
+}
+
+async function describeNode(host: Host, engine: { cri: string }): Promise<void> {
+  host.images = await new KubernetesNode(engine.cri).images();
+  host.engine = "cri";
+  const [container] = await runningContainers(engine);
+  if (container) host.container = container;
+}
+
+/** What an image declares itself, and the kind of the store that it is in, where there is one to tell.
+ * An engine removes an image whose containers still run: then no variable is known as the image's. */
+export async function describeImage(
+  { Image: digest }: Container,
+  engine: EngineAddress,
+): Promise<{ env: string[]; store?: string }> {
+  if (typeof engine === "object")
+    return { env: await new KubernetesNode(engine.cri).imageEnv(digest) };
+  const image = (await askEngine(`images/${digest}/json`, engine)) as
+    | Partial<Container>
+    | undefined;
+  const store = imageStore((await askEngine("info", engine)) as JsonObject);
+  return { env: image?.Config?.Env ?? [], store };
+}
+
 /** Its answer shows which members the engine has, and of which type. */
-async function anyContainer(socketPath: string | undefined): Promise<JsonObject | undefined> {
+async function anyContainer(socketPath: string): Promise<JsonObject | undefined> {
   const containers = (await askEngine("containers/json?all=1&limit=1", socketPath)) as Image[];
   const [container] = containers;
   if (!container) return undefined;

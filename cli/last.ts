@@ -12,7 +12,7 @@ export type RefusalEntry = JsonObject & { event: "refused" | "unavailable"; reas
 const ID_LENGTH_MIN = 4;
 
 /** The last refusal that concerns one of these names: services, pids, beginnings of a container's
- * id. Of all refusals where there is no name. */
+ * id, NAMESPACE/POD[/CONTAINER]. Of all refusals where there is no name. */
 export async function lastRefusal(
   lines: AsyncIterable<string> | Iterable<string>,
   names: string[],
@@ -39,9 +39,10 @@ function parseRefusal(line: string): RefusalEntry | undefined {
 }
 
 function concerns(entry: RefusalEntry, name: string): boolean {
-  const { container = entry.claimed, pid, service, detail } = entry;
+  const { container = entry.claimed, pid, service, detail, pod, pod_container } = entry;
   const isId =
     typeof container === "string" && name.length >= ID_LENGTH_MIN && container.startsWith(name);
+  const isPod = pod !== undefined && [pod, `${pod}/${pod_container}`].includes(name);
   const isPid = pid !== undefined && String(pid) === name;
   // Of "no-match" the detail has the nearest service, of "ambiguous" all that match.
   const refusalDetail = typeof detail === "object" && detail !== null ? (detail as JsonObject) : {};
@@ -50,7 +51,7 @@ function concerns(entry: RefusalEntry, name: string): boolean {
     refusalDetail.service ?? "",
     refusalDetail.services ?? "",
   ].flat();
-  return isId || isPid || services.includes(name);
+  return isId || isPod || isPid || services.includes(name);
 }
 
 /** What `authproxy explain --last` prints, as lines. */

@@ -4,7 +4,7 @@
 // kernel says of its mounts and capabilities, which no container can forge: proc(5), mountinfo and
 // CapBnd.
 import { readFileSync, realpathSync } from "node:fs";
-import { type ContainerName, nameOf, runningContainers } from "./containers.ts";
+import { type ContainerName, type EngineAddress, nameOf, runningContainers } from "./containers.ts";
 
 export type Neighbour = ContainerName & {
   /** What it can do: a clause. */
@@ -23,12 +23,12 @@ const CAP_SYS_ADMIN = 21n;
  * /proc throws. */
 export async function findNeighbours(
   socketDirectory: string,
-  socketPath?: string,
+  engine?: EngineAddress,
 ): Promise<Neighbour[]> {
   const place = placeOf(socketDirectory);
   if (!place) return [];
   const neighbours: Neighbour[] = [];
-  for (const container of await runningContainers(socketPath)) {
+  for (const container of await runningContainers(engine)) {
     const { Pid } = container.State;
     const how = howItCan(place, readProc(Pid, "mountinfo"), readProc(Pid, "status"));
     if (how) neighbours.push({ ...nameOf(container), how });

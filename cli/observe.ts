@@ -4,24 +4,27 @@
 // kernel fixes at connect() (here it is what /proc says at this moment), and whether this start of
 // the container has had its token.
 import { readFileSync } from "node:fs";
-import { DockerEngine } from "../server/engine.ts";
 import { type Facts, gatherFacts } from "../server/facts.ts";
 import type { Peer } from "../server/peercred.ts";
 import { glanceAt, readProcess } from "../server/process.ts";
 import { type Refusal, toRefusal, unavailable } from "../server/refusal.ts";
 import { ENGINE_SOCKET } from "./ask-engine.ts";
+import { type EngineAddress, engineAt } from "./containers.ts";
 
 /** All facts; or those that could be gathered, and why there are no more. */
 export type Observation =
   | { facts: Facts }
   | { facts?: never; partialFacts: Partial<Facts>; refusal: Refusal };
 
-/** `pid` is the process's, `socketPath` the engine's. Does not throw: what went wrong is the
+/** `pid` is the process's, `address` the engine's. Does not throw: what went wrong is the
  * refusal. */
-export async function observe(pid: number, socketPath = ENGINE_SOCKET): Promise<Observation> {
+export async function observe(
+  pid: number,
+  address: EngineAddress = ENGINE_SOCKET,
+): Promise<Observation> {
   const partialFacts: Partial<Facts> = {};
   try {
-    const engine = new DockerEngine(socketPath);
+    const engine = await engineAt(address);
     const facts = await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts);
     // Which service it is decides whether the server needs these two.
     const imageLabels = await engine.imageLabels(facts.container);

@@ -31,6 +31,8 @@ const OPTIONS = {
   deliver: string,
   "wrap-ttl": string,
   "keep-only": string,
+  "service-account": string,
+  audience: string,
   // whatever changes Vault
   "token-file": string,
   "dry-run": flag,
@@ -47,6 +49,9 @@ const OPTIONS = {
   // runtime
   "daemon-json": string,
   sockets: string,
+  containerd: flag,
+  crio: flag,
+  restart: string,
 } as const;
 
 /** The options that were given, by name. */
@@ -73,6 +78,8 @@ export const OPTIONS_OF = {
     "deliver",
     "wrap-ttl",
     "keep-only",
+    "service-account",
+    "audience",
     "token-file",
     "dry-run",
     "yes",
@@ -92,7 +99,17 @@ export const OPTIONS_OF = {
     "yes",
   ],
   metrics: ["out", "every"],
-  runtime: ["daemon-json", "sockets"],
+  runtime: [
+    "daemon-json",
+    "sockets",
+    "containerd",
+    "crio",
+    "config",
+    "address",
+    "restart",
+    "dry-run",
+    "yes",
+  ],
 } satisfies Record<string, OptionName[]>;
 export type CommandName = keyof typeof OPTIONS_OF;
 
@@ -102,15 +119,18 @@ const GENERAL_HELP = `usage: authproxy COMMAND [--config FILE] [--json]
                                service
   check --running              shows which running containers the checks would refuse
   doctor                       looks at host, server, engine and Vault, and says what to correct
-  explain PID|CONTAINER        shows what the server sees of it, and why it would get a token or not
-  explain --last [CONTAINER|SERVICE|PID] [--audit FILE|-]
+  explain PID|CONTAINER|POD    shows what the server sees of it, and why it would get a token or not
+  explain --last [CONTAINER|POD|SERVICE|PID] [--audit FILE|-]
                                shows why it was last refused, by the audit stream
-  suggest CONTAINER            writes a service block for a running container
+  suggest CONTAINER|POD        writes a service block for a running container
   provision --address CIDR     makes in Vault what the policy of a host needs, and nothing more
   unwrap FILE|-                opens, on that host, the wrapped secret id of its server
   who --vault-audit FILE       shows which containers and people used which secrets, and when
   metrics [FILE|-] --out FILE  counts the audit stream for Prometheus
-  runtime install|uninstall    adds the runtime \`authproxy\` to the Docker engine, or takes it out
+  runtime install|uninstall    adds the runtime \`authproxy\` to Docker, or to a Kubernetes node's
+                               containerd or CRI-O, or takes it out
+
+  POD is NAMESPACE/POD or NAMESPACE/POD/CONTAINER, of this node.
 
   --config FILE  another configuration than /etc/authproxy/authproxy.json
   --audit FILE   the server's output, as \`journalctl -u authproxy\` prints it; - is standard input
@@ -133,6 +153,9 @@ const COMMAND_HELP: Record<string, string> = {
   --wrap-ttl TIME    how long it can be opened (30m)
   --keep-only ACCESSOR
                      destroys the host's other secret ids
+  --service-account NAMESPACE/NAME, --audience NAME
+                     of a server that logs in by Kubernetes: whose token it has, and for whom it
+                     was made (authproxy/authproxy, vault)
   --token-file FILE  your own Vault token, instead of VAULT_TOKEN
   --dry-run          only shows what would be done
   --yes              does it without asking
@@ -151,17 +174,29 @@ const COMMAND_HELP: Record<string, string> = {
 
   --vault-audit FILE Vault's audit log (file device); may be repeated; .gz, or - for standard input
   --audit FILE       our servers' output; may be repeated; .gz, or - for standard input
-  --service NAME, --container ID|NAME, --secret PATH[*]
-                     only these; all must hold
+  --service NAME, --container ID|NAME|POD, --secret PATH[*]
+                     only these; all must hold. POD is NAMESPACE/POD[/CONTAINER], or NAMESPACE/
   --revoke           revokes the living tokens of --service or --container
   --token-file FILE  your own Vault token for that, instead of VAULT_TOKEN
   --dry-run          only shows what would be revoked
   --yes              revokes without asking
   --config FILE      for --revoke: where Vault is`,
   runtime: `usage: authproxy runtime install|uninstall [--daemon-json FILE] [--sockets DIR]
+       authproxy runtime install|uninstall --containerd|--crio [--config FILE] [--address SOCKET]
+                 [--restart COMMAND] [--dry-run | --yes] [--sockets DIR]
+       authproxy runtime runtimeclass
 
-  --daemon-json FILE the engine's configuration (/etc/docker/daemon.json)
-  --sockets DIR      where the server listens, if not in /run/authproxy`,
+  --daemon-json FILE the Docker engine's configuration (/etc/docker/daemon.json)
+  --sockets DIR      where the server listens, if not in /run/authproxy
+  --containerd       on a Kubernetes node: the handler of a RuntimeClass, in containerd
+  --crio             the same in CRI-O
+  --config FILE      /etc/containerd/config.toml, or CRI-O's directory /etc/crio/crio.conf.d
+  --address SOCKET   the engine's socket, if it is not the one that its configuration names
+  --restart COMMAND  how it is restarted (\`systemctl restart\` where systemd runs it)
+  --dry-run          only shows what would be done
+  --yes              restarts without asking
+
+  runtimeclass prints what a cluster needs once, for \`kubectl apply -f -\``,
   metrics: `usage: authproxy metrics [FILE|-] [--out FILE.prom] [--every SECONDS]
 
   reads the server's output to its end, which a pipe may never have; writes the file at most once in

@@ -3,10 +3,13 @@
 // Guaranteed: each setting of settings.ts that is pinned "always" is in the match, or a note says
 // why it is not; every equal start of the container has the same match. No value that may be a secret
 // is in it: neither in the environment, nor in the options of a volume's driver.
+import type { Pod } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
+import { documentOf } from "../server/grant.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { environmentOf } from "./environment.ts";
-import { MANIFEST_PATH, PINNED_PATHS } from "./settings.ts";
+import { isGeneratedName, isOfController, isOfPod } from "./pod-labels.ts";
+import { MANIFEST_PATH, PINNED_PATHS, POD_PINNED_PATHS } from "./settings.ts";
 import { shown } from "./terminal.ts";
 import { enumerate } from "./words.ts";
 
@@ -15,6 +18,9 @@ const NAME_WITH_DIGEST = /@sha256:[0-9a-f]{64}$/;
 const FOREIGN_LABEL = /^(com\.docker\.|io\.podman\.)/;
 /** What the engine calls a volume that was given no name. */
 const ANONYMOUS_VOLUME = /^[0-9a-f]{64}$/;
+const STATEFUL_SET_LABEL = "statefulset.kubernetes.io/pod-name";
+/** What a provisioner calls the volume of a claim. */
+const CLAIMED_VOLUME = /"pvc-[0-9a-f]{8}-/;
 /** Of a container, a network or a volume. */
 const ID = /(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])/;
 
@@ -25,13 +31,52 @@ export function pinEverything(
   store?: string,
 ): { match: JsonObject; notes: string[] } {
   const pins = new Pins(facts);
+  if (facts.container.pod) pinPod(pins, facts.container, facts.container.pod, imageEnv);
+  else pinContainer(pins, facts, imageEnv, store);
+  if (pins.seen("process.dumpable") === false) pins.pin("process.dumpable");
+  const { peer = {}, container = {}, ...others } = pins.match;
+  return { match: { peer, ...others, container }, notes: pins.notes };
+}
+
+function pinContainer(pins: Pins, facts: Facts, imageEnv: string[], store?: string): void {
   pinImage(pins, facts.container, store);
   pinLabels(pins, facts);
   pinEnvironment(pins, facts.container, imageEnv);
   pinMounts(pins, facts.container);
   pinOthers(pins);
-  const { peer = {}, container = {}, ...others } = pins.match;
-  return { match: { peer, ...others, container }, notes: pins.notes };
+}
+
+/** What CRI says of a pod's container, but what differs from one pod of a controller to the next. */
+function pinPod(pins: Pins, container: Facts["container"], pod: Pod, imageEnv: string[]): void {
+  const labels = Object.entries(pod.labels).filter(
+    ([label, value]) => !isOfController(label) && !isOfPod(String(value), pod.name),
+  );
+  labels.sort(([a], [b]) => (a < b ? -1 : 1)); // engines give them in any order
+  if (labels.length > 0) pins.pin("pod.labels", Object.fromEntries(labels));
+  pinEnvironment(pins, container, imageEnv);
+  for (const path of POD_PINNED_PATHS) {
+    if (pins.isDecided(path)) continue;
+    const obstacle = obstacleInPod(pins.seen(path), pod);
+    if (obstacle) pins.leaveOpen(path, obstacle);
+    else pins.pin(path);
+  }
+}
+
+/** Why the value is another one in the next pod of the same controller. */
+function obstacleInPod(value: Json, { name, uid, labels }: Pod): string | undefined {
+  const text = JSON.stringify(value);
+  const isOfSet = STATEFUL_SET_LABEL in labels;
+  const isUnique = isOfSet || isGeneratedName(name);
+  const holdsName =
+    isUnique && new RegExp(`(?<![\\w-])${RegExp.escape(name)}(?![\\w-])`).test(text);
+  if (holdsName || text.includes(uid)) return "it holds the pod's own name or uid";
+  if (isOfSet && CLAIMED_VOLUME.test(text)) {
+    return (
+      "each pod of a StatefulSet has a volume of its own. Until it is, a mount over the program runs " +
+      "other code. For fewer than a handful of pods, write a service for each"
+    );
+  }
+  return undefined;
 }
 
 /** A match as it grows. Each path is decided once: it is pinned, or left open for a reason. */
@@ -41,8 +86,8 @@ class Pins {
   readonly #identity: JsonObject;
   readonly #decided = new Set<string>();
 
-  constructor({ peer, process: peerProcess, container }: Facts) {
-    this.#identity = { peer, process: peerProcess, container } as unknown as JsonObject;
+  constructor(facts: Facts) {
+    this.#identity = documentOf(facts) as unknown as JsonObject;
   }
 
   /** What the identity document has there; null where it has nothing. */
@@ -168,8 +213,6 @@ function pinOthers(pins: Pins): void {
     if (obstacle) pins.leaveOpen(path, obstacle);
     else pins.pin(path);
   }
-  if (pins.seen("process.dumpable") === false) pins.pin("process.dumpable");
-
   const hostname = pins.seen("container.Config.Hostname");
   const isOwnId = String(pins.seen("container.Id")).startsWith(String(hostname));
   const networkMode = String(pins.seen("container.HostConfig.NetworkMode"));

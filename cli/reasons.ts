@@ -32,8 +32,8 @@ const WORDS: Record<Reason, ReasonWords> = {
       "the peer's cgroup names no container, two containers, or one of an engine that is not " +
       "supported",
     advice:
-      "Run it in a container of this host's Docker or rootful Podman; Kubernetes and rootless " +
-      "engines are not supported.",
+      'Run it in a container of the engine that "engine" names: Docker, rootful Podman, or by ' +
+      '{ "cri": … } that of a Kubernetes node. Rootless engines are not supported.',
   },
   "unknown-container": {
     happened: "the engine has no container with the id that the peer's cgroup names",
@@ -44,7 +44,8 @@ const WORDS: Record<Reason, ReasonWords> = {
   },
   engine: {
     happened: "the engine did not answer in time, or did not answer what it was asked",
-    advice: 'Check that the engine answers (docker ps), and "engine" in the configuration.',
+    advice:
+      'Check that the engine answers (docker ps, crictl ps), and "engine" in the configuration.',
   },
   "too-large": {
     happened: "the engine's answer about the container, or about its image, is longer than 1 MiB",
@@ -75,7 +76,8 @@ const WORDS: Record<Reason, ReasonWords> = {
   },
   "user-namespace": {
     happened: "the process is not in the server's user namespace",
-    advice: "Start the container without a user namespace of its own (docker run --userns=host).",
+    advice:
+      "Start the container without a user namespace of its own (docker run --userns=host; in a pod, without hostUsers: false).",
   },
   namespace: {
     happened: "the process is not in the cgroup and namespaces of the container's first process",
@@ -92,14 +94,16 @@ const WORDS: Record<Reason, ReasonWords> = {
   init: {
     happened: "the process is not the container's first process",
     advice:
-      "Put the client at the front of the entrypoint, and start without --init. What `docker " +
-      'exec` runs gets no token unless the service relaxes "init".',
+      "Put the client at the front of the entrypoint, and start without --init; in a pod, without " +
+      "shareProcessNamespace and hostPID. What `docker exec` and `kubectl exec` run gets no token " +
+      'unless the service relaxes "init".',
   },
   alone: {
     happened: "other processes were in the container",
     advice:
       "Let the client be the only process until it has its token: no --init, no shell that " +
-      "stays, and a health check that begins later (--health-start-period).",
+      "stays, and a health check that begins later (--health-start-period). In a pod, the client " +
+      "asks again until a postStart hook or an exec probe has ended.",
   },
   once: {
     happened: "this start of the container has had its token",
@@ -110,10 +114,10 @@ const WORDS: Record<Reason, ReasonWords> = {
   readonly: {
     happened: "the program can be overwritten from inside the container",
     advice:
-      "Start it with --read-only, and with no writable volume or bind mount over the program or " +
-      "its search paths. The detail names the mount, and the part that lies on it: Args.0 is the " +
-      "first word of the command's arguments. If that mount holds data alone, declare it as the " +
-      'service\'s "data". docs/policy.md has well-known images.',
+      "Start it with --read-only (of a pod only the volumes count), and with no writable volume or " +
+      "bind mount over the program or its search paths. The detail names the mount, and the part " +
+      "that lies on it: Args.0 is the first word of the command's arguments. If that mount holds " +
+      'data alone, declare it as the service\'s "data". docs/policy.md has well-known images.',
   },
   labels: {
     happened: "the image itself declares a label that the policy matches on",

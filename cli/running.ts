@@ -12,7 +12,7 @@ import { documentOf } from "../server/grant.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { mismatchesOf } from "../server/policy.ts";
 import type { Reason } from "../server/refusal.ts";
-import { type ContainerName, nameOf, runningContainers } from "./containers.ts";
+import { type ContainerName, type EngineAddress, nameOf, runningContainers } from "./containers.ts";
 import { observe } from "./observe.ts";
 import { explainReason } from "./reasons.ts";
 import { columns, paint, printable, shown } from "./terminal.ts";
@@ -28,7 +28,9 @@ export type RefusedContainer = ContainerName & {
 
 /** As `authproxy check --running --json` prints it. */
 export type RunningReport = {
-  /** How many containers are some service's. */
+  /** All that run, with the services that they are. */
+  running: (ContainerName & { services: string[] })[];
+  /** How many of them are some service's. */
   matching: number;
   refused: RefusedContainer[];
   /** Containers of which not all could be learned, and why. */
@@ -41,11 +43,11 @@ const LATER_CHECKS: Reason[] = ["once", "alone", "credentials"];
 /** Throws the Failure "unavailable". */
 export async function judgeRunning(
   services: Record<string, Service>,
-  socketPath?: string,
+  engine?: EngineAddress,
 ): Promise<RunningReport> {
-  const report: RunningReport = { matching: 0, refused: [], unknown: [] };
-  for (const container of await runningContainers(socketPath)) {
-    const observation = await observe(container.State.Pid, socketPath);
+  const report: RunningReport = { running: [], matching: 0, refused: [], unknown: [] };
+  for (const container of await runningContainers(engine)) {
+    const observation = await observe(container.State.Pid, engine);
     const name = nameOf(container);
     if (!observation.facts) {
       const { reason, detail } = observation.refusal;
@@ -54,6 +56,7 @@ export async function judgeRunning(
     }
     const { facts } = observation;
     const mine = Object.entries(services).filter(([, { match }]) => isOf(match, facts));
+    report.running.push({ ...name, services: mine.map(([service]) => service) });
     if (mine.length > 0) report.matching++;
     for (const [service, definition] of mine) {
       for (const failed of failingChecks(facts, definition))
@@ -78,7 +81,7 @@ export function failingChecks(facts: Facts, service: Service): { check: Reason; 
 }
 
 /** What `authproxy check --running` prints, as lines. */
-export function runningLines({ matching, refused, unknown }: RunningReport): string[] {
+export function runningLines({ running, matching, refused, unknown }: RunningReport): string[] {
   const total = new Set(refused.map(({ id }) => id)).size;
   const checks = [...new Set(refused.map(({ check }) => check))];
   const containers =
@@ -91,7 +94,17 @@ export function runningLines({ matching, refused, unknown }: RunningReport): str
       `${paint("yellow", "not judged")}  ${printable(name)}: ${explainReason(reason).happened}`,
       `  ${paint("dim", shown(detail))}`,
     ]),
+    ...allLines(running),
   ];
+}
+
+function allLines(running: RunningReport["running"]): string[] {
+  if (running.length === 0) return [];
+  const rows = running.map(({ id, name, services }) => {
+    const whose = services.length > 0 ? `as ${services.map(printable).join(", ")}` : "no service";
+    return [printable(name), id.slice(0, 12), whose];
+  });
+  return ["", `${paint("bold", "running")}  all containers that are here`, ...columns(rows)];
 }
 
 function checkLines(check: Reason, refused: RefusedContainer[]): string[] {

@@ -5,19 +5,7 @@
 // whole, by one that this machine's dockerd accepts. The engine is told (SIGHUP) and asked; where
 // it does not follow, the old file is put back. No container is touched.
 import { spawnSync } from "node:child_process";
-import {
-  accessSync,
-  chmodSync,
-  chownSync,
-  constants,
-  existsSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Json, JsonObject } from "../server/json.ts";
@@ -30,10 +18,11 @@ import {
   withoutRuntime,
   withRuntime,
 } from "./daemon-json.ts";
+import { readText, replaceFile } from "./replace-file.ts";
 import { Failure } from "./terminal.ts";
 
 const DAEMON_JSON = "/etc/docker/daemon.json";
-const DEFAULT_SOCKETS = "/run/authproxy";
+export const DEFAULT_SOCKETS = "/run/authproxy";
 const DEFAULT_PIDFILE = "/var/run/docker.pid";
 const RELOAD_DEADLINE_MS = 10_000;
 const POLL_INTERVAL_MS = 100;
@@ -46,8 +35,6 @@ const STICKY = 0o1000;
  * or the engine does not follow. */
 export async function install(file = DAEMON_JSON, sockets?: string): Promise<string[]> {
   const runtime = builtRuntime(sockets);
-  requireTrusted(runtime.path);
-  requireTrusted(join(dirname(runtime.path), "../authproxy/ld.so"));
   const before = readText(file);
   const after = withRuntime(before, runtime);
   if (after === before) return [`${file}: nothing to change`];
@@ -70,7 +57,7 @@ export async function uninstall(file = DAEMON_JSON): Promise<string[]> {
   // where the key is gone: so it is told first, and the key goes afterwards.
   const emptied = withoutRuntime(before, { keepKey: true }) ?? "{}";
   const engineState = await replaceAndReload(file, before, emptied, false);
-  replaceFile(file, after);
+  replaceFile(file, after, { check: requireAccepted });
   return [
     `${file}: ${after === undefined ? "removed, because nothing else was in it" : "written"}`,
     engineState,
@@ -78,24 +65,32 @@ export async function uninstall(file = DAEMON_JSON): Promise<string[]> {
   ];
 }
 
-/** The runtime of this installation. */
+/** The runtime of this installation, as Docker is told of it. */
 function builtRuntime(sockets = DEFAULT_SOCKETS): Runtime {
-  if (!isAbsolute(sockets))
-    throw new Failure("usage", `--sockets ${sockets}: is not an absolute path`);
+  const path = runtimeProgram();
+  // For arguments Docker writes a script around the runtime, which costs one exec more at each
+  // call.
+  return sockets === DEFAULT_SOCKETS ? { path } : { path, runtimeArgs: [socketsOption(sockets)] };
+}
+
+/** The runtime's option for another directory than the default. Throws the Failure "usage". */
+export function socketsOption(sockets: string): string {
+  if (isAbsolute(sockets)) return `--sockets=${sockets}`;
+  throw new Failure("usage", `--sockets ${sockets}: is not an absolute path`);
+}
+
+/** The path of authproxy-runc. Throws a Failure where others than root could change it or its
+ * client. */
+export function runtimeProgram(): string {
   const program = "dist/runtime/authproxy-runc";
   const ownPath = join(import.meta.dirname, "..", program);
   // On a host each version is installed beside the others, and the link `current` leads to one.
   const currentPath = join(import.meta.dirname, "../../current", program);
   const isCurrent = existsSync(currentPath) && realpathSync(currentPath) === realpathSync(ownPath);
   const path = isCurrent ? currentPath : ownPath;
-  // For arguments Docker writes a script around the runtime, which costs one exec more at each
-  // call.
-  return sockets === DEFAULT_SOCKETS ? { path } : { path, runtimeArgs: [`--sockets=${sockets}`] };
-}
-
-/** Undefined where there is no such file. */
-function readText(file: string): string | undefined {
-  return existsSync(file) ? readFileSync(file, "utf8") : undefined;
+  requireTrusted(path);
+  requireTrusted(join(dirname(path), "../authproxy/ld.so"));
+  return path;
 }
 
 /** Writes the new text, and waits for the engine to follow; where it does not, writes the old text
@@ -106,38 +101,12 @@ async function replaceAndReload(
   after: string,
   wanted: boolean,
 ): Promise<string> {
-  replaceFile(file, after);
+  replaceFile(file, after, { check: requireAccepted });
   try {
     return await reloadEngine(parseDaemon(after), wanted);
   } catch (error) {
-    replaceFile(file, before);
+    replaceFile(file, before, { check: requireAccepted });
     throw error;
-  }
-}
-
-/** Removes the file where there is no text. Of a link, it replaces what the link leads to. */
-function replaceFile(file: string, text: string | undefined): void {
-  const target = existsSync(file) ? realpathSync(file) : file;
-  if (text === undefined) {
-    rmSync(target, { force: true });
-    return;
-  }
-  if (!existsSync(dirname(target))) {
-    const message = `there is no directory ${dirname(target)}`;
-    throw new Failure("noInput", message, "check that Docker is installed");
-  }
-
-  const temporary = `${target}.authproxy`;
-  const { mode = 0o644, uid = 0, gid = 0 } = statSync(target, { throwIfNoEntry: false }) ?? {};
-  rmSync(temporary, { force: true });
-  try {
-    writeFileSync(temporary, text, { flag: "wx", flush: true });
-    chmodSync(temporary, mode);
-    chownSync(temporary, uid, gid);
-    requireAccepted(temporary);
-    renameSync(temporary, target);
-  } finally {
-    rmSync(temporary, { force: true });
   }
 }
 

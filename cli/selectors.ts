@@ -1,5 +1,6 @@
 // Question: who could forge what a service matches on? Input: its `match`. Pure.
 import type { Json, JsonObject } from "../server/json.ts";
+import { enumerate } from "./words.ts";
 
 /** Whose word a selector is, the hardest to deceive first. */
 const RANKS = ["kernel", "engine", "/proc", "image"] as const;
@@ -9,36 +10,60 @@ export type Rank = (typeof RANKS)[number];
 export type Selector = { path: string; wanted: Json; rank: Rank; forgedBy: string };
 
 export const ENV_PATH = "container.Config.Env";
+/** Who chooses how a container is started, where the engine is Docker or Podman. */
 export const ANYBODY = "whoever may start containers here";
 
+/** In the texts below STARTER is `starterOf`; `inPod` is the text for a pod where it is another one. */
+type Forger = { pattern: RegExp; rank: Rank; forgedBy: string; inPod?: string };
+
 /** The first pattern that a path fits decides. */
-const FORGERS: { pattern: RegExp; rank: Rank; forgedBy: string }[] = [
+const FORGERS: Forger[] = [
+  { pattern: /^pod\.namespace$/, rank: "engine", forgedBy: "STARTER, and root of the node" },
+  { pattern: /^pod\.uid$/, rank: "engine", forgedBy: "changes with each pod" },
+  { pattern: /^pod\./, rank: "engine", forgedBy: "STARTER" },
   {
     pattern: /^peer\.label$/,
     rank: "kernel",
     forgedBy: "the host's security policy; --security-opt may ask for another",
+    inPod: "the node's security policy; securityContext may ask for another",
   },
   { pattern: /^peer\.pid$/, rank: "kernel", forgedBy: "changes with each start" },
-  { pattern: /^peer\./, rank: "kernel", forgedBy: `${ANYBODY} (-u, --group-add)` },
+  {
+    pattern: /^peer\./,
+    rank: "kernel",
+    forgedBy: "STARTER (-u, --group-add)",
+    inPod: "STARTER (securityContext)",
+  },
   {
     pattern: /^container\.(Config\.)?Image$/,
     rank: "engine",
     forgedBy: "nobody: it is the digest of the image's content",
   },
-  { pattern: /^container\.Config\.Labels\b/, rank: "engine", forgedBy: `${ANYBODY} (-l)` },
-  { pattern: /^container\.Config\.Env\b/, rank: "engine", forgedBy: `${ANYBODY} (-e)` },
-  { pattern: /^container\.Mounts$/, rank: "engine", forgedBy: `${ANYBODY} (-v)` },
+  { pattern: /^container\.Config\.Labels\b/, rank: "engine", forgedBy: "STARTER (-l)" },
+  {
+    pattern: /^container\.Config\.Env\b/,
+    rank: "engine",
+    forgedBy: "STARTER (-e)",
+    inPod: "STARTER (env, envFrom)",
+  },
+  {
+    pattern: /^container\.Mounts$/,
+    rank: "engine",
+    forgedBy: "STARTER (-v)",
+    inPod: "STARTER (volumeMounts)",
+  },
   {
     pattern: /^container\.(Path|Args|Config\.(Cmd|Entrypoint))$/,
     rank: "image",
-    forgedBy: `the image, or ${ANYBODY}`,
+    forgedBy: "the image, or STARTER",
   },
   {
     pattern: /^container\.Config\.(User|WorkingDir|Volumes|ExposedPorts)\b/,
     rank: "image",
     forgedBy: "the image, or -u, -w …",
+    inPod: "the image, or STARTER",
   },
-  { pattern: /^container\./, rank: "engine", forgedBy: ANYBODY },
+  { pattern: /^container\./, rank: "engine", forgedBy: "STARTER" },
   {
     pattern: /^process\.exe$/,
     rank: "/proc",
@@ -48,6 +73,7 @@ const FORGERS: { pattern: RegExp; rank: Rank; forgedBy: string }[] = [
   { pattern: /^process\.ppid$/, rank: "/proc", forgedBy: "changes with each start" },
   { pattern: /^process\./, rank: "/proc", forgedBy: "the process, or whoever starts it" },
 ];
+const OTHERS: Omit<Forger, "pattern"> = { rank: "image", forgedBy: "STARTER" };
 
 /** What the identity document has as a list. A policy's list means "any of these" elsewhere. */
 const LIST_PATHS = [
@@ -67,10 +93,20 @@ const LIST_PATHS = [
     .map((name) => `container.HostConfig.${name}`),
 ];
 
+/** Who chooses how a container is started. `isOfNode`: the engine is that of a Kubernetes node. */
+export function starterOf({ pod }: JsonObject, isOfNode = pod !== undefined): string {
+  if (!isOfNode) return ANYBODY;
+  const { namespace } = (pod ?? {}) as JsonObject;
+  if (namespace === undefined) return "whoever may create pods in any namespace";
+  const names = alternatives(namespace).map(String);
+  const place = names.length > 1 ? "one of the namespaces" : "namespace";
+  return `whoever may create pods in ${place} ${enumerate(names)}`;
+}
+
 /** The selectors of a match, the hardest to forge first. */
-export function selectorsOf(match: JsonObject): Selector[] {
+export function selectorsOf(match: JsonObject, starter = starterOf(match)): Selector[] {
   return leavesOf(match, [])
-    .map(rankSelector)
+    .map((leaf) => rankSelector(leaf, starter))
     .sort((a, b) => RANKS.indexOf(a.rank) - RANKS.indexOf(b.rank));
 }
 
@@ -80,11 +116,13 @@ function leavesOf(value: Json, path: string[]): { path: string; wanted: Json }[]
   return Object.entries(value).flatMap(([key, child]) => leavesOf(child, [...path, key]));
 }
 
-function rankSelector(leaf: { path: string; wanted: Json }): Selector {
+function rankSelector(leaf: { path: string; wanted: Json }, starter: string): Selector {
   const forger = FORGERS.find(({ pattern }) => pattern.test(leaf.path));
-  const { rank = "image", forgedBy = ANYBODY } = forger ?? {};
+  const { rank, forgedBy, inPod = forgedBy } = forger ?? OTHERS;
   const isTag = /\.Image$/.test(leaf.path) && !isImageDigest(leaf);
-  return { ...leaf, rank, forgedBy: isTag ? "whoever may name images here" : forgedBy };
+  if (isTag) return { ...leaf, rank, forgedBy: "whoever may name images here" };
+  const text = starter === ANYBODY ? forgedBy : inPod;
+  return { ...leaf, rank, forgedBy: text.replace("STARTER", starter) };
 }
 
 /** It pins the image by its digest. A name alone can be given to another image. */
@@ -101,6 +139,12 @@ export function isEnvironment(path: string): boolean {
 /** The values of which any will do. */
 export function alternatives(wanted: Json): Json[] {
   return Array.isArray(wanted) ? wanted : [wanted];
+}
+
+/** The values that a selector allows; none where the service does not have it. */
+export function valuesAt(selectors: Selector[], path: string): Json[] {
+  const selector = selectors.find((candidate) => candidate.path === path);
+  return selector ? alternatives(selector.wanted) : [];
 }
 
 /** Where the identity document has a list, a policy's list is compared whole. */

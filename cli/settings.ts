@@ -4,7 +4,7 @@
 // say of a container, so that no setting is forgotten.
 //
 // The paths are those of the identity document, which has the engine's own names: Docker Engine API
-// 1.41 to 1.51, GET /containers/ID/json.
+// 1.41 to 1.51, GET /containers/ID/json. A pod's container has a list of its own: CRI says less of it.
 
 /** What another value changes of a container whose image stays the same: which code runs in it, what
  * that code sees or reaches, or what others get of it. */
@@ -164,6 +164,61 @@ export const SETTINGS: Setting[] = [
   }),
 ];
 
+/** All that the identity document has of a pod's container. Whoever may create pods in its namespace
+ * also sets much that CRI does not say: docs/policy.md names it. */
+export const POD_SETTINGS: Setting[] = [
+  ...always("runs", {
+    "pod.namespace": "do the same from another namespace, as whoever may create pods there",
+    "pod.container": "be a sidecar, an init container or one of `kubectl debug`",
+    "container.Image": "run another image",
+    "container.Path": "run another program (command)",
+    "container.Args": "run another script, or the same with other options (args)",
+    "container.Config.Env":
+      "load other code by a variable of the loader or interpreter; change what the program reads",
+    "container.Mounts": "put a volume over the program or its configuration",
+    "container.Config.WorkingDir": "move a relative path to another script",
+    "container.HostConfig.ReadonlyRootfs": "let code inside overwrite the program while it runs",
+    "container.HostConfig.CapAdd": "let code inside mount over files, trace, or load kernel code",
+  }),
+  ...always("sees", {
+    "peer.uid": "run it as another user: other files, other processes that may trace it",
+    "peer.gid": "run it as another group",
+    "peer.groups": "give it files of other groups (supplementalGroups, fsGroup)",
+  }),
+  ...always("shares", {
+    "container.HostConfig.PidMode": "trace it, or signal it, from another container or the node",
+  }),
+  ...given("shares", {
+    "process.dumpable":
+      "take the token from a client that does not hide its memory; pinned where it does",
+  }),
+  ...given("nothing", {
+    "pod.labels":
+      "be another service, where labels tell them apart; those that a controller adds are left out",
+  }),
+  ...never("runs", {
+    "container.HostConfig.SecurityOpt":
+      "the node's default profile differs by its containerd; another one is the pod's own wish",
+    "container.HostConfig.Annotations": "they hold the pod's name and uid",
+  }),
+  ...never("shares", {
+    "peer.label": "SELinux gives each pod another one; `suggest` notes that there is one",
+  }),
+  ...never("sees", {
+    "container.Config.KubernetesEnv":
+      "the pod's name, and addresses of the namespace's Services, which come and go; Env is without them",
+  }),
+  ...never("nothing", {
+    "pod.name": "a controller gives each of its pods another one",
+    "pod.uid": "each pod has another one",
+    "pod.annotations": "notes of the pod's creator, and of tools",
+    "container.Config.Image": "Image says what runs",
+    "container.Config.User": "peer.uid is what the kernel says",
+    "container.Id": "what the engine notes itself",
+    "container.State": "what the engine notes itself",
+  }),
+];
+
 function always(changes: Effect, reasons: Record<string, string>): Setting[] {
   return settings("always", changes, reasons);
 }
@@ -190,7 +245,12 @@ function each(reason: string, names: string[]): Record<string, string> {
 }
 
 /** The paths that `suggest` writes, and that `check` misses. */
-export const PINNED_PATHS = SETTINGS.filter(({ pin }) => pin === "always").map(({ path }) => path);
+export const PINNED_PATHS = pinnedIn(SETTINGS);
+export const POD_PINNED_PATHS = pinnedIn(POD_SETTINGS);
+
+function pinnedIn(list: Setting[]): string[] {
+  return list.filter(({ pin }) => pin === "always").map(({ path }) => path);
+}
 
 /** A setting's name for people, as the engine has it. */
 export function shortName(path: string): string {

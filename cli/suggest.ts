@@ -40,10 +40,14 @@ export function suggest(facts: Facts, imageEnv: string[], store?: string): Sugge
   return { services: { [name]: service }, notes };
 }
 
-/** Compose's name of the service, or the container's. */
-function serviceName({ Name, Config }: Facts["container"]): string {
-  const composeName = Config.Labels?.["com.docker.compose.service"];
-  const name = String(composeName ?? Name).replace(/[^A-Za-z0-9_.-]/g, "");
+/** Compose's name of the service, or the container's; of a pod what its labels call the application, or
+ * the container's name, after the namespace: two namespaces may have the same application. */
+function serviceName({ Name, Config, pod }: Facts["container"]): string {
+  const usualName = Config.Labels?.["com.docker.compose.service"] ?? Name;
+  const application =
+    pod && (pod.labels["app.kubernetes.io/name"] ?? pod.labels.app ?? pod.container);
+  const wanted = pod ? `${pod.namespace}-${application}` : usualName;
+  const name = String(wanted).replace(/[^A-Za-z0-9_.-]/g, "");
   const isNumber = !/\D/.test(name); // a key that the server refuses
   return isNumber ? `service-${name}` : name;
 }

@@ -6,21 +6,31 @@ import type { Json, JsonObject } from "../server/json.ts";
 import { isInterpreter } from "../server/writable.ts";
 import type { Host } from "./host.ts";
 import { nearest } from "./nearest.ts";
+import { choiceWarnings, warningsAboutPod } from "./pod-warnings.ts";
 import {
+  ANYBODY,
   alternatives,
   ENV_PATH,
   isComparedWhole,
   type Selector,
   selectorsOf,
+  valuesAt,
 } from "./selectors.ts";
 import { SETTINGS } from "./settings.ts";
 import { enumerate } from "./words.ts";
 
-/** Warnings about the service by itself, in the order in which they matter. */
-export function warningsAbout(service: Service, selectors: Selector[], host: Host): string[] {
+/** Warnings about the service by itself, in the order in which they matter. `starter` is who chooses
+ * how its containers are started. */
+export function warningsAbout(
+  service: Service,
+  selectors: Selector[],
+  starter: string,
+  host: Host,
+): string[] {
   const { match, relax = [] } = service;
   const warnings = [
-    ...dumpableWarning(selectors),
+    ...(starter === ANYBODY ? [] : warningsAboutPod(selectors, starter)),
+    ...dumpableWarning(selectors, starter),
     ...pidWarning(selectors),
     ...labelWarning(selectors, host),
     ...composeWarning(selectors),
@@ -33,23 +43,18 @@ export function warningsAbout(service: Service, selectors: Selector[], host: Hos
   return warnings;
 }
 
-/** The values that a selector allows; none where the service does not have it. */
-function valuesAt(selectors: Selector[], path: string): Json[] {
-  const selector = selectors.find((candidate) => candidate.path === path);
-  return selector ? alternatives(selector.wanted) : [];
-}
-
-function dumpableWarning(selectors: Selector[]): string[] {
+function dumpableWarning(selectors: Selector[], starter: string): string[] {
   if (valuesAt(selectors, "peer.uid").includes(0)) {
     return [
       "uid 0: root in a container reads what an undumpable client hides; run it as another user",
     ];
   }
   if (valuesAt(selectors, "process.dumpable").includes(false)) return [];
+  const withoutRights = starter === ANYBODY ? "--cap-drop ALL" : 'capabilities: { drop: ["ALL"] }';
   return [
     "process.dumpable is not pinned: a user of the host with the same uid, or a container that " +
       "shares its pids, can take the token from the client; make the client's node " +
-      "execute-only (chmod 0711), start it with --cap-drop ALL, and match " +
+      `execute-only (chmod 0711), start it with ${withoutRights}, and match ` +
       '"process": { "dumpable": false }',
   ];
 }
@@ -95,18 +100,19 @@ function dataWarning({ data = [] }: Service, selectors: Selector[]): string[] {
   ];
 }
 
-/** `.Image` is the digest of the configuration in the classic store, of the manifest in
- * containerd's. */
-function imageWarning(pin: string, { images, store }: Host): string[] {
+/** `.Image` is the digest of the configuration in the classic store and on a node, of the manifest in
+ * containerd's store of Docker. */
+function imageWarning(pin: string, { images, store, engine }: Host): string[] {
   if (!images || images.some(({ Id }) => Id === pin)) return [];
 
+  const place = engine === "cri" ? "a node's engine" : `this engine's ${store} store`;
   const sameManifest = images.find(({ RepoDigests }) =>
     RepoDigests?.some((name) => name.endsWith(`@${pin}`)),
   );
   if (sameManifest) {
     return [
-      `Image ${pin} is the digest of a manifest, and this engine's ${store} store uses that of ` +
-        `the configuration: write ${sameManifest.Id}, or pin Config.Image by NAME@${pin}`,
+      `Image ${pin} is the digest of a manifest, and ${place} uses that of the configuration: ` +
+        `write ${sameManifest.Id}, or pin Config.Image by NAME@${pin}`,
     ];
   }
   const otherKind =
@@ -115,7 +121,7 @@ function imageWarning(pin: string, { images, store }: Host): string[] {
       : "of a manifest, as in the containerd store";
   return [
     `Image ${pin}: this engine has no image with that digest; either the image is not here yet, ` +
-      `or the digest is ${otherKind}, which this engine's ${store} store never shows`,
+      `or the digest is ${otherKind}, which ${place} never shows`,
   ];
 }
 
@@ -169,9 +175,10 @@ function nameWithoutSlash(wanted: Json, seen: Json, path: string): string[] {
 export function warningsBeside(
   service: Service,
   selectors: Selector[],
+  starter: string,
   others: [name: string, service: Service][],
 ): string[] {
-  const warnings: string[] = [];
+  const warnings = starter === ANYBODY ? [] : choiceWarnings(selectors, starter, others);
   const uids = valuesAt(selectors, "peer.uid");
   const sharing = others.filter(([, { match }]) =>
     valuesAt(selectorsOf(match), "peer.uid").some((uid) => uids.includes(uid)),

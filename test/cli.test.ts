@@ -354,9 +354,9 @@ describe("what `check` says of a service", () => {
     ],
     [
       "a pod",
-      { ...whole(), pod: { namespace: "a" } },
-      "whoever may start containers here can be this service by this image with another seccomp " +
-        "profile: of a pod that is the starter's word",
+      { ...whole(), pod: { namespace: "a", container: "b" } },
+      "whoever may create pods in namespace a can be this service by this image with another " +
+        "seccomp profile, hook or exec probe: of a pod these are the creator's word",
     ],
   ])("says who can be it by %s", (_, match, who) => {
     expect(adviceOn({ a: service(match) }).who).toBe(who);
@@ -663,7 +663,7 @@ describe("the command", () => {
     ["an unknown option", ["check", "--cofig", "x"], 64, "--cofig"],
     ["a second subject", ["explain", "1", "2"], 64, "unexpected word: 2"],
     ["a subject where none belongs", ["check", "x"], 64, "check takes no argument: x"],
-    ["a missing pid or container", ["explain"], 64, "explain needs a pid or a container"],
+    ["a missing pid or container", ["explain"], 64, "explain needs a pid, a container or a pod"],
     ["a missing container", ["suggest"], 64, "suggest needs a container"],
     ["a file that does not exist", ["check", "--config", "/nowhere"], 66, "ENOENT"],
     ["a container that does not exist", ["suggest", "no-such-container"], 66, "has no container"],

@@ -1,9 +1,13 @@
 // Question: does Vault have, after `authproxy provision`, what a host and its services need, and
 // nothing more? It runs beside a real OpenBao with an audit log, the real server and real containers.
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
+import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
+import { once } from "node:events";
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { createServer } from "node:https";
+import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import fc from "fast-check";
 import { afterAll, describe, expect, test, vi } from "vitest";
 import { parse } from "../cli/options.ts";
@@ -194,6 +198,140 @@ describe("a host", () => {
     await expect(mint(await hostNamed("loses"), "other")).rejects.toMatchObject(denied);
   });
 });
+
+describe("a node whose server logs in by its service account", () => {
+  /** As the projected volume of the server's pod has it. */
+  const login = (role: string) => ({
+    path: "auth/kubernetes/login",
+    body: { role },
+    body_files: { jwt: "/var/run/secrets/authproxy/token" },
+  });
+  function policyFileOfNode(services: JsonObject, role = "authproxy-pool"): string {
+    const file = join(stage.directory, `${files++}.json`);
+    const { login: _, ...place } = vaultAt(bao.address, bao, "") as JsonObject;
+    const engine = { cri: "/run/containerd/containerd.sock" };
+    const config = { engine, vault: { ...place, login: login(role) }, services };
+    writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+    return file;
+  }
+  const ofPod: JsonObject = {
+    "shop-app": {
+      match: { pod: { namespace: "shop", container: "app" } },
+      token: { create: "auth/token/create/shop-app" },
+    },
+  };
+  const config = policyFileOfNode(ofPod);
+
+  test("gets a role for that account and audience alone, and a second run changes nothing", async () => {
+    const shown = await run(config, "pool", ...here);
+    expect(shown).toMatch(/create +auth method +kubernetes\n +type +"kubernetes"/);
+    expect(shown).toMatch(/create +Kubernetes role +authproxy-pool\n/);
+    expect(shown).toContain("whoever may create pods in that service account's namespace");
+    const { data } = await root.read("auth/kubernetes/role/authproxy-pool");
+    expect(data).toMatchObject({
+      bound_service_account_names: ["authproxy"],
+      bound_service_account_namespaces: ["authproxy"],
+      audience: "vault",
+      token_policies: ["authproxy-host-pool"],
+      token_no_default_policy: true,
+      token_bound_cidrs: ["127.0.0.1"],
+    });
+    expect(await run(config, "pool", ...here)).toContain("0 to create, 0 to change");
+    const moved = await run(config, "pool", ...here, "--service-account", "system/proxy");
+    expect(moved).toMatch(/bound_service_account_names +\["authproxy"\] -> \["proxy"\]/);
+    await run(config, "pool", ...here);
+  });
+
+  test("logs in by it, and may mint for its pods alone", async () => {
+    const jwt = jwtOf("authproxy", "authproxy");
+    await using api = await tokenReviewer((token) =>
+      token === jwt ? "authproxy:authproxy" : undefined,
+    );
+    await root.write("auth/kubernetes/config", {
+      kubernetes_host: api.address,
+      kubernetes_ca_cert: bao.ca,
+      token_reviewer_jwt: "reviewer",
+      disable_local_ca_jwt: true,
+    });
+    const { auth }: Login = await as("").write("auth/kubernetes/login", {
+      role: "authproxy-pool",
+      jwt,
+    });
+    expect(auth.policies).toEqual(["authproxy-host-pool"]);
+    expect(await mint(auth.client_token, "shop-app")).toBeTruthy();
+    await expect(mint(auth.client_token, "app")).rejects.toMatchObject(denied);
+    const other = jwtOf("shop", "app");
+    const stranger = { role: "authproxy-pool", jwt: other };
+    await expect(as("").write("auth/kubernetes/login", stranger)).rejects.toThrow();
+  });
+
+  test.each<[string, string, string[], RegExp]>([
+    [
+      "a role of another name",
+      policyFileOfNode(ofPod, "other"),
+      [],
+      /with the role authproxy-pool/,
+    ],
+    [
+      "an account without its namespace",
+      config,
+      ["--service-account", "a"],
+      /is not NAMESPACE\/NAME/,
+    ],
+    ["an account that is none", config, ["--service-account", "a/b/c"], /is not NAMESPACE\/NAME/],
+    ["a secret id", config, ["--deliver", "-"], /it has no secret id/],
+    ["the others' secret ids", config, ["--keep-only", "x"], /it has no secret id/],
+  ])("is refused %s, and nothing is done", async (_, file, words, message) => {
+    await expect(run(file, "pool", ...here, ...words)).rejects.toThrow(message);
+  });
+});
+
+/** Of the service account: Vault compares what the token and the API server say. */
+const UID = randomUUID();
+
+/** A token of a service account, as the API server signs it. */
+function jwtOf(namespace: string, name: string): string {
+  const encode = (part: JsonObject) => Buffer.from(JSON.stringify(part)).toString("base64url");
+  const serviceaccount = { name, uid: UID };
+  const claims = {
+    iss: "https://kubernetes.default.svc",
+    aud: ["vault"],
+    sub: `system:serviceaccount:${namespace}:${name}`,
+    exp: Math.floor(Date.now() / 1000) + 600,
+    iat: Math.floor(Date.now() / 1000),
+    "kubernetes.io": { namespace, serviceaccount },
+  };
+  const signed = `${encode({ alg: "RS256", typ: "JWT" })}.${encode(claims)}`;
+  const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  return `${signed}.${sign("RSA-SHA256", Buffer.from(signed), privateKey).toString("base64url")}`;
+}
+
+/** What an API server says of tokens (TokenReview). `accountOf` returns NAMESPACE:NAME. */
+async function tokenReviewer(accountOf: (token: string) => string | undefined) {
+  const [key, cert] = ["vault-key.pem", "vault-cert.pem"].map((file) =>
+    readFileSync(join(dirname(bao.caFile), file)),
+  );
+  const server = createServer({ key, cert }, async (request, response) => {
+    const review = JSON.parse(await text(request));
+    const account = accountOf(review.spec.token);
+    const username = `system:serviceaccount:${account}`;
+    const user = { username, uid: UID, groups: ["system:serviceaccounts"] };
+    const status = account ? { authenticated: true, user, audiences: ["vault"] } : {};
+    response.setHeader("content-type", "application/json");
+    response.statusCode = 201;
+    response.end(JSON.stringify({ ...review, status }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  return {
+    address: `https://127.0.0.1:${port}`,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
 
 test("a service reads its own secrets, and not those of another", async () => {
   const config = policyFile("reads", { app: service("app"), other: service("other") });

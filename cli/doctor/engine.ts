@@ -1,19 +1,18 @@
 // Question: does the engine answer, can the server see its containers, and do they see the server?
 // Input: the engine's API, by the server's own functions; of each container's first process, what the
-// kernel says of its mounts.
+// kernel says of its mounts. A Kubernetes node's engine has checks of its own beside these: node.ts.
 import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Config } from "../../server/config.ts";
 import { type Container, EngineApi } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
-import { nameOf, runningContainers } from "../containers.ts";
-import { RUNTIME_NAME, type Runtime } from "../daemon-json.ts";
+import { type EngineAddress, nameOf, runningContainers } from "../containers.ts";
+import { RUNTIME_NAME } from "../daemon-json.ts";
 import { engineKind } from "../host.ts";
+import { KubernetesNode } from "../kubernetes-node.ts";
 import { mountsIn, placeIn, readProc } from "../neighbours.ts";
 import { observe } from "../observe.ts";
 import { explainReason } from "../reasons.ts";
-import { requireTrusted } from "../runtime.ts";
-import { enumerate } from "../words.ts";
 import {
   attempt,
   type Finding,
@@ -25,11 +24,11 @@ import {
   unchecked,
   warning,
 } from "./finding.ts";
+import { askNode, checkKubelet } from "./node.ts";
+import { checkHandler, checkRuntime, SOCKETS_INSIDE } from "./runtime.ts";
 import { mayWrite, type User } from "./user.ts";
 
 const ENGINE_ADVICE = 'check that it runs, and that "engine" in the configuration is its socket';
-/** Where clients look for the server, and where the runtime puts it. */
-const SOCKETS_INSIDE = "/run/authproxy";
 
 export async function checkEngine({ socket, engine }: Config, user: User): Promise<Finding[]> {
   const [first, ...more] = await attempt("engine", ENGINE_ADVICE, () => checkApi(engine, user));
@@ -47,17 +46,22 @@ export async function checkEngine({ socket, engine }: Config, user: User): Promi
     ...(await attempt("containers", ENGINE_ADVICE, () => checkView(dirname(socket), engine))),
     ...(await attempt("mounts", ENGINE_ADVICE, () => checkMounts(socket, engine))),
     ...(await attempt("runtime", "see docs/runtime.md", () =>
-      checkRuntime(dirname(socket), engine),
+      typeof engine === "string" ? checkRuntime(dirname(socket), engine) : checkHandler(engine.cri),
     )),
+    ...(typeof engine === "string" ? [] : checkKubelet()),
   ];
 }
 
-async function checkApi(path: string, user: User): Promise<Finding[]> {
+async function checkApi(engine: EngineAddress, user: User): Promise<Finding[]> {
+  const path = typeof engine === "string" ? engine : engine.cri;
   const stats = statSync(path);
   if (!stats.isSocket()) return [failed("engine", `${path} is not a socket`, ENGINE_ADVICE)];
-  const findings = [await askVersion(path)];
+  const findings = typeof engine === "string" ? [await askVersion(path)] : await askNode(path);
   if (isRoot() && !mayWrite(stats, user)) {
-    const advice = "add the server's user to that group: SupplementaryGroups=docker";
+    const advice =
+      typeof engine === "string"
+        ? "add the server's user to that group: SupplementaryGroups=docker"
+        : "run the server as root (User=root): the sockets of nodes' engines are root's";
     const detail = `${path} is for uid ${stats.uid} and gid ${stats.gid}, and the server is uid ${user.uid}`;
     findings.push(failed("engine", detail, advice));
   }
@@ -88,11 +92,13 @@ async function askVersion(path: string): Promise<Finding> {
 
 /** A container is looked at as if its process had connected, by the server's own function: one that
  * has the server's socket, where there is one. */
-async function checkView(directory: string, engine: string): Promise<Finding[]> {
+async function checkView(directory: string, engine: EngineAddress): Promise<Finding[]> {
   if (!isRoot()) return [needsRoot("containers")];
   const running = await runningContainers(engine);
-  const hasSocket = (container: Container) => pointsOf(container, directory).length > 0;
+  const ofRuntime = await idsOfRuntime(running, engine);
+  const hasSocket = (container: Container) => pointsOf(container, directory, ofRuntime).length > 0;
   const [users, others] = [running.filter(hasSocket), running.filter((each) => !hasSocket(each))];
+  const unseen: Container[] = [];
   for (const container of [...users, ...others]) {
     const observation = await observe(container.State.Pid, engine);
     if (observation.facts) {
@@ -100,17 +106,38 @@ async function checkView(directory: string, engine: string): Promise<Finding[]> 
       return [ok("containers", seen)];
     }
     const { refusal } = observation;
-    if (refusal.canRetry && refusal.reason !== "engine") continue; // it has just ended
+    if (refusal.canRetry && refusal.reason !== "engine") {
+      unseen.push(container); // it has just ended
+      continue;
+    }
     const { happened, advice } = explainReason(refusal.reason);
     const detail = `${subjectOf(container)}: ${happened}: ${reasonOf(refusal)}`;
     return [failed("containers", detail, advice)];
   }
-  return [unchecked("containers", "none runs", "start one, and ask again")];
+  const [stillRunning] = await stillAmong(unseen, engine);
+  if (!stillRunning) return [unchecked("containers", "none runs", "start one, and ask again")];
+  const { Pid } = stillRunning.State;
+  return [
+    failed(
+      "containers",
+      `${subjectOf(stillRunning)}: the engine calls its process ${Pid}, and /proc here has no such process`,
+      "be in the host's pid namespace: hostPID: true, or --pid=host",
+    ),
+  ];
+}
+
+/** Those whose process is the same a moment later. */
+async function stillAmong(containers: Container[], engine: EngineAddress): Promise<Container[]> {
+  if (containers.length === 0) return [];
+  const now = await runningContainers(engine);
+  return containers.filter(({ Id, State }) =>
+    now.some((other) => other.Id === Id && other.State.Pid === State.Pid),
+  );
 }
 
 /** A container has the directory that was there when it started. Where that was replaced meanwhile, by
  * another of the same name, the container's clients find no server any more. */
-async function checkMounts(socket: string, engine: string): Promise<Finding[]> {
+async function checkMounts(socket: string, engine: EngineAddress): Promise<Finding[]> {
   if (!isRoot()) return [needsRoot("mounts")];
   if (!existsSync(dirname(socket)))
     return [unchecked("mounts", `there is no ${dirname(socket)}`, "start the server first")];
@@ -118,8 +145,10 @@ async function checkMounts(socket: string, engine: string): Promise<Finding[]> {
   const place = placeIn(readFileSync("/proc/self/mountinfo", "utf8"), directory);
   const findings: Finding[] = [];
   let count = 0;
-  for (const container of await runningContainers(engine)) {
-    const points = pointsOf(container, dirname(socket));
+  const running = await runningContainers(engine);
+  const ofRuntime = await idsOfRuntime(running, engine);
+  for (const container of running) {
+    const points = pointsOf(container, dirname(socket), ofRuntime);
     for (const { device, root, point } of mountsIn(readProc(container.State.Pid, "mountinfo"))) {
       // The kernel's mark of a directory that was removed.
       const path = root.replace(/\/\/deleted$/, "");
@@ -135,15 +164,26 @@ async function checkMounts(socket: string, engine: string): Promise<Finding[]> {
   return [ok("mounts", `containers that have ${directory}: ${count}, as it is now`)];
 }
 
+/** The ids of the containers that were made with the runtime. */
+async function idsOfRuntime(running: Container[], engine: EngineAddress): Promise<string[]> {
+  if (typeof engine === "string") {
+    const isOfRuntime = ({ HostConfig }: Container) =>
+      (HostConfig as JsonObject).Runtime === RUNTIME_NAME;
+    return running.filter(isOfRuntime).map(({ Id }) => Id);
+  }
+  const pods = await new KubernetesNode(engine.cri).pods();
+  const made = pods.filter(({ handler }) => handler === RUNTIME_NAME);
+  return made.flatMap(({ containers }) => containers.map(({ id }) => id));
+}
+
 /** Where the container should have the directory, by the engine's word; the runtime's mounts are not in
- * that. */
-function pointsOf({ Mounts, HostConfig }: Container, directory: string): string[] {
-  const named = Mounts as { Source?: string; Destination: string }[];
-  const points = named.filter(({ Source }) => Source === directory);
-  const isOfRuntime = (HostConfig as JsonObject).Runtime === RUNTIME_NAME;
+ * that. CRI calls the path on the host Name. */
+function pointsOf({ Id, Mounts }: Container, directory: string, ofRuntime: string[]): string[] {
+  const named = Mounts as { Source?: string; Name?: string; Destination: string }[];
+  const points = named.filter(({ Source, Name }) => [Source, Name].includes(directory));
   return [
     ...points.map(({ Destination }) => Destination.replace(/\/+$/, "")),
-    ...(isOfRuntime ? [SOCKETS_INSIDE] : []),
+    ...(ofRuntime.includes(Id) ? [SOCKETS_INSIDE] : []),
   ];
 }
 
@@ -176,36 +216,4 @@ function socketAlone(container: Container, point: string): Finding {
 function subjectOf(container: Container): string {
   const { name, id } = nameOf(container);
   return `${name} (${id.slice(0, 12)})`;
-}
-
-/** The runtime is for images that nobody changed; a host without them needs none. */
-async function checkRuntime(directory: string, engine: string): Promise<Finding[]> {
-  const { value } = await new EngineApi(engine).get("/info");
-  const runtimes = (value.Runtimes ?? {}) as Record<string, Runtime & JsonObject>;
-  const registered = runtimes[RUNTIME_NAME];
-  if (!registered) return [ok("runtime", "not registered: images bring the client themselves")];
-
-  const { path, runtimeArgs = [] } = registered;
-  const loader = join(dirname(path), "../authproxy/ld.so");
-  for (const file of [path, loader]) requireTrusted(file);
-  const findings: Finding[] = [];
-  const program = join(dirname(loader), "node");
-  const lacking = [program, join(dirname(loader), "authproxy.js")].filter(
-    (file) => !existsSync(file),
-  );
-  if (lacking.length > 0)
-    findings.push(failed("runtime", `${enumerate(lacking)}: not there`, "install it again"));
-  const { mode } = statSync(loader);
-  if (mode & 0o044) {
-    const advice = `its users could trace the client and take the token: chmod 0711 ${loader}`;
-    findings.push(warning("runtime", `${loader} can be read by all`, advice));
-  }
-  const [option] = runtimeArgs.filter((word) => word.startsWith("--sockets="));
-  const sockets = option?.slice("--sockets=".length) ?? SOCKETS_INSIDE;
-  if (sockets !== directory) {
-    const detail = `it gives containers ${sockets}, and the server's socket is in ${directory}`;
-    const advice = `authproxy runtime uninstall; authproxy runtime install --sockets ${directory}`;
-    findings.push(failed("runtime", detail, advice));
-  }
-  return findings.length > 0 ? findings : [ok("runtime", `${path}, root's alone`)];
 }

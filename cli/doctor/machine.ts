@@ -4,7 +4,7 @@
 import { type StdioOptions, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { release } from "node:os";
 import { join } from "node:path";
@@ -98,10 +98,15 @@ function checkCgroups(): Finding {
 function checkNamespaces(server: ServerProcess | undefined): Finding[] {
   if (!server) return [];
   if (!isRoot()) return [needsRoot("namespaces")];
-  const options = { pid: "--pid=host", cgroup: "--cgroupns=host", user: "no user namespace" };
+  const options = {
+    pid: "--pid=host, or hostPID: true",
+    cgroup: "--cgroupns=host, or the host's /sys/fs/cgroup mounted there",
+    user: "no user namespace",
+  };
   const apart = Object.entries(options).filter(([kind]) => {
     const namespaceOf = (pid: string) => readlinkSync(`/proc/${pid}/ns/${kind}`);
-    return namespaceOf(`${server.pid}`) !== namespaceOf("self");
+    const isApart = namespaceOf(`${server.pid}`) !== namespaceOf("self");
+    return isApart && !(kind === "cgroup" && seesCgroups(server.pid));
   });
   const findings = apart.map(([kind, option]) =>
     failed(
@@ -131,6 +136,12 @@ function checkNamespaces(server: ServerProcess | undefined): Finding[] {
   return [
     ok("namespaces", `the server is in the host's, and may look into /proc of others${hidden}`),
   ];
+}
+
+/** In a cgroup namespace of its own the server finds its way by the host's directories (process.ts). */
+function seesCgroups(pid: number): boolean {
+  const [its, ours] = [`/proc/${pid}/root`, ""].map((root) => statSync(`${root}/sys/fs/cgroup`));
+  return its?.dev === ours?.dev && its?.ino === ours?.ino;
 }
 
 function checkSecurityModule(): Finding {

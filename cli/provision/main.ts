@@ -18,11 +18,18 @@ import { deliver, destroySecretId, otherAccessors } from "./secret-id.ts";
 const UNIT_SECONDS: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const DEFAULT_PKI_TTL = "72h";
 const DEFAULT_WRAP_TTL = "30m";
+const DEFAULT_SERVICE_ACCOUNT = "authproxy/authproxy";
+const DEFAULT_AUDIENCE = "vault";
 const ADDRESS_BITS: Record<number, number> = { 4: 32, 6: 128 };
 
 const ACCESSORS_NOTE =
   "note: this host's server can renew and revoke any token whose accessor it learns: Vault's " +
   "policies cannot say whose (SECURITY.md)";
+
+const SERVICE_ACCOUNT_NOTE =
+  "note: whoever may create pods in that service account's namespace, or tokens of the account, can log " +
+  "in as this server: let nobody else have a right there. Vault asks the API server about tokens, so " +
+  "kubernetes_host and its CA must stand in the config of that auth method";
 
 /** What is to be done. `destroy` are accessors of secret ids. */
 type Plan = { vault: string; host: string; steps: Step[]; destroy: Json[] };
@@ -49,8 +56,11 @@ export async function provision(surplus: string | undefined, options: Options): 
   const objects = objectsFor(config, request, await readEngines(vault));
   const steps = await planFor(objects, vault);
   const role = steps.find(({ kind }) => kind === "AppRole");
-  if (!role) throw new Error("objectsFor makes an AppRole");
-  const destroy = keptAccessor ? await otherAccessors(keptAccessor, vault, role.path) : [];
+  if (!role && (wrappingFile || keptAccessor)) {
+    const message = "the server logs in by its service account: it has no secret id";
+    throw new Failure("usage", message, "leave out --deliver and --keep-only");
+  }
+  const destroy = role && keptAccessor ? await otherAccessors(keptAccessor, vault, role.path) : [];
   const plan: Plan = { vault: config.vault.address, host: request.host, steps, destroy };
   if (!isQuiet) print(planLines(plan));
 
@@ -58,8 +68,8 @@ export async function provision(surplus: string | undefined, options: Options): 
   if (!dryRun && (hasChanges || wrappingFile)) {
     await confirm(`Do that in Vault at ${config.vault.address}?`, yes);
     await apply(steps, vault);
-    for (const accessor of destroy) await destroySecretId(accessor, vault, role.path);
-    if (wrappingFile)
+    for (const accessor of destroy) await destroySecretId(accessor, vault, role?.path ?? "");
+    if (role && wrappingFile)
       await deliverSecretId(role, wrappingFile, options["wrap-ttl"] ?? DEFAULT_WRAP_TTL, vault);
   }
   if (json && wrappingFile !== "-") printJson(printedPlan(plan));
@@ -90,7 +100,15 @@ function requestOf(options: Options): ProvisionRequest {
     );
   }
   const templates = secrets ?? defaultTemplates(environment);
-  return { host, addresses, environment, secrets: templates, pki: pkiRequest(options) };
+  return {
+    host,
+    addresses,
+    environment,
+    secrets: templates,
+    pki: pkiRequest(options),
+    serviceAccount: options["service-account"] ?? DEFAULT_SERVICE_ACCOUNT,
+    audience: options.audience ?? DEFAULT_AUDIENCE,
+  };
 }
 
 function pkiRequest({ pki, domain, "pki-ttl": ttl }: Options): PkiRequest | undefined {
@@ -142,7 +160,9 @@ function planLines({ vault, host, steps, destroy }: Plan): string[] {
     `${countOf("create")} to create, ${countOf("change")} to change, ` +
     `${countOf("keep")} unchanged`;
   const destroyed = destroy.length > 0 ? `, ${destroy.length} to destroy` : "";
-  lines.push("", ACCESSORS_NOTE, "", summary + destroyed);
+  const isOfNode = steps.some(({ kind }) => kind === "Kubernetes role");
+  const notes = isOfNode ? [ACCESSORS_NOTE, SERVICE_ACCOUNT_NOTE] : [ACCESSORS_NOTE];
+  lines.push("", ...notes, "", summary + destroyed);
   return lines;
 }
 

@@ -20,12 +20,20 @@ export type ProvisionRequest = {
   secrets: string[];
   environment?: string | undefined;
   pki?: PkiRequest | undefined;
+  /** By whose token the server of a Kubernetes node logs in: NAMESPACE/NAME, and for whom it is made. */
+  serviceAccount: string;
+  audience: string;
 };
+
+/** Where and how the server logs in. */
+export type ServerLogin =
+  | { kind: "approle"; mount: string; roleId: string }
+  | { kind: "kubernetes"; mount: string };
 
 /** `fields` are those that must have these values; others are not looked at. */
 export type VaultObject = { kind: string; name: string; path: string; fields: JsonObject };
 
-/** The AppRole of a host's server. Throws the Failure "config" where that cannot be a name. */
+/** The role by which a host's server logs in. Throws the Failure "config" where that cannot be a name. */
 export function roleNameOf(host: string): string {
   return `authproxy-${requireName("the host", host)}`;
 }
@@ -37,8 +45,8 @@ export function objectsFor(
   engines: SecretsEngine[],
 ): VaultObject[] {
   const { host, addresses, environment, pki } = request;
-  const login = appRoleLogin(vault.login);
   const roleName = roleNameOf(host);
+  const login = serverLogin(vault.login, roleName);
   if (environment) requireName("the environment", environment);
   if (pki) requirePkiEngine(pki, engines);
 
@@ -51,22 +59,20 @@ export function objectsFor(
 
   const hostPolicyName = `authproxy-host-${host}`;
   const rolePath = `auth/${login.mount}/role/${roleName}`;
+  const ofLogin =
+    login.kind === "approle"
+      ? appRole(roleName, rolePath, login.roleId, hostPolicyName, addresses)
+      : kubernetesRole(roleName, rolePath, hostPolicyName, request);
   return [
     {
       kind: "auth method",
       name: login.mount,
       path: `sys/auth/${login.mount}`,
-      fields: { type: "approle" },
+      fields: { type: login.kind },
     },
     ...serviceObjects,
     policyObject(hostPolicyName, hostPolicy(services)),
-    appRole(roleName, rolePath, hostPolicyName, addresses),
-    {
-      kind: "role id",
-      name: roleName,
-      path: `${rolePath}/role-id`,
-      fields: { role_id: login.roleId },
-    },
+    ...ofLogin,
     ...(environment ? objectsForPeople(environment, request.secrets, engines) : []),
   ];
 }
@@ -75,28 +81,50 @@ function policyObject(name: string, policy: string): VaultObject {
   return { kind: "policy", name, path: `sys/policies/acl/${name}`, fields: { policy } };
 }
 
-/** Its tokens can be used from these addresses only, and so can its secret ids. */
-function appRole(name: string, path: string, policy: string, addresses: string[]): VaultObject {
+/** What the tokens of a server may be used for, and from where. */
+function tokenFields(policy: string, addresses: string[]): JsonObject {
   return {
-    kind: "AppRole",
-    name,
-    path,
-    fields: {
-      bind_secret_id: true,
-      secret_id_num_uses: 0,
-      secret_id_ttl: 0,
-      secret_id_bound_cidrs: addresses,
-      token_bound_cidrs: addresses,
-      token_policies: [policy],
-      token_no_default_policy: true,
-      token_type: "service",
-      token_period: PERIOD_SECONDS,
-      token_ttl: 0,
-      token_max_ttl: 0,
-      token_explicit_max_ttl: 0,
-      token_num_uses: 0,
-    },
+    token_bound_cidrs: addresses,
+    token_policies: [policy],
+    token_no_default_policy: true,
+    token_type: "service",
+    token_period: PERIOD_SECONDS,
+    token_ttl: 0,
+    token_max_ttl: 0,
+    token_explicit_max_ttl: 0,
+    token_num_uses: 0,
   };
+}
+
+/** Its tokens can be used from these addresses only, and so can its secret ids. */
+function appRole(name: string, path: string, roleId: string, policy: string, addresses: string[]) {
+  const fields = {
+    bind_secret_id: true,
+    secret_id_num_uses: 0,
+    secret_id_ttl: 0,
+    secret_id_bound_cidrs: addresses,
+    ...tokenFields(policy, addresses),
+  };
+  return [
+    { kind: "AppRole", name, path, fields },
+    { kind: "role id", name, path: `${path}/role-id`, fields: { role_id: roleId } },
+  ];
+}
+
+/** By a token of this service account alone, that was made for this audience. */
+function kubernetesRole(name: string, path: string, policy: string, request: ProvisionRequest) {
+  const [namespace = "", account = "", ...surplus] = request.serviceAccount.split("/");
+  if (!namespace || !account || surplus.length > 0) {
+    const message = `--service-account ${request.serviceAccount}: is not NAMESPACE/NAME`;
+    throw new Failure("usage", message, "try: --service-account authproxy/authproxy");
+  }
+  const fields = {
+    bound_service_account_names: [account],
+    bound_service_account_namespaces: [namespace],
+    audience: request.audience,
+    ...tokenFields(policy, request.addresses),
+  };
+  return [{ kind: "Kubernetes role", name, path, fields }];
 }
 
 function objectsOfService(
@@ -191,6 +219,22 @@ function objectsForPeople(
     policyObject(`authproxy-writers-${environment}`, writersPolicy(keyValuePaths)),
     policyObject(`authproxy-readers-${environment}`, readersPolicy(keyValuePaths)),
   ];
+}
+
+/** How the server of this configuration logs in. Throws the Failure "config" where provision knows no
+ * such way, or where another role is named. */
+function serverLogin(login: LoginConfig, roleName: string): ServerLogin {
+  const { path = "", body = {}, body_files = {} } = login;
+  if (!("jwt" in body_files)) return { kind: "approle", ...appRoleLogin(login) };
+  const [, mount] = /^auth\/(.+)\/login$/.exec(path) ?? [];
+  if (mount && body.role === roleName) return { kind: "kubernetes", mount };
+  throw new Failure(
+    "config",
+    `vault.login is not a login by Kubernetes with the role ${roleName}`,
+    `try: { "path": "auth/kubernetes/login", "body": { "role": "${roleName}" }, "body_files": ` +
+      '{ "jwt": FILE } }, or --host NAME for the role authproxy-NAME; nodes with the same services may ' +
+      "have one name",
+  );
 }
 
 /** Where the server logs in by AppRole, and the id that its role is to have. Throws the Failure

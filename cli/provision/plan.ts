@@ -48,7 +48,7 @@ function stepFor(object: VaultObject, current: JsonObject | undefined): Step {
   const action = current === undefined ? "create" : changes.length === 0 ? "keep" : "change";
   if (kind === "auth method" && action === "change") {
     const message = `auth/${name} is an auth method of another type: ${changes[0]}`;
-    throw new Failure("config", message, "use another path for the AppRole login");
+    throw new Failure("config", message, "use another path for the server's login");
   }
   return { ...object, action, changes };
 }

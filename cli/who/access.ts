@@ -6,16 +6,22 @@
 // Source: Vault's page "Audit devices"; the entries of OpenBao 2.7.
 import type { JsonObject } from "../../server/json.ts";
 
-/** A container's token, or anybody else's. */
+/** A container's token, or anybody else's. `pod` is NAMESPACE/POD/CONTAINER, on Kubernetes only. */
 export type Who =
-  | { container: string; service: string; host: string; image: string }
+  | { container: string; service: string; host: string; image: string; pod?: string }
   | { person: string; entity?: string };
 
-/** For people: such as "app 0123456789ab on web-1". */
+/** For people: such as "app 0123456789ab on web-1", "app shop/app-0/app 0123456789ab on web-1". */
 export function nameOf(who: Who): string {
   if ("person" in who) return who.entity ? `${who.person} (${who.entity})` : who.person;
-  const host = who.host ? ` on ${who.host}` : "";
-  return `${who.service} ${who.container.slice(0, 12)}${host}`;
+  const { service, pod, container, host } = who;
+  const place = host ? `on ${host}` : "";
+  return [service, pod, container.slice(0, 12), place].filter(Boolean).join(" ");
+}
+
+/** The name of a pod's container, by two members of the token's metadata or of an audit line. */
+export function podIn({ pod, pod_container }: JsonObject): string | undefined {
+  return typeof pod === "string" ? `${pod}/${pod_container}` : undefined;
 }
 
 export type Deed = "read" | "changed" | "used" | "deleted" | "restored" | "listed" | "sought";
@@ -90,8 +96,10 @@ function whoIs(auth: VaultAuth | null | undefined): Who {
   // What Vault makes of the display name that was asked for, behind the name of the auth method.
   const expected = `token-authproxy-${service}`.replace(/[^a-zA-Z0-9-]/g, "-").replace(/-+$/, "");
   const isContainer = /^[0-9a-f]{64}$/.test(container) && service !== "";
-  if (isContainer && displayName.replace(/-+$/, "") === expected)
-    return { container, service, host, image };
+  if (isContainer && displayName.replace(/-+$/, "") === expected) {
+    const pod = podIn(metadata ?? {});
+    return { container, service, host, image, ...(pod && { pod }) };
+  }
 
   const loginRole = metadata?.role_name; // of a login by AppRole
   const person = [displayName || "nobody", ...(loginRole ? [loginRole] : [])].join(" ");

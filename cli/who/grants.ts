@@ -4,9 +4,17 @@
 // that it has ended.
 import type { JsonObject } from "../../server/json.ts";
 import { isEnd } from "../ends.ts";
+import { podIn } from "./access.ts";
 
 /** Of one container. Both times are ISO 8601; `living` are the accessors of living tokens. */
-export type Grant = { service: string; since: string; ended?: string; living: Set<string> };
+export type Grant = {
+  service: string;
+  /** NAMESPACE/POD/CONTAINER, on Kubernetes only. */
+  pod?: string;
+  since: string;
+  ended?: string;
+  living: Set<string>;
+};
 
 /** By the container's id. */
 export type Grants = Map<string, Grant>;
@@ -24,13 +32,16 @@ export function addLine(grants: Grants, line: string): boolean {
   }
 }
 
-function addEntry(grants: Grants, { event, time, container, service, accessor }: JsonObject): void {
+function addEntry(grants: Grants, entry: JsonObject): void {
+  const { event, time, container, service, accessor } = entry;
   if (event !== "granted" && !isEnd(event)) return;
   if (typeof container !== "string" || typeof service !== "string") return;
 
   const isoTime = new Date(String(time)).toISOString();
-  const grant = grants.get(container) ?? { service, since: isoTime, living: new Set() };
+  const grant: Grant = grants.get(container) ?? { service, since: isoTime, living: new Set() };
   grants.set(container, grant);
+  const pod = podIn(entry); // the line that ends a token need not have it
+  if (pod) grant.pod = pod;
   // A ready token has no accessor: all containers of the service share it, and none can end it.
   if (typeof accessor !== "string") return;
   if (event === "granted") {

@@ -7,6 +7,7 @@
 import { findContainer } from "../ask-engine.ts";
 import { linesOf } from "../input.ts";
 import { HELP_HINT, type Options } from "../options.ts";
+import { isPodName } from "../pods.ts";
 import { columns, Failure, paint, print, printable, printJson, remark } from "../terminal.ts";
 import { type Access, accessIn, nameOf, type Who } from "./access.ts";
 import { addLine, type Grants } from "./grants.ts";
@@ -104,14 +105,16 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : 1;
 }
 
-/** The logs have a container's id; for its name the engine is asked. */
+/** The logs have a container's id, and a pod's name; for the name of another container the engine is
+ * asked. */
 async function selectorsIn({ service, container, secret }: Options): Promise<Selectors> {
   const selectors: Selectors = {};
   if (service !== undefined) selectors.service = service;
   if (secret !== undefined) selectors.secret = secret.replace(/^\//, "");
   if (container !== undefined) {
     const isId = /^[0-9a-f]{4,64}$/.test(container);
-    selectors.container = isId ? container : await idOf(container);
+    if (isPodName(container)) selectors.pod = container.replace(/\/$/, "");
+    else selectors.container = isId ? container : await idOf(container);
   }
   return selectors;
 }

@@ -12,7 +12,7 @@ import { nameOf } from "./access.ts";
 import type { Grants } from "./grants.ts";
 import { isSelectedWho, type Selectors } from "./uses.ts";
 
-type LivingToken = { container: string; service: string; accessor: string };
+type LivingToken = { container: string; service: string; pod?: string; accessor: string };
 type EndedToken = LivingToken & {
   result: "revoked" | "had ended" | "not that container's: left alone";
 };
@@ -41,9 +41,9 @@ export async function revokeTokens(
   return 0;
 }
 
-function requireUsable({ service, container, secret }: Selectors, options: Options): void {
+function requireUsable({ service, container, pod, secret }: Selectors, options: Options): void {
   const { json, yes, audit, "dry-run": dryRun } = options;
-  if (secret !== undefined || (!service && !container)) {
+  if (secret !== undefined || (!service && !container && !pod)) {
     const message = "--revoke needs --service or --container, and takes no --secret";
     throw new Failure("usage", message, HELP_HINT);
   }
@@ -55,22 +55,20 @@ function requireUsable({ service, container, secret }: Selectors, options: Optio
 }
 
 function livingTokens(grants: Grants, selectors: Selectors): LivingToken[] {
-  return [...grants].flatMap(([container, { service, living }]) => {
-    if (!isSelectedWho(whoHas(container, service), selectors)) return [];
-    return [...living].map((accessor) => ({ container, service, accessor }));
+  return [...grants].flatMap(([container, { service, pod, living }]) => {
+    const holder = { container, service, ...(pod && { pod }) };
+    if (!isSelectedWho(whoHas(holder), selectors)) return [];
+    return [...living].map((accessor) => ({ ...holder, accessor }));
   });
 }
 
 /** Host and image are neither asked for nor printed here. */
-function whoHas(container: string, service: string) {
-  return { container, service, host: "", image: "" };
+function whoHas({ container, service, pod }: Omit<LivingToken, "accessor">) {
+  return { container, service, host: "", image: "", ...(pod && { pod }) };
 }
 
 function livingLines(living: LivingToken[]): string[] {
-  const rows = living.map(({ container, service, accessor }) => [
-    printable(nameOf(whoHas(container, service))),
-    printable(accessor),
-  ]);
+  const rows = living.map((token) => [printable(nameOf(whoHas(token))), printable(token.accessor)]);
   return [`living tokens, by the audit streams: ${living.length}`, ...columns(rows)];
 }
 

@@ -32,19 +32,21 @@ export function addAccess(uses: Uses, { time, ...access }: Access): void {
   uses.set(key, { ...access, times: 1, first: time, last: time });
 }
 
-/** Which accesses are asked for; all members must hold. `container` is the beginning of an id. */
-export type Selectors = { service?: string; container?: string; secret?: string };
+/** Which accesses are asked for; all members must hold. `container` is the beginning of an id, `pod` is
+ * NAMESPACE/POD or NAMESPACE/POD/CONTAINER. */
+export type Selectors = { service?: string; container?: string; pod?: string; secret?: string };
 
 export function isSelected({ who, secret }: Access, selectors: Selectors): boolean {
   if (!isSelectedWho(who, selectors)) return false;
   return selectors.secret === undefined || isSecret(secret, selectors.secret);
 }
 
-/** By service and container alone. */
-export function isSelectedWho(who: Who, { service, container }: Selectors): boolean {
-  if (service === undefined && container === undefined) return true;
+/** By service, container and pod alone. */
+export function isSelectedWho(who: Who, { service, container, pod }: Selectors): boolean {
+  if (service === undefined && container === undefined && pod === undefined) return true;
   if (!("container" in who)) return false;
   if (service !== undefined && who.service !== service) return false;
+  if (pod !== undefined && !`${who.pod}/`.startsWith(`${pod}/`)) return false;
   return container === undefined || who.container.startsWith(container);
 }
 

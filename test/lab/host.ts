@@ -14,6 +14,7 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -28,7 +29,7 @@ const DEADLINE_MS = 120_000;
 /** This machine, as a host sees it, and the host (RFC 2544: no one's). */
 export const GATEWAY = "198.18.254.1";
 const ADDRESS = "198.18.254.2";
-const CONTAINERS = "198.18.253.0/24";
+export const CONTAINERS = "198.18.253.0/24";
 
 /** What a bare Debian has, and Docker. */
 export const PACKAGES = [
@@ -41,11 +42,14 @@ export class Host {
   readonly share: string;
   readonly #directory = mkdtempSync(join(tmpdir(), "authproxy-host-"));
   readonly #tree: Tree;
+  readonly #hierarchies: string[];
   #child: ChildProcess | undefined;
   #init = "";
 
-  constructor(tree: Tree) {
+  /** `hierarchies`: of cgroups of version 1, such as "memory"; they are in /run/cgroups there. */
+  constructor(tree: Tree, hierarchies: string[] = []) {
     this.#tree = tree;
+    this.#hierarchies = hierarchies;
     this.share = join(this.#directory, "share");
     mkdirSync(this.share);
     mkdirSync(join(this.#directory, "layer/usr/local/bin"), { recursive: true });
@@ -58,12 +62,13 @@ export class Host {
   }
 
   async boot(): Promise<void> {
-    const cgroup = join(hierarchy(), basename(this.#directory));
-    mkdirSync(cgroup, { recursive: true });
-    const inCgroup = `echo $$ >"${cgroup}/cgroup.procs"; exec "$@"`;
+    const roots = [hierarchy(), ...this.#hierarchies.map((name) => join("/sys/fs/cgroup", name))];
+    const cgroups = roots.map((root) => makeCgroup(root, basename(this.#directory)));
+    const enter = cgroups.map((cgroup) => `echo $$ >"${cgroup}/cgroup.procs"; `).join("");
+    const inCgroup = `${enter}exec "$@"`;
     const namespaces = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"];
     namespaces.push("--net", "--cgroup", "--uts", "--ipc");
-    const words = ["sh", script, this.#directory, this.#tree.path];
+    const words = ["sh", script, this.#directory, this.#tree.path, this.#hierarchies.join(" ")];
     const log = openSync(join(this.#directory, "log"), "a");
     const command = ["-ec", inCgroup, "sh", "setpriv", "--pdeathsig", "TERM", "unshare"];
     const child = spawn("sh", [...command, ...namespaces, ...words], {
@@ -156,6 +161,16 @@ function wire(pid: string): void {
   for (const words of [`addr add ${ADDRESS} peer ${GATEWAY} dev eth0`, "link set eth0 up"])
     execFileSync("nsenter", ["--target", pid, "--net", "ip", ...words.split(" ")]);
   ip(`route replace ${CONTAINERS} via ${ADDRESS} dev authproxy-host`);
+}
+
+function makeCgroup(root: string, name: string): string {
+  const cgroup = join(root, name);
+  mkdirSync(cgroup, { recursive: true });
+  // Nothing can run in a cpuset of version 1 before it has processors and memory, cpuset(7).
+  for (const file of ["cpuset.cpus", "cpuset.mems"])
+    if (basename(root) === "cpuset")
+      writeFileSync(join(cgroup, file), readFileSync(join(root, file)));
+  return cgroup;
 }
 
 /** Where cgroups of version 2 are. */

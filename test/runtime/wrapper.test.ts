@@ -94,6 +94,19 @@ describe("the engine's command line", () => {
     expect(configOf(directory).process.args).not.toEqual(["app"]);
     expect(readdirSync(directory)).toEqual(["config.json"]);
   });
+  test.each([
+    [[`--runtime=/bin/echo`, own]],
+    [[own, `--runtime=echo`]],
+    [[`--runtime=false`, `--runtime=/bin/echo`, own]],
+  ])("%j names another runtime than its own name does", async (options) => {
+    const directory = bundle(ASKING);
+    const program = join(host, "runtime/authproxy-runc");
+    const ran = await call([...options, "create", "--bundle", directory, "id"], { program });
+    expect(ran).toEqual({ status: 0, stdout: `create --bundle ${directory} id\n`, stderr: "" });
+    expect(configOf(directory).process.args).not.toEqual(["app"]);
+    const missing = await call(["--runtime=/no/crun", "state", "id"], { program });
+    expect([missing.status, missing.stderr]).toEqual([1, expect.stringContaining("/no/crun")]);
+  });
   test("without --bundle the bundle is the working directory", async () => {
     const directory = bundle(ASKING);
     expect((await call([own, "create", "id"], { cwd: directory })).status).toBe(0);

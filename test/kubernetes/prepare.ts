@@ -1,0 +1,158 @@
+// Question: where do the programs of a Kubernetes node come from?
+// Usage:    node test/kubernetes/prepare.ts        (npm run test:kubernetes calls it)
+// Input:    module/go.mod and go.sum, which pin the source of Kubernetes; Go, this machine's or Debian
+//           trixie's; Debian's packages of etcd, containerd and CNI plugins (test/lab/fetch.ts).
+// Output:   folders in the cache; `programs` says where each program is.
+// Promise:  what was built once is found again, by a hash of what it was built from, and is put in
+//           place whole. Nothing is installed. What this machine lacks is said in one line.
+import { execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { fetchTree, type Tree } from "../lab/fetch.ts";
+import { cache } from "../package.ts";
+
+const run = promisify(execFile);
+const module = join(import.meta.dirname, "module");
+const source = readFileSync(join(module, "go.mod"), "utf8");
+/** What Kubernetes 1.34 asks for in its own go.mod. */
+const GO_MINOR_MIN = 24;
+const COMMANDS = ["kubelet", "kube-apiserver", "kubectl"];
+const DEBIAN = { "1.6": "bookworm", "1.7": "trixie", "2": "sid" } as const;
+
+export type ContainerdVersion = keyof typeof DEBIAN;
+export const containerdVersions: ContainerdVersion[] = ["1.6", "1.7", "2"];
+
+/** Directories: of kubelet, kube-apiserver, kubectl and pause; etcd; CNI plugins; containerd, shim and ctr. */
+export type Programs = {
+  kubernetes: string;
+  etcd: string;
+  cni: string;
+  containerd: Record<ContainerdVersion, string>;
+};
+
+/** Throws where they were not prepared. */
+export function programs(): Programs {
+  const list = join(built(), "programs.json");
+  if (!existsSync(list)) throw new Error("no kubelet here: run `node test/kubernetes/prepare.ts`");
+  return JSON.parse(readFileSync(list, "utf8"));
+}
+
+function built(): string {
+  const hash = createHash("sha256")
+    .update(readFileSync(join(module, "go.sum")))
+    .update(source);
+  return join(cache, "kubernetes", hash.digest("hex").slice(0, 16));
+}
+
+async function prepare(): Promise<void> {
+  if (process.getuid?.() !== 0) throw new Error("a kubelet has to be started by root: run as root");
+  const building = build(); // works while the packages wait for the network
+  const [etcd, cni, oldest, older, newest] = await Promise.all([
+    fetchTree("trixie", ["etcd-server"]),
+    fetchTree("bookworm", ["containernetworking-plugins"]),
+    fetchTree(DEBIAN["1.6"], ["containerd"]),
+    fetchTree(DEBIAN["1.7"], ["containerd"]),
+    fetchTree(DEBIAN["2"], ["containerd"]),
+  ]);
+  await building;
+  await compilePause();
+  const found: Programs = {
+    kubernetes: built(),
+    etcd: join(etcd.path, "usr/bin"),
+    cni: join(cni.path, "usr/lib/cni"),
+    containerd: {
+      "1.6": linkContainerd("1.6", oldest),
+      "1.7": linkContainerd("1.7", older),
+      "2": linkContainerd("2", newest),
+    },
+  };
+  writeFileSync(join(built(), "programs.json"), JSON.stringify(found));
+}
+
+/** What holds a pod's namespaces; static, so that it is all of its image. */
+async function compilePause(): Promise<void> {
+  const flags = ["-std=c17", "-Wall", "-Wextra", "-Werror", "-Os", "-s", "-static"];
+  const words = ["-o", join(built(), "pause"), join(import.meta.dirname, "programs/pause.c")];
+  await run(process.env.CC ?? "cc", [...flags, ...words]);
+}
+
+/** A directory of containerd's own programs: runc is this machine's, as Debian's newer ones need a newer
+ * C library. */
+function linkContainerd(version: ContainerdVersion, { path }: Tree): string {
+  const place = join(built(), `containerd-${version}`);
+  rmSync(place, { recursive: true, force: true });
+  mkdirSync(place);
+  for (const name of ["containerd", "containerd-shim-runc-v2", "ctr"])
+    symlinkSync(join(path, "usr/bin", name), join(place, name));
+  return place;
+}
+
+/** kubelet, API server and kubectl in one go: they are made of the same packages, for the most part. */
+async function build(): Promise<void> {
+  if (existsSync(built())) return;
+  const go = await findGo();
+  const [, version = ""] = /k8s\.io\/kubernetes v(\S+)/.exec(source) ?? [];
+  say(`Kubernetes ${version}: building ${COMMANDS.join(", ")} (700 MB to fetch, 5 to 10 minutes)`);
+  mkdirSync(join(cache, "kubernetes"), { recursive: true });
+  const unfinished = mkdtempSync(join(cache, "kubernetes/unfinished-"));
+  try {
+    const [major, minor] = version.split(".");
+    const names = { gitVersion: `v${version}`, gitMajor: major, gitMinor: minor };
+    const stamps = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap(
+      (place) => Object.entries(names).map(([name, value]) => `-X ${place}.${name}=${value}`),
+    );
+    const flags = ["-trimpath", "-buildvcs=false", "-ldflags", ["-s -w", ...stamps].join(" ")];
+    const commands = COMMANDS.map((name) => `k8s.io/kubernetes/cmd/${name}`);
+    const env = {
+      ...process.env,
+      CGO_ENABLED: "0",
+      GOFLAGS: "-mod=readonly",
+      GOTOOLCHAIN: "local",
+    };
+    const words = ["build", ...flags, "-o", `${unfinished}/`, ...commands];
+    const child = spawn(go, words, { cwd: module, env, stdio: ["ignore", 2, 2] });
+    const [status] = await once(child, "exit");
+    if (status !== 0) throw new Error(`go build in ${module} failed, see above`);
+    renameSync(unfinished, built());
+  } finally {
+    rmSync(unfinished, { recursive: true, force: true });
+  }
+}
+
+/** This machine's Go, if it is new enough, or Debian trixie's. */
+async function findGo(): Promise<string> {
+  for (const go of ["go", "/usr/local/go/bin/go"]) {
+    const answer = await run(go, ["env", "GOVERSION"]).catch(() => undefined);
+    const [, minor] = /^go1\.(\d+)/.exec(answer?.stdout ?? "") ?? [];
+    if (Number(minor) >= GO_MINOR_MIN) return go;
+  }
+  say(`no Go 1.${GO_MINOR_MIN} or newer on this machine: fetching Debian trixie's`);
+  const { path } = await fetchTree("trixie", ["golang-1.24-go"]);
+  return join(path, "usr/lib/go-1.24/bin/go");
+}
+
+function say(text: string): void {
+  process.stderr.write(`authproxy: ${text}\n`);
+}
+
+if (import.meta.main) {
+  try {
+    await prepare();
+    say(`ready: Kubernetes' programs in ${built()}`);
+  } catch (error) {
+    say(`error: kubernetes: ${(error as Error).message}`);
+    process.exitCode = 1;
+  }
+}
