@@ -78,8 +78,8 @@ export function writablePart(
     text: `${word} ${posix.resolve(directory, word)}`,
   });
   const words = [
-    ...(isInterpreted ? Args : []).map(spelled("Args")),
-    ...(isInterpreter(check) ? checkArgs : []).map(spelled("Healthcheck")),
+    ...(isInterpreted ? Args.map(spelled("Args")) : []),
+    ...(isInterpreter(check) ? checkArgs.map(spelled("Healthcheck")) : []),
   ];
   const variables = environment
     .filter((text) => SEARCH_VARIABLE.test(text))
@@ -120,8 +120,7 @@ export function isInterpreter(program: string): boolean {
 /** Its words; a command for a shell is taken apart at white space. */
 function healthCheck({ Config }: Container): string[] {
   const [kind, ...words] = wordsOf(Config.Healthcheck?.Test);
-  if (kind === "CMD") return words;
-  return kind === "CMD-SHELL" ? words.join(" ").trim().split(/\s+/) : [];
+  return kind === "CMD-SHELL" ? words.join(" ").trim().split(/\s+/) : words;
 }
 
 /** By the engine's word; and by the kernel's, which also shows a mount below another one, and one that

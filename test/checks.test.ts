@@ -96,6 +96,9 @@ const seenMounts = (...points: string[]): Changes => ({
 });
 const searched = (variable: string) =>
   mounted("/data", true, { Config: { ...container.Config, Env: [variable] } });
+/** A compiled program whose working directory is a writable volume. */
+const inData = (...Env: string[]): Changes =>
+  command("/bin/db", "db", [], { Config: { ...container.Config, WorkingDir: "/data", Env } });
 /** Started by `docker exec`: it is in the container, and not its first process. */
 const later = {
   peer: { ...peer, pid: 9 },
@@ -243,6 +246,7 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a writable mount over the script", mounted("/app")],
       ["a writable mount far above the script", mounted("/app", true, { Args: ["/app/a/b/c.js"] })],
       ["… that ends in a slash", mounted("/app/", true, { Args: ["/app/a/b/c.js"] })],
+      ["… that ends in two", mounted("/app//", true, { Args: ["/app/a/b/c.js"] })],
       [
         "… over a script whose name the kernel writes otherwise",
         mounted("/data", true, { Args: ["//data/./x"] }),
@@ -280,6 +284,8 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
         { ...mounted("/x", false, { Args: ["/x/sub/main.js"] }), ...seenMounts("/x/sub") },
       ],
       ["more mounts than are looked at", { mounts: undefined }],
+      ["no word about the command", ofContainer({ Path: undefined as never })],
+      ["an empty command", ofContainer({ Path: "" })],
       [
         "a tmpfs over the program",
         { ...host({ Tmpfs: { "/usr/bin": "" } }), ...seenMounts("/usr/bin") },
@@ -324,6 +330,10 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
           }),
         },
       ],
+      ...["PATH=:/bin", "PATH=/bin::/usr/bin", "PYTHONPATH=:/lib", "PATH=."].map(
+        (variable): [string, Changes] => [`… over where ${variable} leads`, inData(variable)],
+      ),
+      ["… over where a relative word of an option leads", inData("NODE_OPTIONS=-r ./x")],
       ["… over Python's own library", searched("PYTHONHOME=/data")],
       ["… over a relative script", mounted("/app", true, { Args: ["main.js"] })],
       ["… over a script by way of ..", mounted("/data", true, { Args: ["/app/../data/x.js"] })],
@@ -393,6 +403,27 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a health check that reads data, by a shell", checked("CMD-SHELL", "test -f /data/healthy")],
       ["a container that is to have no health check", checked("NONE")],
       ["a health check that the engine leaves empty", checked()],
+      [
+        "a search path whose entries hold a dot, with the mount as working directory",
+        inData("NODE_PATH=/srv/lib.d:/srv/x.js", "PATH=/bin:/usr/bin"),
+      ],
+      [
+        "a tmpfs mount that a shell's command names",
+        mounted("/data", true, {
+          Args: ["/data/x"],
+          Mounts: [{ Type: "tmpfs", Destination: "/data", RW: true }],
+        }),
+      ],
+      [
+        "… by a name that ends in a slash, where the kernel shows it without",
+        {
+          ...ofContainer({
+            Args: ["/data/x"],
+            HostConfig: { ReadonlyRootfs: true, Tmpfs: { "/data/": "" } },
+          }),
+          ...seenMounts("/data"),
+        },
+      ],
       [
         "a tmpfs that a shell's command names: it is empty at each start",
         {
@@ -752,6 +783,16 @@ describe("a refusal says what was seen:", () => {
     ],
     ["a second time", { spentBy }, spentBy.why],
     ["a root that can be written", host({ ReadonlyRootfs: false }), { part: "root", mount: "/" }],
+    [
+      "that there are too many mounts",
+      { mounts: undefined },
+      { part: "root", mount: "more than are looked at" },
+    ],
+    [
+      "that the command is not known",
+      ofContainer({ Path: "" }),
+      { part: "Path", mount: "not known: nobody says it" },
+    ],
     ["which program, and on which mount", mounted("/usr"), { part: "exe", mount: "/usr" }],
     [
       "which word, without its text",
@@ -769,11 +810,17 @@ describe("a refusal says what was seen:", () => {
       { part: "Healthcheck.1", mount: "/data" },
     ],
     [
+      "… for a shell, as its words are counted",
+      checked("CMD-SHELL", "sh   $0", "/data/x"),
+      { part: "Healthcheck.1", mount: "/data" },
+    ],
+    [
       "which capabilities, in the kernel's order",
       host({ CapAdd: ["CAP_BPF", "SYS_ADMIN", "CHOWN"] }),
       ["SYS_ADMIN", "BPF"],
     ],
     ["what of the profile", optioned(`seccomp=${profile("SCMP_ACT_NOTIFY")}`), "SCMP_ACT_NOTIFY"],
+    ["that the profile is not shown", optioned("seccomp=/etc/profile.json"), "SecurityOpt: a file"],
     ["which annotation", host({ Annotations: { "run.oci.x": "secret" } }), "run.oci.x"],
     ["what the image declares", declared({ app: "app" }), "app"],
   ])("%s", (_, changes, detail) => {
@@ -796,6 +843,11 @@ describe("of several checks that do not hold", () => {
   test("none is said that holds", () => {
     expect(verdict({}, RELAXABLE)).toEqual([]);
   });
+});
+
+test("a service that matches on nothing of the container: allowed, and no label is the image's", () => {
+  const ofUid = { ...service, match: { peer: { uid: 1001 } } };
+  expect(judge({ ...facts, imageLabels: undefined }, undefined, ofUid)).toEqual([]);
 });
 
 test("a container without labels, for a service that matches on its image: allowed", () => {
