@@ -17,11 +17,13 @@ import { wordsOf } from "./json.ts";
 const INTERPRETER =
   /^(node(js)?|deno|bun|python[\d.]*|pypy[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|java|dotnet|mono|lua(jit)?[\d.]*|tclsh[\d.]*|Rscript|erl|beam\.smp|[gm]?awk|sed|make|env|(ba|da|a|k|z|fi|c|tc)?sh|busybox|toybox|ld[-.].*)$/;
 
-/** Variables that name programs or libraries, for loaders, shells and languages. */
+/** Variables that name programs or libraries, for loaders, shells and languages. A name can be
+ * 128 KiB long, and is read once: nothing that repeats begins at more than one place (invariant 10). */
 const SEARCH_VARIABLE =
-  /^(LD_\w+|\w*(PATH\w*|OPT|OPTS|OPTIONS|LIB)|BASH_ENV|ENV|OPENSSL_CONF|PYTHON(HOME|STARTUP|USERBASE))=/;
-/** By such an entry the working directory is searched. */
-const RELATIVE_ENTRY = /[=:\s]\.|PATH\w*=(:|.*::|.*:$)/;
+  /^LD_|PATH|(OPT|OPTS|OPTIONS|LIB|^BASH_ENV|^ENV|^OPENSSL_CONF|^PYTHON(HOME|STARTUP|USERBASE))$/;
+/** Of these, the ones in which not every word is a path. */
+const HAS_OTHER_WORDS = /^LD_(?!.*PATH)|(OPT|OPTS|OPTIONS|^ENV)$/;
+const WORD_END = /[=:;\s]/;
 
 /** Where the kernel, the engine and the client have mounts of their own, which hold no program; and the
  * root, of which the engine has said that it is read-only. */
@@ -66,7 +68,7 @@ export function writablePart(
   }
 
   const environment = wordsOf(Config.Env);
-  const compared = [...Args, ...checkArgs, ...environment];
+  const compared = [...Args, ...checkArgs, ...environment.join(":").split(WORD_END)];
   const length = compared.join("").length + compared.length * directory.length;
   if (length * lasting.length > COMPARED_MAX) return { part: "Args", mount: TOO_MANY };
 
@@ -81,18 +83,25 @@ export function writablePart(
     ...(isInterpreted ? Args.map(spelled("Args")) : []),
     ...(isInterpreter(check) ? checkArgs.map(spelled("Healthcheck")) : []),
   ];
-  const variables = environment
-    .filter((text) => SEARCH_VARIABLE.test(text))
-    .map((text) => ({
-      part: text.split("=", 1)[0] ?? "",
-      text: RELATIVE_ENTRY.test(text) ? `${text}:${directory}` : text,
-    }));
+  const variables = environment.flatMap((text) => searchVariable(text, directory));
   const declared = data.map(withoutSlash);
   const undeclared = lasting.filter((point) => !declared.includes(point));
   return firstNamed(words, undeclared) ?? firstNamed(variables, lasting);
 }
 
 type Part = { part: string; text: string };
+
+/** It as it stands, and its words as paths, if it is one by which programs are found. */
+function searchVariable(text: string, directory: string): Part[] {
+  const [name = "", ...words] = text.split(WORD_END);
+  if (!SEARCH_VARIABLE.test(name)) return [];
+
+  const isOfPaths = !HAS_OTHER_WORDS.test(name);
+  const paths = words
+    .filter((word) => isOfPaths || /^\.|\//.test(word))
+    .map((word) => posix.resolve(directory, word));
+  return [{ part: name, text: [text, ...paths].join(" ") }];
+}
 
 /** The first part in which the path of a mount stands: whole components, and not below another
  * path. */

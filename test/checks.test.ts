@@ -94,8 +94,8 @@ const capable = (...capabilities: string[]): Changes => ({
 const seenMounts = (...points: string[]): Changes => ({
   mounts: points,
 });
-const searched = (variable: string) =>
-  mounted("/data", true, { Config: { ...container.Config, Env: [variable] } });
+const searched = (...Env: string[]) =>
+  mounted("/data", true, { Config: { ...container.Config, Env } });
 /** A compiled program whose working directory is a writable volume. */
 const inData = (...Env: string[]): Changes =>
   command("/bin/db", "db", [], { Config: { ...container.Config, WorkingDir: "/data", Env } });
@@ -330,10 +330,39 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
           }),
         },
       ],
-      ...["PATH=:/bin", "PATH=/bin::/usr/bin", "PYTHONPATH=:/lib", "PATH=."].map(
-        (variable): [string, Changes] => [`… over where ${variable} leads`, inData(variable)],
-      ),
-      ["… over where a relative word of an option leads", inData("NODE_OPTIONS=-r ./x")],
+      ...[
+        "PATH=:/bin",
+        "PATH=/bin::/usr/bin",
+        "PATH=/bin:",
+        "PATH=",
+        "PATH=.",
+        "PATH=node_modules/.bin:/bin",
+        "PATH=/bin:tools",
+        "PATH=/bin:../data",
+        "PATH=/bin/../data/tools",
+        "PYTHONPATH=:/lib",
+        "PYTHONHOME=python",
+        "PERL5LIB=lib",
+        "BASH_ENV=profile",
+        "ENV=./profile",
+        "OPENSSL_CONF=openssl.cnf",
+        "LUA_PATH_5_4=/lib/?.lua;./?.lua",
+        "LD_LIBRARY_PATH=lib",
+        "LD_PRELOAD=lib/x.so",
+        "NODE_OPTIONS=-r ./x",
+        "NODE_OPTIONS=--require=tools/register",
+        "JAVA_OPTS=-javaagent:agent/x.jar",
+      ].map((variable): [string, Changes] => [
+        `… over where ${variable} leads from the working directory`,
+        inData(variable),
+      ]),
+      [
+        "… over where a variable leads from the root, which is the working directory",
+        mounted("/data", true, {
+          Args: [],
+          Config: { ...container.Config, WorkingDir: "", Env: ["PATH=/bin:data/tools"] },
+        }),
+      ],
       ["… over Python's own library", searched("PYTHONHOME=/data")],
       ["… over a relative script", mounted("/app", true, { Args: ["main.js"] })],
       ["… over a script by way of ..", mounted("/data", true, { Args: ["/app/../data/x.js"] })],
@@ -404,8 +433,24 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a container that is to have no health check", checked("NONE")],
       ["a health check that the engine leaves empty", checked()],
       [
-        "a search path whose entries hold a dot, with the mount as working directory",
-        inData("NODE_PATH=/srv/lib.d:/srv/x.js", "PATH=/bin:/usr/bin"),
+        "variables that do not lead to the working directory, which is a mount",
+        inData(
+          "NODE_PATH=/srv/lib.d:/srv/x.js",
+          "PATH=/bin:/usr/bin",
+          "NODE_OPTIONS=--max-old-space-size=4096 --title=x.js --import=file:///srv/x.js",
+          "LD_PRELOAD=libjemalloc.so.2",
+          "LD_BIND_NOW=1",
+          "ENV=production",
+          "OPTIONAL=./x",
+          "LIBRARY=./x",
+          "MY_BASH_ENV=./x",
+          "BUILD_ENV=./x",
+          "ENVIRONMENT=./x",
+          "OLD_PYTHONHOME=./x",
+          "PYTHONHOMES=./x",
+          "BUILD_LD_X=./x",
+          "path=./x",
+        ),
       ],
       [
         "a tmpfs mount that a shell's command names",
@@ -641,6 +686,7 @@ describe("what a command holds, with many writable mounts,", () => {
     ["more words than anybody needs", script(words(100_000, "a"))],
     ["one word that is as long", script(["a".repeat(500_000)])],
     ["as many variables", script([], { Env: words(50_000, "A_PATH=a") })],
+    ["as many entries of one variable", script([], { Env: [`PATH=${":".repeat(500_000)}`] })],
     ["a long working directory", script(words(1000, "a"), { WorkingDir: `/${"a".repeat(4000)}` })],
     [
       "a health check of as many words",
@@ -657,6 +703,18 @@ describe("what a command holds, with many writable mounts,", () => {
   ])("is read: %s", (_, changes) => {
     expect(writablePart({ ...facts, ...changes })).toBeUndefined();
   });
+});
+
+// The kernel takes 128 KiB for each. If the time grew with the square of that, these took minutes.
+test.each([
+  ["a name", `${"PATH".repeat(32_000)}-=x`],
+  ["a name like a loader's", `LD_${"PATH".repeat(32_000)}-=/x`],
+  ["a name like that of options", `LD_${"OPT".repeat(42_000)}=x`],
+  ["a value", `A_OPTS=${"PATH=".repeat(26_000)}`],
+  ["a value of many words", `A_${"X".repeat(64_000)}_OPTS=${" x".repeat(32_000)}`],
+])("variables as long as can be are read in time: %s", (_, variable) => {
+  const variables = Array.from({ length: 10 }, () => variable);
+  expect(writablePart({ ...facts, ...searched(...variables) })).toBeUndefined();
 });
 
 describe("a mount that the service declares as data", () => {
