@@ -68,7 +68,8 @@ export function writablePart(
   }
 
   const environment = wordsOf(Config.Env);
-  const compared = [...Args, ...checkArgs, ...environment.join(":").split(WORD_END)];
+  const entries = environment.flatMap((text) => text.split(WORD_END));
+  const compared = [...Args, ...checkArgs, ...entries];
   const length = compared.join("").length + compared.length * directory.length;
   if (length * lasting.length > COMPARED_MAX) return { part: "Args", mount: TOO_MANY };
 
