@@ -61,6 +61,7 @@ describe("the place of a key", () => {
     expect(await comesTo(0, third)).toBe("pending");
     turns.leave("key", true);
     expect(await comesTo(0, third)).toBe(true);
+    expect(vi.getTimerCount(), "the one that forgets old keys").toBe(1);
   });
 
   test("pauses after a judgement without a token: 100 ms, doubling to 5 s", async () => {
@@ -146,6 +147,8 @@ describe("the place of a key", () => {
     expect(await comesTo(0, turns.take("another key"))).toBe(true);
     await vi.advanceTimersByTimeAsync(3000);
     expect((await Promise.all(waiting)).every((taken) => !taken)).toBe(true);
+    const later = turns.take("key");
+    expect(await comesTo(99, later), "none waits any more").toBe("pending");
   });
 });
 
