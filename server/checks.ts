@@ -20,7 +20,7 @@ const CLOCK_TOLERANCE_MS = 2000;
 export type Check = {
   name: Reason;
   /** In place of the name, where it says more. */
-  reason?: Reason;
+  reason?: Reason | undefined;
   holds: boolean;
   /** What was seen, for the audit. */
   detail: Json;
@@ -101,7 +101,7 @@ export function evaluate(facts: Facts, spentBy: Spent | undefined, service: Serv
 }
 
 /** A check that holds where nothing was found. */
-function without(name: Reason, found: Json | undefined, reason = name): Check {
+function without(name: Reason, found: Json | undefined, reason?: Reason): Check {
   return { name, reason, holds: found === undefined, detail: found ?? null };
 }
 

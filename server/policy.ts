@@ -47,26 +47,24 @@ export function mismatchesOf(wanted: JsonObject, seen: JsonObject): Mismatch[] {
 
 /** Objects match as fragments, scalars by equality, a list against a list in order, a list against
  * anything else as any of these: of an object, as a whole; `Env` as `environments` says. What is
- * absent is null. With `mismatches`, all of them are added to that list; without, the first one ends
- * the search, because there may be a thousand services. */
+ * absent is null. Without `mismatches` the first one ends the search, because there may be a thousand
+ * services; with it, all of them are added to that list, and what is returned means nothing. */
 function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): boolean {
   if (isObject(wanted) && isObject(seen)) {
-    let allMatch = true;
     for (const key in wanted) {
       const memberPath = mismatches ? `${path}${path && "."}${key}` : "";
       let pair: [Json, Json] = [wanted[key] ?? null, member(seen, key)];
       if (key === "Env") pair = environments(...pair, member(seen, "KubernetesEnv"));
-      if (matches(...pair, mismatches, memberPath)) continue;
-      if (!mismatches) return false;
-      allMatch = false;
+      if (!matches(...pair, mismatches, memberPath) && !mismatches) return false;
     }
-    return allMatch;
+    return true;
   }
-  if (isEqual(wanted, seen) || isAnyOf(wanted, seen)) return true;
+  if (isDeepStrictEqual(wanted, seen) || isAnyOf(wanted, seen)) return true;
 
-  if (!mismatches) return false;
-  const isSecret = SECRET_MEMBER.test(path);
-  mismatches.push(isSecret ? { path } : { path, wanted: shown(wanted), seen: shown(seen) });
+  if (mismatches) {
+    const isSecret = SECRET_MEMBER.test(path);
+    mismatches.push(isSecret ? { path } : { path, wanted: shown(wanted), seen: shown(seen) });
+  }
   return false;
 }
 
@@ -110,11 +108,5 @@ function member(object: JsonObject, key: string): Json {
 
 function isAnyOf(wanted: Json, seen: Json): boolean {
   if (!Array.isArray(wanted) || Array.isArray(seen)) return false;
-  return wanted.some((value) => isEqual(value, seen));
-}
-
-/** Of objects too: inside a list they are not fragments. */
-function isEqual(wanted: Json, seen: Json): boolean {
-  if (wanted === seen) return true;
-  return typeof wanted === "object" && typeof seen === "object" && isDeepStrictEqual(wanted, seen);
+  return wanted.some((value) => isDeepStrictEqual(value, seen)); // an object is no fragment here
 }

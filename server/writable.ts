@@ -17,11 +17,13 @@ import { wordsOf } from "./json.ts";
 const INTERPRETER =
   /^(node(js)?|deno|bun|python[\d.]*|pypy[\d.]*|ruby[\d.]*|perl[\d.]*|php[\d.]*|java|dotnet|mono|lua(jit)?[\d.]*|tclsh[\d.]*|Rscript|erl|beam\.smp|[gm]?awk|sed|make|env|(ba|da|a|k|z|fi|c|tc)?sh|busybox|toybox|ld[-.].*)$/;
 
-/** Variables that name programs or libraries, for loaders, shells and languages. */
+/** Variables that name programs or libraries, for loaders, shells and languages. A name can be
+ * 128 KiB long, and is read once: nothing that repeats begins at more than one place (invariant 10). */
 const SEARCH_VARIABLE =
-  /^(LD_\w+|\w*(PATH\w*|OPT|OPTS|OPTIONS|LIB)|BASH_ENV|ENV|OPENSSL_CONF|PYTHON(HOME|STARTUP|USERBASE))=/;
-/** By such an entry the working directory is searched. */
-const RELATIVE_ENTRY = /[=:\s]\.|PATH\w*=(:|.*::|.*:$)/;
+  /^LD_|PATH|(OPT|OPTS|OPTIONS|LIB|^BASH_ENV|^ENV|^OPENSSL_CONF|^PYTHON(HOME|STARTUP|USERBASE))$/;
+/** Of these, the ones in which not every word is a path. */
+const HAS_OTHER_WORDS = /^LD_(?!.*PATH)|(OPT|OPTS|OPTIONS|^ENV)$/;
+const WORD_END = /[=:;\s]/;
 
 /** Where the kernel, the engine and the client have mounts of their own, which hold no program; and the
  * root, of which the engine has said that it is read-only, or new at each start. */
@@ -67,7 +69,8 @@ export function writablePart(
   }
 
   const environment = wordsOf(Config.Env);
-  const compared = [...Args, ...checkArgs, ...environment];
+  const entries = environment.flatMap((text) => text.split(WORD_END));
+  const compared = [...Args, ...checkArgs, ...entries];
   const length = compared.join("").length + compared.length * directory.length;
   if (length * lasting.length > COMPARED_MAX) return { part: "Args", mount: TOO_MANY };
 
@@ -79,21 +82,28 @@ export function writablePart(
     text: `${word} ${posix.resolve(directory, word)}`,
   });
   const words = [
-    ...(isInterpreted ? Args : []).map(spelled("Args")),
-    ...(isInterpreter(check) ? checkArgs : []).map(spelled("Healthcheck")),
+    ...(isInterpreted ? Args.map(spelled("Args")) : []),
+    ...(isInterpreter(check) ? checkArgs.map(spelled("Healthcheck")) : []),
   ];
-  const variables = environment
-    .filter((text) => SEARCH_VARIABLE.test(text))
-    .map((text) => ({
-      part: text.split("=", 1)[0] ?? "",
-      text: RELATIVE_ENTRY.test(text) ? `${text}:${directory}` : text,
-    }));
+  const variables = environment.flatMap((text) => searchVariable(text, directory));
   const declared = data.map(withoutSlash);
   const undeclared = lasting.filter((point) => !declared.includes(point));
   return firstNamed(words, undeclared) ?? firstNamed(variables, lasting);
 }
 
 type Part = { part: string; text: string };
+
+/** It as it stands, and its words as paths, if it is one by which programs are found. */
+function searchVariable(text: string, directory: string): Part[] {
+  const [name = "", ...words] = text.split(WORD_END);
+  if (!SEARCH_VARIABLE.test(name)) return [];
+
+  const isOfPaths = !HAS_OTHER_WORDS.test(name);
+  const paths = words
+    .filter((word) => isOfPaths || /^\.|\//.test(word))
+    .map((word) => posix.resolve(directory, word));
+  return [{ part: name, text: [text, ...paths].join(" ") }];
+}
 
 /** The first part in which the path of a mount stands: whole components, and not below another
  * path. */
@@ -121,8 +131,7 @@ export function isInterpreter(program: string): boolean {
 /** Its words; a command for a shell is taken apart at white space. */
 function healthCheck({ Config }: Container): string[] {
   const [kind, ...words] = wordsOf(Config.Healthcheck?.Test);
-  if (kind === "CMD") return words;
-  return kind === "CMD-SHELL" ? words.join(" ").trim().split(/\s+/) : [];
+  return kind === "CMD-SHELL" ? words.join(" ").trim().split(/\s+/) : words;
 }
 
 /** By the engine's word; and by the kernel's, which also shows a mount below another one, and one that

@@ -94,8 +94,11 @@ const capable = (...capabilities: string[]): Changes => ({
 const seenMounts = (...points: string[]): Changes => ({
   mounts: points,
 });
-const searched = (variable: string) =>
-  mounted("/data", true, { Config: { ...container.Config, Env: [variable] } });
+const searched = (...Env: string[]) =>
+  mounted("/data", true, { Config: { ...container.Config, Env } });
+/** A compiled program whose working directory is a writable volume. */
+const inData = (...Env: string[]): Changes =>
+  command("/bin/db", "db", [], { Config: { ...container.Config, WorkingDir: "/data", Env } });
 /** Started by `docker exec`: it is in the container, and not its first process. */
 const later = {
   peer: { ...peer, pid: 9 },
@@ -243,6 +246,7 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a writable mount over the script", mounted("/app")],
       ["a writable mount far above the script", mounted("/app", true, { Args: ["/app/a/b/c.js"] })],
       ["… that ends in a slash", mounted("/app/", true, { Args: ["/app/a/b/c.js"] })],
+      ["… that ends in two", mounted("/app//", true, { Args: ["/app/a/b/c.js"] })],
       [
         "… over a script whose name the kernel writes otherwise",
         mounted("/data", true, { Args: ["//data/./x"] }),
@@ -280,6 +284,9 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
         { ...mounted("/x", false, { Args: ["/x/sub/main.js"] }), ...seenMounts("/x/sub") },
       ],
       ["more mounts than are looked at", { mounts: undefined }],
+      ["no word about the command", ofContainer({ Path: undefined as never })],
+      ["an empty command", ofContainer({ Path: "" })],
+      ["a command that is no text", ofContainer({ Path: ["node"] })],
       [
         "a tmpfs over the program",
         { ...host({ Tmpfs: { "/usr/bin": "" } }), ...seenMounts("/usr/bin") },
@@ -323,6 +330,41 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
             Config: { ...container.Config, Env: ["NODE_OPTIONS=--require ./x.js"] },
           }),
         },
+      ],
+      ...[
+        "PATH=:/bin",
+        "PATH=/bin::/usr/bin",
+        "PATH=/bin:",
+        "PATH=",
+        "PATH=.",
+        "PATH=node_modules/.bin:/bin",
+        "PATH=/bin:tools",
+        "PATH=/bin:../data",
+        "PATH=/bin/../data/tools",
+        "PYTHONPATH=:/lib",
+        "OPT_PATH=tools",
+        "PATH_OLD_2=tools",
+        "PYTHONHOME=python",
+        "PERL5LIB=lib",
+        "BASH_ENV=profile",
+        "ENV=./profile",
+        "OPENSSL_CONF=openssl.cnf",
+        "LUA_PATH_5_4=/lib/?.lua;./?.lua",
+        "LD_LIBRARY_PATH=lib",
+        "LD_PRELOAD=lib/x.so",
+        "NODE_OPTIONS=-r ./x",
+        "NODE_OPTIONS=--require=tools/register",
+        "JAVA_OPTS=-javaagent:agent/x.jar",
+      ].map((variable): [string, Changes] => [
+        `… over where ${variable} leads from the working directory`,
+        inData(variable),
+      ]),
+      [
+        "… over where a variable leads from the root, which is the working directory",
+        mounted("/data", true, {
+          Args: [],
+          Config: { ...container.Config, WorkingDir: "", Env: ["PATH=/bin:data/tools"] },
+        }),
       ],
       ["… over Python's own library", searched("PYTHONHOME=/data")],
       ["… over a relative script", mounted("/app", true, { Args: ["main.js"] })],
@@ -393,6 +435,44 @@ describe.each<[string, string, [string, Changes][], [string, Changes][]]>([
       ["a health check that reads data, by a shell", checked("CMD-SHELL", "test -f /data/healthy")],
       ["a container that is to have no health check", checked("NONE")],
       ["a health check that the engine leaves empty", checked()],
+      [
+        "variables that do not lead to the working directory, which is a mount",
+        inData(
+          "NODE_PATH=/srv/lib.d:/srv/x.js",
+          "PATH=/bin:/usr/bin",
+          "NODE_OPTIONS=--max-old-space-size=4096 --title=x.js --import=file:///srv/x.js",
+          "LD_PRELOAD=libjemalloc.so.2",
+          "LD_BIND_NOW=1",
+          "ENV=production",
+          "OPTIONAL=./x",
+          "LIBRARY=./x",
+          "MY_BASH_ENV=./x",
+          "MY_OPENSSL_CONF=./x",
+          "BUILD_ENV=./x",
+          "ENVIRONMENT=./x",
+          "OLD_PYTHONHOME=./x",
+          "PYTHONHOMES=./x",
+          "BUILD_LD_X=./x",
+          "path=./x",
+        ),
+      ],
+      [
+        "a tmpfs mount that a shell's command names",
+        mounted("/data", true, {
+          Args: ["/data/x"],
+          Mounts: [{ Type: "tmpfs", Destination: "/data", RW: true }],
+        }),
+      ],
+      [
+        "… by a name that ends in a slash, where the kernel shows it without",
+        {
+          ...ofContainer({
+            Args: ["/data/x"],
+            HostConfig: { ReadonlyRootfs: true, Tmpfs: { "/data/": "" } },
+          }),
+          ...seenMounts("/data"),
+        },
+      ],
       [
         "a tmpfs that a shell's command names: it is empty at each start",
         {
@@ -610,6 +690,7 @@ describe("what a command holds, with many writable mounts,", () => {
     ["more words than anybody needs", script(words(100_000, "a"))],
     ["one word that is as long", script(["a".repeat(500_000)])],
     ["as many variables", script([], { Env: words(50_000, "A_PATH=a") })],
+    ["as many entries of one variable", script([], { Env: [`PATH=${":".repeat(500_000)}`] })],
     ["a long working directory", script(words(1000, "a"), { WorkingDir: `/${"a".repeat(4000)}` })],
     [
       "a health check of as many words",
@@ -626,6 +707,18 @@ describe("what a command holds, with many writable mounts,", () => {
   ])("is read: %s", (_, changes) => {
     expect(writablePart({ ...facts, ...changes })).toBeUndefined();
   });
+});
+
+// The kernel takes 128 KiB for each. If the time grew with the square of that, these took minutes.
+test.each([
+  ["a name", `${"PATH".repeat(32_000)}-=x`],
+  ["a name like a loader's", `LD_${"PATH".repeat(32_000)}-=/x`],
+  ["a name like that of options", `LD_${"OPT".repeat(42_000)}=x`],
+  ["a value", `A_OPTS=${"PATH=".repeat(26_000)}`],
+  ["a value of many words", `A_${"X".repeat(64_000)}_OPTS=${" x".repeat(32_000)}`],
+])("variables as long as can be are read in time: %s", (_, variable) => {
+  const variables = Array.from({ length: 10 }, () => variable);
+  expect(writablePart({ ...facts, ...searched(...variables) })).toBeUndefined();
 });
 
 describe("a mount that the service declares as data", () => {
@@ -752,6 +845,16 @@ describe("a refusal says what was seen:", () => {
     ],
     ["a second time", { spentBy }, spentBy.why],
     ["a root that can be written", host({ ReadonlyRootfs: false }), { part: "root", mount: "/" }],
+    [
+      "that there are too many mounts",
+      { mounts: undefined },
+      { part: "root", mount: "more than are looked at" },
+    ],
+    [
+      "that the command is not known",
+      ofContainer({ Path: "" }),
+      { part: "Path", mount: "not known: nobody says it" },
+    ],
     ["which program, and on which mount", mounted("/usr"), { part: "exe", mount: "/usr" }],
     [
       "which word, without its text",
@@ -769,11 +872,17 @@ describe("a refusal says what was seen:", () => {
       { part: "Healthcheck.1", mount: "/data" },
     ],
     [
+      "… for a shell, as its words are counted",
+      checked("CMD-SHELL", "sh   $0", "/data/x"),
+      { part: "Healthcheck.1", mount: "/data" },
+    ],
+    [
       "which capabilities, in the kernel's order",
       host({ CapAdd: ["CAP_BPF", "SYS_ADMIN", "CHOWN"] }),
       ["SYS_ADMIN", "BPF"],
     ],
     ["what of the profile", optioned(`seccomp=${profile("SCMP_ACT_NOTIFY")}`), "SCMP_ACT_NOTIFY"],
+    ["that the profile is not shown", optioned("seccomp=/etc/profile.json"), "SecurityOpt: a file"],
     ["which annotation", host({ Annotations: { "run.oci.x": "secret" } }), "run.oci.x"],
     ["what the image declares", declared({ app: "app" }), "app"],
   ])("%s", (_, changes, detail) => {
@@ -796,6 +905,11 @@ describe("of several checks that do not hold", () => {
   test("none is said that holds", () => {
     expect(verdict({}, RELAXABLE)).toEqual([]);
   });
+});
+
+test("a service that matches on nothing of the container: allowed, and no label is the image's", () => {
+  const ofUid = { ...service, match: { peer: { uid: 1001 } } };
+  expect(judge({ ...facts, imageLabels: undefined }, undefined, ofUid)).toEqual([]);
 });
 
 test("a container without labels, for a service that matches on its image: allowed", () => {

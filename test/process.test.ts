@@ -2,9 +2,11 @@ import { type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmodSync,
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -15,7 +17,15 @@ import {
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { findContainer, readProcess, readWritableMounts } from "../server/process.ts";
+import {
+  findContainer,
+  glanceAt,
+  isInit,
+  isRunning,
+  readProcess,
+  readWritableMounts,
+} from "../server/process.ts";
+import { compile } from "./programs.ts";
 import { Stage, until } from "./stage.ts";
 
 const ID = "0123456789abcdef".repeat(4);
@@ -55,6 +65,8 @@ describe("the container in a process's cgroup is", () => {
     ],
     ["root's own session", [`0::${SESSION}/user.slice/libpod-${ID}.scope/container`]],
     ["a unit of root's own session", [`0::${SESSION}/app.slice/web.service/libpod-payload-${ID}`]],
+    ["root's own session, in a hierarchy of two digits", [`12:pids:${SESSION}/libpod-${ID}.scope`]],
+    ["below a name that begins with two dots", [`0::/..x/docker/${ID}`]],
     ["root's own session, without it in v2", [`2:pids:${SESSION}/libpod-${ID}`, `0::${SESSION}`]],
     ["a container that has users of its own", [`0::/docker/${ID}/user.slice/user@7.service/x`]],
     [
@@ -472,6 +484,103 @@ describe("of a process with threads", () => {
     await until("it is traced", () => readProcess(pid, true).tracer === tracer.pid);
     expect(readProcess(pid).tracer).toBe(0);
   });
+});
+
+test.each([
+  { count: 4096, tracer: 0 },
+  { count: 4097, tracer: -1 },
+])("of a process with $count threads the tracer is $tracer", async ({ count, tracer }) => {
+  await using stage = new Stage();
+  const cgroup = new Cgroup(stage); // it goes away after its process
+  const child = spawn(compile("threads"), [String(count)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  stage.defer(() => void child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  const pid = cgroup.take(child.pid ?? 0);
+  expect(readProcess(pid, true).tracer).toBe(tracer);
+});
+
+describe("where a hierarchy is not as /proc says", () => {
+  /** What is known at a glance, but with these directories. */
+  const glanceWith = (pid: number, directories: string[]) => ({
+    ...glanceAt(pid),
+    container: { id: ID, directories },
+  });
+
+  test("one that is not mounted is passed over, if it is not the last", async () => {
+    await using stage = new Stage();
+    const pid = new Cgroup(stage).start(["sleep", "60"]);
+    const { directories = [] } = glanceAt(pid).container ?? {};
+    const known = glanceWith(pid, ["/sys/fs/cgroup/none/x", ...directories]);
+    expect(readProcess(pid, true, known)).toMatchObject({ alone: true });
+  });
+
+  test("the container's own cgroup is not there: an error, and not that the process has exited", () => {
+    const known = glanceWith(process.pid, ["/sys/fs/cgroup/none/x"]);
+    expect(() => readProcess(process.pid, false, known)).toThrow("ENOENT");
+  });
+
+  test("a line that is missing in its status is an error, and not a 0", () => {
+    const status = readFileSync("/proc/self/status", "utf8").replace("TracerPid:", "Tracer:");
+    const known = { ...glanceWith(process.pid, hierarchies.slice(-1)), status };
+    expect(() => readProcess(process.pid, false, known)).toThrow("has no TracerPid");
+  });
+});
+
+test.each([
+  { pids: [1], init: false, name: "in the server's own" },
+  { pids: [7, 1], init: true, name: "in a namespace of its own" },
+  { pids: [7, 5, 1], init: true, name: "in one that is in another" },
+  { pids: [1, 7], init: false, name: "in the outer one only" },
+])("pid 1 of a namespace or not, $name: $init", ({ pids, init }) => {
+  expect(isInit(pids)).toBe(init);
+});
+
+describe("a process runs", () => {
+  const ticksOf = (pid: number) =>
+    // The name of neither program used here holds a space.
+    Number(readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[21]);
+
+  test("where it is the one that started then, and not another with its number", () => {
+    expect(isRunning(process.pid, ticksOf(process.pid))).toBe(true);
+    expect(isRunning(process.pid, ticksOf(process.pid) - 1)).toBe(false);
+  });
+
+  test("until it is waited for, and no longer", async () => {
+    const child = spawn("sh", ["-c", "sleep 0 & echo $!; exec sleep 60"]);
+    const zombie = Number((await once(child.stdout, "data"))[0]);
+    await until("it is a zombie", () => /\) Z /.test(readFileSync(`/proc/${zombie}/stat`, "utf8")));
+    const ticks = ticksOf(zombie);
+    expect(isRunning(zombie, ticks)).toBe(true);
+    child.kill("SIGKILL");
+    await until("its parent is gone", () => !existsSync(`/proc/${zombie}`));
+    expect(isRunning(zombie, ticks)).toBe(false);
+  });
+
+  test("as far as is known, where there is no descriptor to look by", () => {
+    const files: number[] = [];
+    const ticks = ticksOf(process.pid);
+    try {
+      for (;;) files.push(openSync("/dev/null", "r"));
+    } catch (error) {
+      expect(error).toMatchObject({ code: "EMFILE" });
+      expect(isRunning(process.pid, ticks)).toBe(true);
+      expect(isRunning(2 ** 30, ticks)).toBe(true);
+    } finally {
+      for (const file of files) closeSync(file);
+    }
+  });
+});
+
+test("no descriptor stays open after a process was read", async () => {
+  await using stage = new Stage();
+  const pid = new Cgroup(stage).start(["sleep", "60"]);
+  const openFiles = () => readdirSync("/proc/self/fd").length;
+  const before = openFiles();
+  for (let i = 0; i < 20; i++) readProcess(pid, true);
+  for (let i = 0; i < 20; i++) readWritableMounts(pid);
+  expect(openFiles()).toBeLessThan(before + 20); // the test's own may come and go
 });
 
 describe("the capabilities of a process are", () => {

@@ -61,6 +61,7 @@ describe("the place of a key", () => {
     expect(await comesTo(0, third)).toBe("pending");
     turns.leave("key", true);
     expect(await comesTo(0, third)).toBe(true);
+    expect(vi.getTimerCount(), "the one that forgets old keys").toBe(1);
   });
 
   test("pauses after a judgement without a token: 100 ms, doubling to 5 s", async () => {
@@ -88,6 +89,56 @@ describe("the place of a key", () => {
     expect(await comesTo(0, turns.take("key")), "the first pause again").toBe(true);
   });
 
+  test("is given to nobody during its pause: those who wait go on waiting", async () => {
+    const turns = new Turns();
+    await turns.take("key");
+    const second = turns.take("key");
+    turns.leave("key", false);
+    expect(await comesTo(99, second)).toBe("pending");
+    expect(await comesTo(1, second), "after the first pause it is free").toBe(true);
+  });
+
+  // The old are looked for every 5 s.
+  test.each([
+    { name: "not forgotten 5 s after its pause", judgedMs: 4900, pauseMs: 200 },
+    { name: "forgotten later: it pauses as for the first time", judgedMs: 4899, pauseMs: 100 },
+  ])("is $name", async ({ judgedMs, pauseMs }) => {
+    const turns = new Turns();
+    await vi.advanceTimersByTimeAsync(judgedMs);
+    await turns.take("key");
+    turns.leave("key", false); // it pauses for 100 ms
+    await vi.advanceTimersByTimeAsync(10_000 - judgedMs);
+    await turns.take("key");
+    turns.leave("key", false);
+    await vi.advanceTimersByTimeAsync(pauseMs - 1);
+    expect(await comesTo(0, turns.take("key"))).toBe("pending");
+    await vi.advanceTimersByTimeAsync(1);
+    expect(await comesTo(0, turns.take("key"))).toBe(true);
+  });
+
+  test("is kept while it is taken, however long that is", async () => {
+    const turns = new Turns();
+    await turns.take("key");
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(await comesTo(100, turns.take("key"))).toBe(false);
+    turns.leave("key", true);
+    expect(await comesTo(0, turns.take("key"))).toBe(true);
+  });
+
+  test("is kept while others wait for it, though the server itself stood still meanwhile", async () => {
+    const turns = new Turns();
+    await vi.advanceTimersByTimeAsync(4990);
+    await turns.take("key");
+    const second = turns.take("key");
+    turns.leave("key", false);
+    const now = performance.now();
+    const clock = vi.spyOn(performance, "now").mockReturnValue(now + 60_000);
+    expect(await comesTo(10, second), "the old are forgotten now").toBe("pending");
+    expect(await comesTo(90, second)).toBe(true);
+    turns.leave("key", true);
+    clock.mockRestore();
+  });
+
   test("of many: more than 4,096 that wait are told at once", async () => {
     const turns = new Turns();
     await turns.take("key");
@@ -96,6 +147,8 @@ describe("the place of a key", () => {
     expect(await comesTo(0, turns.take("another key"))).toBe(true);
     await vi.advanceTimersByTimeAsync(3000);
     expect((await Promise.all(waiting)).every((taken) => !taken)).toBe(true);
+    const later = turns.take("key");
+    expect(await comesTo(99, later), "none waits any more").toBe("pending");
   });
 });
 
