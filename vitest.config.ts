@@ -12,7 +12,8 @@ const long = testFiles("chaos/crash", "chaos/lives", "chaos/outage", "chaos/lead
 /** They measure, hold something up for seconds, or keep the whole machine busy. */
 const alone = testFiles(
   ...["attacks/checks", "attacks/fairness", "attacks/noise", "attacks/slow", "attacks/waiting"],
-  ...["bench", "client-watch", "demo", "http", "peercred", "process", "renewals", "turns"],
+  ...["bench", "client-watch", "demo", "hardening/peercred", "http", "peercred", "process"],
+  ...["renewals", "turns"],
 );
 
 /** They take longer than their size says, and one that begins last would go on by itself. */
@@ -55,7 +56,7 @@ export default defineConfig({
           name: "together",
           include: ["test/**/*.test.ts"],
           exclude: [...configDefaults.exclude, ...long, ...alone],
-          maxWorkers: 2,
+          maxWorkers: process.env.ATTACKS ? 1 : 2, // one document: docs/attacks.md
           sequence: { groupOrder: 0 },
         },
       },
