@@ -9,11 +9,11 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** These take minutes: vitest.chaos.config.ts runs them. */
 const long = testFiles("chaos/crash", "chaos/lives", "chaos/outage", "chaos/leader");
 
-/** They measure, hold something up for seconds, or keep the whole machine busy. */
+/** They measure, have tokens or certificates of a few seconds, or keep the whole machine busy. */
 const alone = testFiles(
   ...["attacks/checks", "attacks/fairness", "attacks/noise", "attacks/slow", "attacks/waiting"],
-  ...["bench", "client-watch", "demo", "hardening/peercred", "http", "peercred", "process"],
-  ...["renewals", "turns"],
+  ...["bench", "certificates", "client-rotation", "client-watch", "demo", "hardening/peercred"],
+  ...["http", "leases", "peercred", "process", "renewals", "turns"],
 );
 
 /** They take longer than their size says, and one that begins last would go on by itself. */
