@@ -34,6 +34,7 @@ import { documentOf } from "../server/grant.ts";
 import type { Json, JsonObject } from "../server/json.ts";
 import { choose } from "../server/policy.ts";
 import { findFlaw } from "../server/schema.ts";
+import { NODE_COMPILE_CACHE, PATH } from "./command.ts";
 import { app, bao, buildImage, type Container, image, password, Stage, vaultAt } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -46,7 +47,7 @@ type Ran = { status: number; stdout: string; stderr: string };
 /** Runs the command as a person would. */
 async function authproxy(words: string[], input = "", env: NodeJS.ProcessEnv = {}): Promise<Ran> {
   const argv = [join(root, "cli/authproxy.ts"), ...words];
-  const child = spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
+  const child = spawn(process.execPath, argv, { env: { PATH, NODE_COMPILE_CACHE, ...env } });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
   child.stdin.on("error", () => {}).end(input); // EPIPE where it does not read
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);

@@ -18,7 +18,7 @@ import {
 import { basename, join } from "node:path";
 import { baseImage, type Contents, commands } from "../scripts/images.ts";
 import { fetchTree } from "./lab/fetch.ts";
-import { cache as folder } from "./package.ts";
+import { cache as folder, putInPlace } from "./package.ts";
 import { buildImage } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");
@@ -103,7 +103,7 @@ async function cached(
   if (!existsSync(place)) {
     mkdirSync(cache, { recursive: true });
     const unfinished = mkdtempSync(join(cache, "unfinished-"));
-    renameSync(await make(unfinished), place);
+    putInPlace(await make(unfinished), place);
     rmSync(unfinished, { recursive: true });
   }
   return place;

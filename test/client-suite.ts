@@ -448,7 +448,7 @@ export function clientSuite(client: Client): void {
     });
     test("is unavailable where it cannot be reached", async () => {
       const line = grant({}, { address: "https://127.0.0.1:1" });
-      const ended = await granted({ environment, options: ["--wait", "0.5"] }, line);
+      const ended = await granted({ environment, options: ["--wait", "2"] }, line);
       expectFailure(ended, 69, /unavailable: ECONNREFUSED/, /reached/);
     });
     test.each<[string, Record<string, string>]>([

@@ -6,11 +6,14 @@ import { text } from "node:stream/consumers";
 
 const program = join(import.meta.dirname, "../cli/authproxy.ts");
 
+/** Of our own environment. */
+export const { PATH, NODE_COMPILE_CACHE } = process.env;
+
 export type Ran = { status: number; stdout: string; stderr: string };
 
 export function start(words: string[], env: NodeJS.ProcessEnv = {}) {
   const argv = ["--disable-warning=ExperimentalWarning", program, ...words];
-  return spawn(process.execPath, argv, { env: { PATH: process.env.PATH, ...env } });
+  return spawn(process.execPath, argv, { env: { PATH, NODE_COMPILE_CACHE, ...env } });
 }
 
 export async function authproxy(

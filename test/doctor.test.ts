@@ -30,6 +30,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Finding } from "../cli/doctor/finding.ts";
 import { client, freePort, type OpenBao, startOpenBao } from "../scripts/openbao.ts";
 import type { JsonObject } from "../server/json.ts";
+import { NODE_COMPILE_CACHE, PATH } from "./command.ts";
 import { startDemandingOpenBao } from "./demanding.ts";
 import { block, readDocument } from "./documents.ts";
 import { Front } from "./front.ts";
@@ -42,6 +43,9 @@ const certificates = dirname(bao.caFile);
 type Ran = { status: number; stdout: string; stderr: string };
 type RunOptions = { uid?: number; under?: string[]; flags?: string[]; env?: NodeJS.ProcessEnv };
 
+/** Node writes its cache at the end. */
+const uncached = { NODE_COMPILE_CACHE: undefined };
+
 /** What no output may hold: each test that makes a secret adds it. */
 const secrets = new Set([bao.rootToken, password]);
 
@@ -50,7 +54,7 @@ async function run(words: string[], options: RunOptions = {}): Promise<Ran> {
   const node = [process.execPath, "--disable-warning=ExperimentalWarning", ...flags, program];
   const [command = "", ...argv] = [...under, ...node, "doctor", ...words];
   const user = uid === undefined ? {} : { uid, gid: uid };
-  const child = spawn(command, argv, { env: { PATH: process.env.PATH, ...env }, ...user });
+  const child = spawn(command, argv, { env: { PATH, NODE_COMPILE_CACHE, ...env }, ...user });
   const ended = new Promise<number>((resolve) => child.on("close", resolve));
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   for (const secret of secrets) expect(stdout + stderr).not.toContain(secret);
@@ -143,7 +147,7 @@ describe("a host where all is well", () => {
       "--allow-fs-read=*",
       "--allow-child-process",
     ];
-    const found = await doctor(config, { flags: permissions });
+    const found = await doctor(config, { flags: permissions, env: uncached });
     expect(found.map(({ check, status }) => `${check} ${status}`)).toEqual(
       findings.map(({ check, status }) => `${check} ${status}`),
     );
@@ -153,7 +157,7 @@ describe("a host where all is well", () => {
     const log = join(stage.directory, "strace");
     const calls =
       "trace=open,openat,creat,rename,renameat2,unlink,unlinkat,mkdir,mkdirat,link,symlink";
-    await doctor(config, { under: ["strace", "-f", "-o", log, "-e", calls] });
+    await doctor(config, { under: ["strace", "-f", "-o", log, "-e", calls], env: uncached });
     const traced = readFileSync(log, "utf8");
     expect(traced).toMatch(/openat\(.*authproxy\.json", O_RDONLY/);
     const writing = traced

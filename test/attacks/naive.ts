@@ -101,8 +101,11 @@ async function byCgroup(pid: number) {
 async function byPid(pid: number) {
   const { container } = await getContainerRuntimeClient();
   for (const { Id } of await container.dockerode.listContainers({ all: true })) {
-    const found = await container.getById(Id).inspect();
-    if (found.State.Pid === pid) return found;
+    const found = await container
+      .getById(Id)
+      .inspect()
+      .catch(() => undefined); // gone meanwhile
+    if (found?.State.Pid === pid) return found;
   }
   throw new Error(`no container has the pid ${pid}`);
 }

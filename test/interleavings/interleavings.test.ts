@@ -10,12 +10,10 @@ const { INTERLEAVING_SECONDS = "60", INTERLEAVING_SEED = "1" } = process.env;
 async function explore(seconds: string, ...options: string[]) {
   const program = `${import.meta.dirname}/explore.ts`;
   const words = ["--disable-warning=ExperimentalWarning", program, "--seconds", seconds];
-  const { stdout, stderr } = spawn(process.execPath, [
-    ...words,
-    "--seed",
-    INTERLEAVING_SEED,
-    ...options,
-  ]);
+  const argv = [...words, "--seed", INTERLEAVING_SEED, ...options];
+  // What V8 has compiled earlier has not all of the positions by which branches are counted.
+  const env = { ...process.env, NODE_DISABLE_COMPILE_CACHE: "1" };
+  const { stdout, stderr } = spawn(process.execPath, argv, { env });
   const [report, errors] = await Promise.all([text(stdout), text(stderr)]);
   return report + errors;
 }
@@ -27,7 +25,7 @@ test(
     console.log(report);
     expect(report).toContain("nothing falls");
   },
-  1000 * (Number(INTERLEAVING_SECONDS) + 180),
+  3000 * (Number(INTERLEAVING_SECONDS) + 60),
 );
 
 describe("within a minute the exploration finds that", () => {
@@ -38,6 +36,6 @@ describe("within a minute the exploration finds that", () => {
       console.log(report);
       expect(report).toContain("falls after");
     },
-    100_000,
+    300_000,
   );
 });

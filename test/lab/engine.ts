@@ -150,14 +150,18 @@ function hierarchies(names: string[]): string[] {
   return paths.filter((path) => existsSync(join(path, "cgroup.procs")));
 }
 
-const BRIDGE = "authproxy-lab";
+/** Of this test file, because another one may run at the same time. A name has at most 15 bytes. */
+const BRIDGE = `authproxy-${process.pid.toString(36)}`;
+const network = process.pid % 2 ** 14;
+/** In one of the 2^14 networks of four addresses in 198.18.0.0/16, which is no one's (RFC 2544). */
+export const bridgeAddress = `198.18.${network >> 6}.${4 * (network % 64) + 1}`;
 
 /** An engine without a bridge deletes docker0, which is the machine's own engine's: this one is for
- * all engines of the lab, and no container uses it. */
+ * all engines of a test file, and no container uses it. */
 function bridge(): string {
   if (!existsSync(`/sys/class/net/${BRIDGE}`)) {
     execFileSync("ip", ["link", "add", BRIDGE, "type", "bridge"]);
-    execFileSync("ip", ["addr", "add", "198.18.255.1/30", "dev", BRIDGE]); // RFC 2544: no one's
+    execFileSync("ip", ["addr", "add", `${bridgeAddress}/30`, "dev", BRIDGE]);
   }
   return BRIDGE;
 }

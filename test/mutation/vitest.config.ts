@@ -1,5 +1,5 @@
 // Question: which tests must notice when a decision is changed? The fast ones that are about it.
-import usual from "../../vitest.config.ts";
+import { usual } from "../../vitest.config.ts";
 
 const include = ["policy", "checks", "process"].map((name) => `test/${name}.test.ts`);
-export default { ...usual, test: { ...usual.test, include } };
+export default { test: { ...usual, include, fileParallelism: false } };

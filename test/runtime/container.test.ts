@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provision, startOpenBao, client as vaultClient } from "../../scripts/openbao.ts";
 import { block } from "../documents.ts";
+import { bridgeAddress } from "../lab/engine.ts";
 import { password, until, vaultAt } from "../stage.ts";
 import { client, compile, compileFor, REFERENCE, root, Scene } from "./scene.ts";
 
@@ -80,8 +81,8 @@ describe("an image that holds only busybox", () => {
   });
 
   test("on a bridge, from a Vault on this host", async () => {
-    // The lab's bridge, where an engine's containers reach this machine.
-    const near = await startOpenBao({ listen: "198.18.255.1" });
+    // Where this scene's containers reach this machine.
+    const near = await startOpenBao({ listen: bridgeAddress });
     try {
       const ids = await provision(near, { services: { app: { password: "by the bridge" } } });
       await vaultClient(near).health();
