@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CriEngine } from "../server/cri.ts";
 import { Containerd, type ContainerOptions, type Pod } from "./containerd.ts";
+import { block } from "./documents.ts";
 import { compile } from "./programs.ts";
 import { type AuditLine, lookUp, type Server, Stage, until } from "./stage.ts";
 
@@ -18,15 +19,14 @@ let server: Server;
 beforeAll(async () => {
   containerd = await Containerd.start(compile("pod"));
   stage.defer(() => containerd.stop());
+  // The document's own policy, of this image.
+  const { match } = JSON.parse(`{${block("docs/policy.md", '"pod": { "namespace": "shop"')}}`);
+  const container = { Image: containerd.image, Config: { Env: ["MODE=x", "PATH=/bin"] } };
   server = await stage.server({
     engine: { cri: containerd.socket },
     services: {
       app: {
-        match: {
-          peer: { uid: 1001 },
-          pod: { namespace: "shop", container: "app", labels: { app: "web" } },
-          container: { Image: containerd.image, Config: { Env: ["MODE=x", "PATH=/bin"] } },
-        },
+        match: { ...match, container },
         token: { create: "auth/token/create/app" },
       },
     },
@@ -54,7 +54,7 @@ async function answerTo(container: string, since = 0): Promise<AuditLine> {
 }
 
 test("a pod's container gets its token, and the audit names the pod", async () => {
-  const pod = await containerd.pod({ app: "web" });
+  const pod = await containerd.pod({ app: "timeline" });
   const { container, line } = await asks(pod);
   expect(line).toMatchObject({
     event: "granted",
@@ -84,14 +84,14 @@ test.each<[string, { name?: string; namespace?: string }, Partial<ContainerOptio
   ],
   ["one that shares the host's pids", {}, { pids: 2 }, { reason: "init" }],
 ])("not so: %s", async (_, podOptions, options, refusal) => {
-  const pod = await containerd.pod({ app: "web" }, podOptions);
+  const pod = await containerd.pod({ app: "timeline" }, podOptions);
   const { line } = await asks(pod, options);
   expect(line.event).not.toBe("granted");
   expect(line).toMatchObject(refusal);
 });
 
 test("not so: one that shares its pod's pids, and the sandbox of a pod", async () => {
-  const pod = await containerd.pod({ app: "web" }, { pids: 0 });
+  const pod = await containerd.pod({ app: "timeline" }, { pids: 0 });
   const { line } = await asks(pod, { pids: 0 });
   expect(line).toMatchObject({ event: "refused", reason: "init" });
   const sandbox = new CriEngine(containerd.socket).inspect(pod.sandbox);
@@ -99,7 +99,7 @@ test("not so: one that shares its pod's pids, and the sandbox of a pod", async (
 });
 
 test("not so: a program that lies on a volume", async () => {
-  const pod = await containerd.pod({ app: "web" });
+  const pod = await containerd.pod({ app: "timeline" });
   const usual = containerd.usual(pod);
   const sockets: [string, string, boolean] = ["/run/authproxy", join(stage.directory, "run"), true];
   const program: [string, string] = ["/program", join(containerd.directory, "image/root/program")];
@@ -112,7 +112,7 @@ test("not so: a program that lies on a volume", async () => {
 });
 
 test("what is run in it later gets nothing, and neither does a second request", async () => {
-  const pod = await containerd.pod({ app: "web" });
+  const pod = await containerd.pod({ app: "timeline" });
   const { container, line } = await asks(pod);
   expect(line.event).toBe("granted");
   const since = server.events.length;
@@ -128,7 +128,7 @@ test("what is run in it later gets nothing, and neither does a second request", 
 });
 
 test("while another process is in it, such as a probe's, it is told to ask again", async () => {
-  const pod = await containerd.pod({ app: "web" });
+  const pod = await containerd.pod({ app: "timeline" });
   const { line } = await asks(pod, { args: ["/program", "beside"] });
   expect(line).toMatchObject({ event: "unavailable", reason: "alone" });
 });
