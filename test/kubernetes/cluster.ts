@@ -39,9 +39,12 @@ export type ContainerStatus = {
   state: {
     running?: { startedAt: string };
     waiting?: { reason: string; message?: string };
-    terminated?: { exitCode: number; reason: string; message?: string };
+    terminated?: Terminated;
   };
+  lastState?: { terminated?: Terminated };
 };
+
+type Terminated = { exitCode: number; reason: string; message?: string };
 
 export type Pod = {
   metadata: { name: string; namespace: string; uid: string };
