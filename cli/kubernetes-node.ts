@@ -4,7 +4,7 @@
 // likes, containerd's and CRI-O's.
 import { GrpcClient, GrpcError } from "../server/grpc.ts";
 import type { JsonObject } from "../server/json.ts";
-import { field, Message } from "../server/protobuf.ts";
+import { Message, messageOf } from "../server/protobuf.ts";
 import { engineFailure } from "./ask-engine.ts";
 import type { Image } from "./host.ts";
 import type { ContainerState, ListedPod } from "./pods.ts";
@@ -77,7 +77,7 @@ export class KubernetesNode {
 
   /** The environment that an image declares; empty where the image is gone. */
   async imageEnv(digest: string): Promise<string[]> {
-    const request = Buffer.concat([field(1, field(1, digest)), VERBOSE_IMAGE]);
+    const request = Buffer.concat([messageOf(messageOf(digest)), VERBOSE_IMAGE]);
     const { imageSpec } = infoOf(await this.#call("ImageService/ImageStatus", request), "info");
     const { config } = (imageSpec ?? {}) as { config?: { Env?: string[] } };
     return config?.Env ?? [];
