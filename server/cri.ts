@@ -25,6 +25,8 @@ const VERBOSE = Buffer.of(2 * 8, 1);
 const RUNNING = 1;
 const NODE = 2;
 
+/** Names of Services, ports and hosts have at most 63, 15 and 253 characters. */
+const VARIABLE_LENGTH_MAX = 300;
 /** What the kubelet says of one port of a Service. */
 const SERVICE_PORT = /^([A-Z0-9_]+)_PORT_(\d+)_(TCP|UDP|SCTP)=\w+:\/\/(.+):\d+$/;
 const HOST_NAME = /^HOSTNAME=[A-Za-z0-9.-]+$/;
@@ -79,18 +81,28 @@ export class CriEngine implements Engine {
     return this.#inspects.share(id, () => this.#tooLarge.remember(id, () => this.#inspectNow(id)));
   }
 
+  async #inspectNow(id: string): Promise<Container> {
+    try {
+      return await this.#read(id);
+    } catch (error) {
+      // An answer of another form. Not in the words of JSON.parse, which quotes the environment.
+      const message = "its answer cannot be read";
+      throw error instanceof Refusal ? error : unavailable("engine", { id, message });
+    }
+  }
+
   /** Policies name no labels of images here: those of a pod are not the image's. */
   async imageLabels(): Promise<ImageLabels> {
     return { labels: {}, areOfManifest: true };
   }
 
-  async #inspectNow(id: string): Promise<Container> {
+  async #read(id: string): Promise<Container> {
     const request = Buffer.concat([messageOf(id), VERBOSE]);
     const answer = await this.#ask("RuntimeService/ContainerStatus", request);
     if (!answer) throw new Refusal("unknown-container", { id });
     const status = answer.message(1);
     requireSame(id, status.text(1));
-    const info = infoOf(answer);
+    const info: Info = JSON.parse(answer.map(2).info ?? "");
     if (status.number(3) !== RUNNING || !(info.pid > 0))
       throw unavailable("starting", { "State.Pid": Number(info.pid) });
 
@@ -120,7 +132,7 @@ export class CriEngine implements Engine {
   async #nameOf(image: string, { config }: Info): Promise<string | undefined> {
     const name = config?.image?.user_specified_image ?? "";
     const [digest] = /@sha256:[0-9a-f]{64}$/.exec(name) ?? [];
-    if (!digest) return undefined;
+    if (!digest || !image) return undefined;
     const isConfirmed = await this.#confirmed.get(`${image}${digest}`, async () => {
       const names = (await this.#askForImage(image))?.texts(3) ?? [];
       return names.some((known) => known.endsWith(digest)) || undefined;
@@ -166,15 +178,6 @@ function requireSame(asked: string, answered: string): void {
   if (answered !== asked) throw unavailable("engine", { asked, answered });
 }
 
-/** What is wrong is not told in the words of JSON.parse, which quotes the environment. */
-function infoOf(answer: Message): Info {
-  try {
-    const info: Info = JSON.parse(answer.map(2).info ?? "");
-    if (info.runtimeSpec.process.args && info.runtimeSpec.linux.namespaces) return info;
-  } catch {}
-  throw unavailable("engine", { message: "ContainerStatus without the container's runtimeSpec" });
-}
-
 /** CRI-O leaves "sha256:" out. */
 function digestOf(text = ""): string {
   const [, hash] = /^(?:sha256:)?([0-9a-f]{64})$/.exec(text) ?? [];
@@ -217,9 +220,9 @@ function settingsOf(
  * creates the pod can write them too. So a Service's count as such only where all of a port's belong
  * together, and each has the one value that the kubelet would give it. */
 function variablesByKubernetes(env: string[]): (variable: string) => boolean {
-  const all = new Set(env);
+  const all = new Set(env.filter(({ length }) => length <= VARIABLE_LENGTH_MAX));
   const made = new Set<string>();
-  for (const variable of env) {
+  for (const variable of all) {
     const [, service, port, protocol = "", address = ""] = SERVICE_PORT.exec(variable) ?? [];
     const host = address.replace(/^\[(.*)\]$/, "$1");
     const scheme = protocol.toLowerCase();
@@ -239,7 +242,8 @@ function variablesByKubernetes(env: string[]): (variable: string) => boolean {
   // A port with a name has one more variable.
   const withoutName = (variable: string) => variable.replace(NAMED_PORT, "_SERVICE_PORT=");
   return (variable) =>
-    made.has(variable) || made.has(withoutName(variable)) || HOST_NAME.test(variable);
+    all.has(variable) &&
+    (HOST_NAME.test(variable) || made.has(variable) || made.has(withoutName(variable)));
 }
 
 /** By kind and name, because the kubelet's paths differ from one pod to the next. What it mounts into

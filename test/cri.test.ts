@@ -358,6 +358,12 @@ describe("Config.Env is without what Kubernetes makes:", () => {
     expect(lacks(["MODE=x"])).toEqual([]);
   });
 
+  test("what is too long for one is not looked at for long", async () => {
+    const long = "_SERVICE_PORT_".repeat(9000);
+    const env = [`A=${long}`, `A${long}=80`, `HOSTNAME=${"a".repeat(500)}`, `A${long}`];
+    expect(await left(env)).toEqual(env);
+  });
+
   test("nothing of an environment is in a message", async () => {
     const secret = "PASSWORD=hunter2";
     const broken = Buffer.from(String(statusOf({ env: [secret] })).replace('"env"', '"e"nv"'));
@@ -404,6 +410,16 @@ describe("an engine that", () => {
       "tells null",
       message({ 1: { 1: ID, 3: 1 }, 2: entries({ info: "null" }) }),
       { reason: "engine" },
+    ],
+    [
+      "is no protobuf inside",
+      message({ 1: Buffer.from("HTTP/1.1 200 OK") }),
+      { reason: "engine", canRetry: true },
+    ],
+    [
+      "tells a variable that is none",
+      statusOf({ env: "PASSWORD=x" as never }),
+      { reason: "engine", detail: { message: "its answer cannot be read" } },
     ],
     ["is no protobuf", Buffer.from("HTTP/1.1 200 OK\r\n\r\n"), { reason: "engine" }],
     [
