@@ -200,12 +200,9 @@ describe("a host", () => {
 });
 
 describe("a node whose server logs in by its service account", () => {
-  /** As the projected volume of the server's pod has it. */
-  const login = (role: string) => ({
-    path: "auth/kubernetes/login",
-    body: { role },
-    body_files: { jwt: "/var/run/secrets/authproxy/token" },
-  });
+  const written = block("docs/provision.md", '"login": {');
+  const login = (role: string): JsonObject =>
+    JSON.parse(`{${written.replace("authproxy-pool-a", role)}}`).login;
   function policyFileOfNode(services: JsonObject, role = "authproxy-pool"): string {
     const file = join(stage.directory, `${files++}.json`);
     const { login: _, ...place } = vaultAt(bao.address, bao, "") as JsonObject;
