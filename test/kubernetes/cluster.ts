@@ -30,6 +30,7 @@ export type ClusterOptions = {
 
 export type ContainerStatus = {
   name: string;
+  image: string;
   imageID: string;
   /** containerd://ID */
   containerID?: string;

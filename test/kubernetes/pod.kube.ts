@@ -131,7 +131,8 @@ test.each([
   const name = Object.keys(spec).join().toLowerCase();
   await scene.run(name, {}, spec);
   expect(await scene.cluster.ended(name)).toEqual({ app: 77 });
-  expect(server.events.at(-1)).toMatchObject({ event: "refused", reason: "init" });
+  const claimed = idOf(await scene.cluster.pod(name), "app");
+  await server.until({ event: "refused", reason: "init", claimed });
 });
 
 test("a static pod has its secret", async () => {
