@@ -6,7 +6,7 @@
 //           ends no container: each has a shim or a monitor of its own.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
 import { criStatus } from "./cri-status.ts";
@@ -65,7 +65,8 @@ handler: ${RUNTIME_NAME}`;
 
 /** Returns lines for the person who asked. Throws Failures. */
 export async function installHandler(engine: NodeEngine, options: NodeOptions): Promise<string[]> {
-  const { config = engine.defaultConfig, sockets, isDryRun } = options;
+  const { sockets, isDryRun } = options;
+  const config = resolve(options.config ?? engine.defaultConfig);
   const launcherFile = join(engine.directoryOf(config), LAUNCHER);
   const planned = engine.planInstall(config, programOf(launcherFile, sockets));
   const running = runningEngine(engine, planned, options);
@@ -111,7 +112,8 @@ export async function uninstallHandler(
   engine: NodeEngine,
   options: NodeOptions,
 ): Promise<string[]> {
-  const { config = engine.defaultConfig, isDryRun } = options;
+  const { isDryRun } = options;
+  const config = resolve(options.config ?? engine.defaultConfig);
   const planned = engine.planUninstall(config);
   const running = runningEngine(engine, planned, options);
   if (isDryRun) return shownChange(planned, config, running);

@@ -168,7 +168,9 @@ describe.each(["trixie", "bookworm"] as Suite[])("a bare host, Debian %s", (suit
     await reload(`cp -p ${CONFIG} /tmp/usual; cat /mnt/authproxy.json > ${CONFIG}`);
     expect(await host.sh("authproxy check")).toContain("the server takes it");
 
-    const [install = "", uninstall = ""] = block("docs/runtime.md", "--daemon-json FILE").split("\n");
+    const [install = "", uninstall = ""] = block("docs/runtime.md", "--daemon-json FILE").split(
+      "\n",
+    );
     expect(await host.sh(install)).toContain("has been told, and follows");
     const tells = `const { POSTGRES_PASSWORD_FILE: file } = process.env;
       console.log("started with a password of", fs.readFileSync(file).length, "characters");`;

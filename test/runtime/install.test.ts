@@ -123,6 +123,11 @@ describe("where no engine runs", () => {
     expect(relative).toMatchObject({ status: 64, stdout: "" });
     expect(await authproxy()).toMatchObject({ status: 64, stdout: "" });
     expect(await authproxy("upgrade")).toMatchObject({ status: 64, stdout: "" });
+    const ofOthers = await authproxy("install", "--restart", "true");
+    expect([ofOthers.status, ofOthers.stderr]).toEqual([
+      64,
+      expect.stringContaining("--restart needs --containerd or --crio"),
+    ]);
   });
   test("nothing is installed that others than root could change", () => {
     const copy = join(scratch, "copy");
