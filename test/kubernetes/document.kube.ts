@@ -49,7 +49,7 @@ async function walk(section: string): Promise<string> {
   let said = "";
   for (const { text } of found) {
     said += await onNode(host, text, environment);
-    if (/kubectl/.test(text)) await makeServiceAccounts(host);
+    if (text.includes("kubectl")) await makeServiceAccounts(host);
   }
   return said;
 }
