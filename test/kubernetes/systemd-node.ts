@@ -3,7 +3,7 @@
 // Output:   a bare host (test/lab/host.ts) that is the node web1 of a cluster: Debian 13's systemd and
 //           containerd as its package has it, a kubelet, kubectl for the cluster's administrator. The API
 //           server and etcd run beside them; a scheduler and a controller-manager, as far as one node
-//           and pods without an owner need them, are a few lines of shell.
+//           and pods without an owner need them, are a few lines of shell each.
 import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
@@ -101,13 +101,9 @@ const API_SERVER = [
   "--enable-admission-plugins=NodeRestriction",
 ];
 
-/** What a scheduler and a controller-manager do for a node's only pods. */
-const CONTROLLERS = `#!/bin/sh
+/** What a scheduler does where there is one node. */
+const SCHEDULER = `#!/bin/sh
 while sleep 0.1; do
-  for namespace in $(kubectl get namespaces --output name); do
-    kubectl get serviceaccount default --namespace "\${namespace#*/}" >/dev/null 2>&1 ||
-      kubectl create serviceaccount default --namespace "\${namespace#*/}"
-  done
   kubectl get pods --all-namespaces --field-selector spec.nodeName= --no-headers \\
     --output custom-columns=:metadata.namespace,:metadata.name 2>/dev/null |
     while read -r namespace name; do
@@ -141,7 +137,7 @@ async function makeNode(host: Host, images: string[]): Promise<void> {
   put("with-cgroups", WITH_CGROUPS);
   put("containerd.conf", CONTAINERD_UNIT);
   put("authproxy.conf", AUTHPROXY_UNIT);
-  put("controllers", CONTROLLERS);
+  put("scheduler", SCHEDULER);
   put("pods.conflist", JSON.stringify(network));
   put("kubelet.json", JSON.stringify(kubelet));
   put("kubelet.conf", JSON.stringify(kubeconfig("kubelet")));
@@ -155,7 +151,7 @@ async function makeNode(host: Host, images: string[]): Promise<void> {
     hostname ${NODE}; echo "127.0.0.1 localhost ${NODE}" > /etc/hosts
     touch /etc/resolv.conf
     ln -s null /dev/kmsg # a kubelet watches the kernel's messages, and this machine's are not its
-    install -m 0755 /mnt/with-cgroups /mnt/controllers /usr/local/bin
+    install -m 0755 /mnt/with-cgroups /mnt/scheduler /usr/local/bin
     for unit in containerd authproxy; do
       install -D -m 0644 /mnt/$unit.conf /etc/systemd/system/$unit.service.d/cgroups.conf
     done
@@ -184,7 +180,16 @@ async function startCluster(host: Host): Promise<void> {
   words.push(`--hostname-override ${NODE}`, "--node-ip 198.18.254.2");
   await start("kubelet", `with-cgroups kubelet ${words.join(" ")}`);
   await until(host, `kubectl wait --for=condition=Ready --timeout=1s node/${NODE}`);
-  await start("controllers", "--setenv=HOME=/root controllers");
+  await start("scheduler", "--setenv=HOME=/root scheduler");
+}
+
+/** What a controller-manager does in a new namespace, before which it takes no pods. */
+export async function makeServiceAccounts(host: Host): Promise<void> {
+  await host.sh(`
+    for namespace in $(kubectl get namespaces --output name); do
+      kubectl get serviceaccount default --namespace "\${namespace#*/}" >/dev/null 2>&1 ||
+        kubectl create serviceaccount default --namespace "\${namespace#*/}"
+    done`);
 }
 
 /** As an administrator of the node would run it: in the node's view. */
