@@ -15,7 +15,7 @@ const testsOf: Record<string, string> = {
   "server/writable.ts": "checks readonly-images",
   "server/turns.ts": "turns",
   "server/refusal.ts": "refusal",
-  "server/process.ts": "process",
+  "server/process.ts": "process pod-cgroups",
 };
 
 /** For each file: a line as it was changed, and why that changes nothing. */
@@ -24,6 +24,8 @@ const equivalent: Record<string, Record<string, string>> = {
     'const memberPath = mismatches ? `${path}${path && "."}${key}` : "Stryker was here!";':
       "without a list of mismatches no path is read",
     'const [name = "Stryker was here!", ...value] = text.split("=");':
+      "a text has at least one part",
+    'Object.hasOwn(wanted, text.split("=", 1)[0] ?? "Stryker was here!"),':
       "a text has at least one part",
     'values.set(name, isUsual ? value.join("=") : true);':
       "the schema lets a policy want texts and null of a variable",
@@ -72,7 +74,11 @@ const equivalent: Record<string, Record<string, string>> = {
       "a line has one place at which this fits, and that is its beginning",
     'const points = [...text.matchAll(WRITABLE_MOUNT)].map(([, point = "Stryker was here!"]) => point);':
       "where the expression fits, it has that group",
-    'if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, ""))) return undefined;':
+    'const [, controllers, named = "Stryker was here!"] = /^\\d+:([^:]*):(.*)$/.exec(line) ?? [];':
+      "what stands there names no container, as nothing does",
+    'const [, controllers, named = ""] = /^\\d+:([^:]*):(.*)$/.exec(line) ?? ["Stryker was here"];':
+      "the first of them is not looked at",
+    'if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, "Stryker was here!"))) return undefined;':
       "UNSUPPORTED looks at what stands after a slash only",
     'const pids = readStart(`${directory}/cgroup.procs`, PIDS_BYTES_MAX).split("\\n");':
       "an empty line is passed over",
