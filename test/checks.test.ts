@@ -709,6 +709,18 @@ describe("what a command holds, with many writable mounts,", () => {
   });
 });
 
+test("what is compared is four million characters, those of the working directory with each word", () => {
+  const judgedWith = (length: number) => {
+    const script = mounted("/data", true, {
+      Args: ["a".repeat(length)],
+      Config: { WorkingDir: "/app", Env: ["A=b"] }, // three words: 12 characters, and two of "A=b"
+    });
+    return writablePart({ ...facts, ...script });
+  };
+  expect(judgedWith(4 * 1024 * 1024 - 14)).toBeUndefined();
+  expect(judgedWith(4 * 1024 * 1024 - 13)).toMatchObject({ part: "Args" });
+});
+
 // The kernel takes 128 KiB for each. If the time grew with the square of that, these took minutes.
 test.each([
   ["a name", `${"PATH".repeat(32_000)}-=x`],
