@@ -24,7 +24,7 @@ export async function measurePods({ quick }: Scale): Promise<Report> {
   const question =
     "what does a grant to a pod cost, over a bare ContainerStatus and a bare create?";
   const report = new Report(question, { quick });
-  const levels = quick ? [1, 4] : [1, 4, 16, 64];
+  const levels = quick ? [1, 4] : [1, 4, 16];
   const rounds = quick ? 2 : 9;
   const warmUp = quick ? 1 : 4; // as in grant.ts
   await using stage = await Stage.start();
