@@ -166,9 +166,10 @@ function handlersOf(status: Message, config: JsonObject): Handler[] | undefined 
   });
 }
 
+/** containerd's default is cgroupfs. */
 function cgroupDriverOf(config: JsonObject): NodeStatus["cgroupDriver"] {
   const { containerd } = config as ContainerdConfig;
-  const isSystemd = containerd?.runtimes?.runc?.options?.SystemdCgroup;
-  if (isSystemd === undefined) return undefined;
-  return isSystemd ? "systemd" : "cgroupfs";
+  const runc = containerd?.runtimes?.runc;
+  if (!runc) return undefined;
+  return runc.options?.SystemdCgroup ? "systemd" : "cgroupfs";
 }

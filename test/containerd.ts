@@ -150,8 +150,9 @@ export class Containerd {
     this.#cgroup = `/${directory.split("/").at(-1)}`;
   }
 
-  /** `program` is the only one in the image, as /program; static. */
-  static async start(program: string, tree?: string): Promise<Containerd> {
+  /** `program` is the only one in the image, as /program; static. `handler` is the OCI runtime of the
+   * handler authproxy. */
+  static async start(program: string, tree?: string, handler?: string): Promise<Containerd> {
     const directory = mkdtempSync(join(tmpdir(), "authproxy-cri-"));
     const settings = `version = 2
 root = "${directory}/root"
@@ -168,7 +169,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
     snapshotter = "native"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
-`;
+${handler ? handlerOf(handler) : ""}`;
     writeFileSync(join(directory, "config.toml"), settings);
     const image = await writeImage(directory, program);
     const log = openSync(join(directory, "log"), "a");
@@ -324,6 +325,14 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
       ]).catch(() => {});
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+function handlerOf(program: string): string {
+  return `    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.authproxy]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.authproxy.options]
+        BinaryName = "${program}"
+`;
 }
 
 /** Of an answer whose first field is an id. */

@@ -29,7 +29,9 @@ import { Containerd } from "./containerd.ts";
 import { compile } from "./programs.ts";
 
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-pods-"));
-const containerd = await Containerd.start(compile("pod"));
+/** It is not there. */
+const handler = join(scratch, "authproxy-runc");
+const containerd = await Containerd.start(compile("pod"), undefined, handler);
 afterAll(async () => {
   await containerd.stop();
   rmSync(scratch, { recursive: true, force: true });
@@ -244,14 +246,24 @@ describe("doctor on a node", () => {
     const findings = await doctor(engine);
     const version = await containerd.version();
     expect(linesOf(findings, "engine")).toMatch(
-      new RegExp(`^ok: ${engine.cri}: containerd ${RegExp.escape(version)}, by CRI runtime\\.v1`),
+      new RegExp(
+        `^ok: ${engine.cri}: containerd ${RegExp.escape(version)}, by CRI runtime\\.v1, with the cgroup driver cgroupfs`,
+      ),
     );
     expect(linesOf(findings, "engine")).toContain("NetworkReady is not true");
     expect(linesOf(findings, "containers")).toMatch(
       /^ok: shop\/.*process, cgroup and image can be seen/,
     );
-    expect(linesOf(findings, "runtime")).toContain("no handler authproxy here");
     expect(findings.map(({ check }) => check)).toContain("kubelet");
+  });
+
+  test("finds the handler of the RuntimeClass, and what is wrong with its runtime", async () => {
+    expect(linesOf(await doctor(engine), "runtime")).toMatch(
+      /^failed: there is no .*authproxy-runc/,
+    );
+    const node = new KubernetesNode(containerd.socket);
+    expect((await node.status()).handlers).toContainEqual({ name: "authproxy", program: handler });
+    expect((await node.pods()).map((pod) => pod.handler)).not.toContain("authproxy");
   });
 
   test("finds that it is not in the node's pid namespace", async () => {
