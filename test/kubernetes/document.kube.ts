@@ -237,8 +237,7 @@ END
       ],
     ];
 
-    test("the page's policy comes into force", async () => {
-      await walk("Who may use a service");
+    test("before the page's policy anybody may who edits in the namespace, and then not", async () => {
       // `edit` gets its rules from a controller that is not here.
       await host.sh(`kubectl create rolebinding editors --namespace shop \
         --clusterrole=system:aggregate-to-edit --user=alice --user=bob
@@ -250,8 +249,10 @@ END
         kubectl create rolebinding debuggers --namespace shop --role=debuggers --user=bob
         kubectl create rolebinding controllers --namespace shop \
         --clusterrole=system:aggregate-to-edit --serviceaccount=kube-system:replicaset-controller`);
-      // The API server learns of a policy a moment after it was written.
       const probe = renamed("probe", ["kubectl apply", "kubectl --as=bob apply --dry-run=server"]);
+      expect(await refusalOf(probe)).toBe("");
+      await walk("Who may use a service");
+      // The API server learns of a policy a moment after it was written.
       await expect.poll(() => refusalOf(probe), { timeout: 60_000 }).toContain("may not use");
     });
 
