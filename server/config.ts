@@ -102,7 +102,7 @@ export function loadConfig(file: string): Config {
 /** Services differ in `container` most. Where it is compared first, most of a thousand services are
  * passed over at their first selector. */
 function containerFirst([name, service]: [string, Service]): [string, Service] {
-  const { container = null, ...others } = service.match;
+  const { container = {}, ...others } = service.match;
   return [name, { ...service, match: { container, ...others } }];
 }
 

@@ -6,8 +6,8 @@
 import type { Config } from "./config.ts";
 import { AnswerTooLong, exchange, type HttpAnswer, HttpError } from "./http.ts";
 import { type JsonObject, wordsOf } from "./json.ts";
-import { Refusal, toRefusal, unavailable } from "./refusal.ts";
-import { SharedCalls } from "./shared.ts";
+import { Refusal, unavailable } from "./refusal.ts";
+import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 
 // `import` would evaluate every lazy export of node:http (WebSocket too), which costs 8 MB.
 const { Agent, request } = process.getBuiltinModule("node:http");
@@ -17,14 +17,10 @@ const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
 /** A busy engine takes seconds for an answer. Clients wait 15 s for theirs, and ask again. */
 const DEADLINE_MS = 10_000;
-const TOO_LARGE_MAX = 1000;
 /** The first version in which an image's answer can be that of one platform. */
 const PLATFORM_MINOR = 49;
 /** Drivers that only the classic image store has, Docker's and Podman's. */
 const CLASSIC_DRIVER = /^(overlay2?|vfs|aufs|devicemapper)$/;
-/** Of the labels that are remembered: images, and characters of each. */
-const IMAGES_MAX = 256;
-const LABELS_LENGTH_MAX = 1 << 16;
 
 /** What the engine says, under its own names: the members that checks use, and all others. What an
  * engine leaves out, or says is null, is empty. */
@@ -36,9 +32,13 @@ export type Container = JsonObject & {
   Args: string[];
   State: { Pid: number; StartedAt: string };
   Config: {
+    Image?: string | null;
+    User?: string | null;
     WorkingDir?: string | null;
     Env?: string[] | null;
     Labels?: JsonObject | null;
+    /** Of a pod: the variables that Kubernetes makes, which `Env` is without. */
+    KubernetesEnv?: string[] | null;
     Healthcheck?: { Test?: string[] | null } | null;
   };
   HostConfig: {
@@ -152,10 +152,10 @@ export class DockerEngine {
   readonly #api: EngineApi;
   /** By the container's id. */
   readonly #inspects = new SharedCalls<Container>();
-  /** Paths whose answer was too long: the engine is not asked for them again. */
-  readonly #tooLarge = new Set<string>();
+  /** By path. */
+  readonly #tooLarge = new TooLarge();
   /** By the digest of the manifest that runs, or of the image: a digest never means another one. */
-  readonly #imageLabels = new Map<string, Promise<ImageLabels | undefined>>();
+  readonly #imageLabels = new KeptAnswers<ImageLabels>();
 
   constructor(socketPath: string) {
     this.#api = new EngineApi(socketPath);
@@ -176,6 +176,7 @@ export class DockerEngine {
     if (!(container.State?.Pid > 0))
       throw unavailable("starting", { "State.Pid": Number(container.State?.Pid) });
 
+    delete container.pod; // no engine of this API has one
     // What an engine leaves out is empty.
     container.Config ??= {};
     container.HostConfig ??= {};
@@ -192,17 +193,7 @@ export class DockerEngine {
    * "too-large" and "engine". */
   imageLabels(container: Container): Promise<ImageLabels | undefined> {
     const key = container.ImageManifestDescriptor?.digest ?? container.Image;
-    const known = this.#imageLabels.get(key);
-    if (known) return known;
-
-    const asked = this.#askForImageLabels(container);
-    if (this.#imageLabels.size >= IMAGES_MAX) this.#imageLabels.clear();
-    this.#imageLabels.set(key, asked);
-    const isKept = (image?: ImageLabels) =>
-      image !== undefined && JSON.stringify(image.labels).length < LABELS_LENGTH_MAX;
-    const forget = () => this.#imageLabels.delete(key);
-    asked.then((image) => isKept(image) || forget(), forget);
-    return asked;
+    return this.#imageLabels.get(key, () => this.#askForImageLabels(container));
   }
 
   async #askForImageLabels(container: Container): Promise<ImageLabels | undefined> {
@@ -230,12 +221,7 @@ export class DockerEngine {
 
   /** Undefined if the engine says 404. */
   async #get(path: string): Promise<JsonObject | undefined> {
-    if (this.#tooLarge.has(path)) throw new Refusal("too-large", { path });
-    const { status, value } = await this.#api.get(path).catch((error) => {
-      if (this.#tooLarge.size >= TOO_LARGE_MAX) this.#tooLarge.clear();
-      if (toRefusal(error).reason === "too-large") this.#tooLarge.add(path);
-      throw error;
-    });
+    const { status, value } = await this.#tooLarge.remember(path, () => this.#api.get(path));
     if (status === 404) return undefined;
     if (status !== 200) throw engineError(path, status, value);
     return value;

@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 import { record } from "./audit.ts";
 import { judge, matchedLabels, needsCloseLook } from "./checks.ts";
 import type { VaultAddress } from "./config.ts";
-import type { Engine } from "./engine.ts";
+import type { Container, Engine } from "./engine.ts";
 import { type Facts, gatherFacts } from "./facts.ts";
 import type { Lease } from "./lease-files.ts";
 import type { Leases } from "./leases.ts";
@@ -63,6 +63,7 @@ export class Request {
       container: container?.Id,
       claimed: container ? undefined : this.claimed,
       image: container?.Image,
+      ...podOf(container),
       service: this.service,
       relaxed: this.relaxed,
       ms: this.ageMs,
@@ -142,7 +143,12 @@ function startOf({ container, init }: Facts) {
 
 function metaOf({ peer, container }: Facts, service: string): Lease["meta"] {
   const { Id, Image } = container;
-  return { service, container: Id, image: Image, uid: `${peer.uid}`, host };
+  return { service, container: Id, image: Image, uid: `${peer.uid}`, host, ...podOf(container) };
+}
+
+/** As the audit calls it. */
+function podOf({ pod }: Partial<Container> = {}) {
+  return pod && { pod: `${pod.namespace}/${pod.name}`, pod_container: pod.container };
 }
 
 /** `alone` was judged again, and `ppid` may change when runc exits: both are left out. */

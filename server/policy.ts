@@ -55,7 +55,7 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
     for (const key in wanted) {
       const memberPath = mismatches ? `${path}${path && "."}${key}` : "";
       let pair: [Json, Json] = [wanted[key] ?? null, member(seen, key)];
-      if (key === "Env") pair = environments(...pair);
+      if (key === "Env") pair = environments(...pair, member(seen, "KubernetesEnv"));
       if (matches(...pair, mismatches, memberPath)) continue;
       if (!mismatches) return false;
       allMatch = false;
@@ -72,13 +72,17 @@ function matches(wanted: Json, seen: Json, mismatches?: Mismatch[], path = ""): 
 
 /** Both as they are compared: lists sorted, because two starts with the same variables can have them in
  * another order; an object by name, "*" for all others. A variable that stands twice, or has no "=",
- * has no value that a policy can want: programs differ in what they take it for. */
-function environments(wanted: Json, seen: Json): [wanted: Json, seen: Json] {
+ * has no value that a policy can want: programs differ in what they take it for. Those that Kubernetes
+ * makes count only where they are named: nobody can list them, and none may pass for absent. */
+function environments(wanted: Json, seen: Json, byKubernetes: Json): [wanted: Json, seen: Json] {
   if (Array.isArray(wanted) && Array.isArray(seen)) return [wanted.toSorted(), seen.toSorted()];
   if (!isObject(wanted) || isObject(seen)) return [wanted, seen];
 
   const values = new Map<string, Json>();
-  for (const text of wordsOf(seen)) {
+  const named = wordsOf(byKubernetes).filter((text) =>
+    Object.hasOwn(wanted, text.split("=", 1)[0] ?? ""),
+  );
+  for (const text of [...wordsOf(seen), ...named]) {
     const [name = "", ...value] = text.split("=");
     const isUsual = value.length > 0 && !values.has(name);
     values.set(name, isUsual ? value.join("=") : false);

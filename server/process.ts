@@ -19,6 +19,7 @@ import {
   readSync,
   statSync,
 } from "node:fs";
+import { posix } from "node:path";
 import { Refusal, unavailable } from "./refusal.ts";
 
 export type Process = {
@@ -50,17 +51,20 @@ export type Process = {
   namespaces: { user: string; pid: string; mnt: string };
 };
 
-/** A line of /proc/PID/cgroup, HIERARCHY:CONTROLLERS:PATH, up to the leftmost name in its path that is
- * a container's, by either cgroup driver of Docker or Podman, or by Podman below a unit of systemd's
- * (Quadlet, `--cgroups=split`): a container in a container is part of the outer one. A bare id
- * directly below libpod_parent is that of a pod. */
+/** The path of a cgroup, up to the leftmost name in it that is a container's, by either cgroup driver of
+ * Docker or Podman, or by Podman below a unit of systemd's (Quadlet, `--cgroups=split`): a container in
+ * a container is part of the outer one. A bare id directly below libpod_parent is that of a pod. */
 const UP_TO_CONTAINER =
-  /^\d+:([^:]*):((?:\/[^/]*)*?\/(?:docker-|libpod-(?:payload-)?|(?<!\/libpod_parent\/))([0-9a-f]{64})(?:\.scope)?)(?:\/|$)/;
+  /^(?:\/[^/]*)*?\/(?:docker-|libpod-(?:payload-)?|(?<!\/libpod_parent\/))([0-9a-f]{64})(?:\.scope)?(?=\/|$)/;
+/** The same of a pod's container: below the kubelet's part of the path, which may itself be in a
+ * container (kind). With ":" where the kubelet and the engine have different cgroup drivers. */
+const UP_TO_PODS_CONTAINER =
+  /^(?:\/[^/]*)*?\/[^/]*kubepods.*?(?:\/(?:cri-containerd-|crio-)?|:cri-containerd:|:crio:)([0-9a-f]{64})(?:\.scope)?(?=\/|$)/;
 /** Root's own session, whose units are root's. The kernel lets nobody else make it at this place. */
-const ROOT_SESSION = /^(\d+:[^:]*:)\/user\.slice\/user-0\.slice\/user@0\.service(?=\/|$)/;
-/** A name outside the server's cgroup namespace; below a user's session, where that user may choose
- * any name (rootless engines); the kubelet's. */
-const UNSUPPORTED = /\/(\.\.|user@[^/]*|kubepods[^/]*)(\/|$)/;
+const ROOT_SESSION = /^\/user\.slice\/user-0\.slice\/user@0\.service(?=\/|$)/;
+/** A name outside the server's cgroup namespace that it cannot resolve; below a user's session, where
+ * that user may choose any name (rootless engines). */
+const UNSUPPORTED = /\/(\.\.|user@[^/]*)(\/|$)/;
 /** By which a process deceives /proc or the engine, or acts on the host; with their bits. */
 export const CAPABILITIES = {
   DAC_READ_SEARCH: 2,
@@ -208,6 +212,13 @@ export function readWritableMounts(pid: number): string[] | undefined {
 /** Its id, and the directories that list its processes, one for each hierarchy. */
 type ContainersCgroups = { id: string; directories: string[] };
 
+let upToContainer = UP_TO_CONTAINER;
+
+/** From now on only containers of pods are found. */
+export function expectPods(): void {
+  upToContainer = UP_TO_PODS_CONTAINER;
+}
+
 /** The container by the cgroups of one of its processes. What a workload makes below its directories is
  * part of it. It is only a hint: whoever can make cgroups can write any id, so the engine must confirm
  * it (invariant 4). */
@@ -215,16 +226,43 @@ export function findContainer(cgroup: string[]): ContainersCgroups | undefined {
   let id: string | undefined;
   const directories: string[] = [];
   for (const line of cgroup) {
+    // HIERARCHY:CONTROLLERS:PATH
+    const [, controllers, named = ""] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
+    const path = resolveInNamespace(CGROUP_ROOT + hierarchy, named);
     // What is below the container has names of its choice.
-    const [outside = line, controllers, path, found] = UP_TO_CONTAINER.exec(line) ?? [];
-    if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, "$1"))) return undefined;
+    const [outside = path, found] = upToContainer.exec(path) ?? [];
+    if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, ""))) return undefined;
     if (!found) continue;
     id ??= found;
     if (found !== id) return undefined;
-    const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
-    directories.push(CGROUP_ROOT + hierarchy + path);
+    directories.push(CGROUP_ROOT + hierarchy + outside);
   }
   return id ? { id, directories } : undefined;
+}
+
+/** The server's own cgroups, by the root of their hierarchy. */
+const ownCgroups = new Map<string, string | undefined>();
+
+/** In a cgroup namespace of its own, a server sees paths relative to its own cgroup. */
+function resolveInNamespace(root: string, path: string): string {
+  if (!/^\/\.\.(\/|$)/.test(path)) return path;
+  if (!ownCgroups.has(root)) ownCgroups.set(root, findOwnCgroup(root));
+  // What leads above the root stays as it is.
+  return `/${posix.join(ownCgroups.get(root) ?? ".", `.${path}`)}`;
+}
+
+/** Its path below the root, which must be the host's. Undefined if it is not there. */
+function findOwnCgroup(root: string, path = "."): string | undefined {
+  try {
+    const pids = readFileSync(`${root}/${path}/cgroup.procs`, "utf8").split("\n");
+    if (pids.includes(`${process.pid}`)) return path;
+    for (const entry of readdirSync(`${root}/${path}`, { withFileTypes: true })) {
+      const own = entry.isDirectory() ? findOwnCgroup(root, `${path}/${entry.name}`) : undefined;
+      if (own) return own;
+    }
+  } catch {} // it was removed meanwhile
+  return undefined;
 }
 
 /** Throws the refusal "no-container" if the cgroups name none. */

@@ -28,6 +28,9 @@ export type Schema = {
   pattern?: string;
   description?: string;
   anyOf?: Schema[];
+  if?: Schema;
+  then?: Schema;
+  else?: Schema;
   required?: string[];
   properties?: Record<string, Schema | false>;
   additionalProperties?: Schema | false;
@@ -84,8 +87,10 @@ function flawIn(value: Json, schema: Schema, path: string[]): ContentFlaw | unde
     const flaw = flawInMember(key, member, schema, [...path, key]);
     if (flaw) return flaw;
   }
-  const referred = schema.$ref && configSchema.$defs?.[schema.$ref.replace("#/$defs/", "")];
-  return referred ? flawIn(value, referred, path) : undefined;
+  const { $ref = "", if: condition } = schema;
+  const branch = condition && (flawIn(value, condition, path) ? schema.else : schema.then);
+  const more = [configSchema.$defs?.[$ref.replace("#/$defs/", "")], branch];
+  return more.map((also) => also && flawIn(value, also, path)).find(Boolean);
 }
 
 function hasShape(value: Json, memberCount: number, schema: Schema, path: string[]): boolean {

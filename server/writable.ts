@@ -24,7 +24,7 @@ const SEARCH_VARIABLE =
 const RELATIVE_ENTRY = /[=:\s]\.|PATH\w*=(:|.*::|.*:$)/;
 
 /** Where the kernel, the engine and the client have mounts of their own, which hold no program; and the
- * root, of which the engine has said that it is read-only. */
+ * root, of which the engine has said that it is read-only, or new at each start. */
 const OWN_MOUNT =
   /^\/((dev|proc|sys)(\/.*)?|etc\/(hosts|hostname|resolv\.conf)|run\/authproxy-secrets)?$/;
 
@@ -35,8 +35,9 @@ export function writablePart({
   container,
   mounts,
 }: Facts): WritablePart | undefined {
-  const { Path, Args, Config, HostConfig, Mounts } = container;
-  if (HostConfig.ReadonlyRootfs !== true) return { part: "root", mount: "/" };
+  const { Path, Args, Config, HostConfig, Mounts, pod } = container;
+  // Each start in a pod is that of another container, with a root of its own.
+  if (HostConfig.ReadonlyRootfs !== true && !pod) return { part: "root", mount: "/" };
   if (!mounts) return { part: "root", mount: "more than are looked at" };
   if (typeof Path !== "string" || !Path)
     return { part: "Path", mount: "not known: nobody says it" };

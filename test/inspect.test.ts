@@ -134,6 +134,7 @@ const MEMBERS: Record<string, "list" | "object" | "string" | "boolean" | "number
   "Mounts.0.Type": "string",
   "Mounts.0.Destination": "string",
   "Mounts.0.RW": "boolean",
+  pod: "object",
   ImageManifestDescriptor: "object",
   "ImageManifestDescriptor.digest": "string",
   "ImageManifestDescriptor.platform": "object",

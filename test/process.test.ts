@@ -70,6 +70,8 @@ describe("the container in a process's cgroup is", () => {
     ],
     ["several controllers in a line", [`3:cpu,cpuacct:/docker/${ID}`]],
     ["below a name with a colon", [`0::/a:b/docker-${ID}.scope`]],
+    ["a pod's, where Docker is the kubelet's engine", [`0::/kubepods/burstable/pod1/${ID}`]],
+    ["… by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/docker-${ID}.scope`]],
     ["below a name that looks like a line", [`0::/0::/${ID}`]],
   ])("%s", (_, cgroup) => {
     const { id, directories = [] } = findContainer(cgroup) ?? {};
@@ -115,9 +117,11 @@ describe("the container in a process's cgroup is", () => {
     ["conmon, by systemd", [`0::/machine.slice/libpod-conmon-${ID}.scope`]],
     ["another program of Podman's", [`0::${UNIT}/libpod-payload-${ID}x`]],
     ["a pod alone", [`0::/libpod_parent/${ID}`]],
-    ["the kubelet's", [`0::/kubepods/burstable/pod1/${ID}`]],
-    ["the kubelet's, by systemd, without a directory for all", [`0::/kubepods-pod1.slice/${ID}`]],
-    ["the kubelet's, by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/cri-${ID}.scope`]],
+    [
+      "containerd's, by systemd",
+      [`0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-${ID}.scope`],
+    ],
+    ["CRI-O's, by systemd", [`0::/kubepods.slice/kubepods-pod1.slice/crio-${ID}.scope`]],
     ["two in two lines", [`12:pids:/docker/${ID}`, `11:memory:/docker/${OTHER}`]],
     ["one in one line, a user's in another", [`12:pids:/docker/${ID}`, "0::/x/user@7.service"]],
     ["an id that is too short", [`0::/docker/${ID.slice(1)}`]],

@@ -1,0 +1,90 @@
+// Question: what does a gRPC service on a UNIX socket answer to one call?
+//
+// Guaranteed: one message of at most 1 MiB before the deadline, or a GrpcError. A connection that has
+// ended, as when the service restarts, is made again for the next call. No error quotes an answer's
+// message, because that may hold a container's environment.
+// Source: grpc/doc/PROTOCOL-HTTP2.md
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
+import { connect as connectSocket } from "node:net";
+
+/** As of Docker's API: engine.ts. */
+const DEADLINE_MS = 10_000;
+const ANSWER_BYTES_MAX = 1 << 20;
+/** A byte that says whether the message is compressed, and its length. */
+const PREFIX_BYTES = 5;
+
+/** There is no answer. */
+export class GrpcError extends Error {
+  /** gRPC's code; undefined where the service has said none. */
+  readonly status: number | undefined;
+
+  constructor(message: string, status?: number) {
+    super(message);
+    this.status = status;
+  }
+}
+
+export class AnswerTooLong extends GrpcError {}
+
+export class GrpcClient {
+  readonly #socketPath: string;
+  #session: ClientHttp2Session | undefined;
+
+  constructor(socketPath: string) {
+    this.#socketPath = socketPath;
+  }
+
+  /** `method` is PACKAGE.SERVICE/METHOD. */
+  async call(method: string, request: Buffer): Promise<Buffer> {
+    const stream = this.#connection().request({
+      ":method": "POST",
+      ":path": `/${method}`,
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const headers: IncomingHttpHeaders = {};
+    const chunks: Buffer[] = [];
+    let length = 0;
+    stream.on("data", (chunk: Buffer) => {
+      length += chunk.length;
+      if (length > ANSWER_BYTES_MAX) stream.destroy(new AnswerTooLong("the answer is too long"));
+      else chunks.push(chunk);
+    });
+    // An error without an answer has its status in the only headers.
+    stream.on("response", (received) => Object.assign(headers, received));
+    stream.on("trailers", (received) => Object.assign(headers, received));
+    stream.on("error", reject).on("close", resolve);
+    const timer = setTimeout(() => stream.destroy(new GrpcError("no answer in time")), DEADLINE_MS);
+    const prefix = Buffer.alloc(PREFIX_BYTES);
+    prefix.writeUInt32BE(request.length, 1);
+    stream.end(Buffer.concat([prefix, request]));
+
+    await promise.finally(() => clearTimeout(timer));
+    const { "grpc-status": status, "grpc-message": message } = headers;
+    if (status !== "0")
+      throw new GrpcError(
+        status ? String(message) : "the answer has no status",
+        status ? Number(status) : undefined,
+      );
+    const answer = Buffer.concat(chunks);
+    if (
+      answer.length < PREFIX_BYTES ||
+      answer[0] !== 0 ||
+      answer.readUInt32BE(1) !== answer.length - PREFIX_BYTES
+    )
+      throw new GrpcError("the answer is not one message");
+    return answer.subarray(PREFIX_BYTES);
+  }
+
+  #connection(): ClientHttp2Session {
+    if (this.#session && !this.#session.closed) return this.#session;
+    const session = connect("http://localhost", {
+      createConnection: () => connectSocket(this.#socketPath),
+    });
+    session.on("error", () => {}); // each of its calls says so
+    session.unref();
+    this.#session = session;
+    return session;
+  }
+}
