@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 
-/** Every attack of this folder. */
+/** Every attack of this folder, and of test/kubernetes/attacks.kube.ts: "K". */
 export const attacks = {
   "1": "pid reuse: the connector exits, its child keeps the socket",
   "2": "the engine still reports a dead first process, its number is used again",
@@ -87,12 +87,16 @@ export const attacks = {
   "61": "X_DIR given to another user, who puts links there: root's files are removed",
   "68b":
     "a text that is not JSON and holds a secret, quoted by an error of the client or the runtime",
+  K1: "pid reuse between accept and the look at /proc",
+  K2: "a cgroup with the victim's name among the mounts of a mount namespace of its own",
+  K3: "a cgroup below its own, with the victim's name",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
 const arms: Arm[] = ["naive", "minus one", "defended", "honest"];
 const rows = new Map<string, string>();
 export const document = join(import.meta.dirname, "../../docs/attacks.md");
+const ROW = /^\| K?\d/;
 
 afterAll(() => {
   console.log([...rows.values()].join("\n"));
@@ -101,7 +105,7 @@ afterAll(() => {
 
 /** The rows of the document, by their number. */
 export function rowsOf(text: string): Map<string, string> {
-  const lines = text.split("\n").filter((line) => /^\| \d/.test(line));
+  const lines = text.split("\n").filter((line) => ROW.test(line));
   return new Map(lines.map((line) => [line.split(" ")[1] ?? "", line]));
 }
 
@@ -110,9 +114,14 @@ function writeDown(): void {
   const all = [...rowsOf(text), ...rows].filter(([number]) => number in attacks);
   const order = new Intl.Collator("en", { numeric: true });
   const sorted = [...new Map(all)].sort(([a], [b]) => order.compare(a, b));
-  const kept = text.split("\n").filter((line) => !/^\| \d/.test(line));
-  const at = kept.findIndex((line) => line.startsWith("|---")) + 1;
-  writeFileSync(document, kept.toSpliced(at, 0, ...sorted.map(([, row]) => row)).join("\n"));
+  const first = sorted.findIndex(([number]) => number.startsWith("K"));
+  const tables = [sorted.slice(0, first), sorted.slice(first)];
+  const lines = text.split("\n").filter((line) => !ROW.test(line));
+  const withRows = lines.flatMap((line) => {
+    const table = line.startsWith("|---") ? (tables.shift() ?? []) : [];
+    return [line, ...table.map(([, row]) => row)];
+  });
+  writeFileSync(document, withRows.join("\n"));
 }
 
 /** Writes one result of an attack down. */

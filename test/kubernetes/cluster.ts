@@ -32,6 +32,7 @@ export type ClusterOptions = {
 
 export type ContainerStatus = {
   name: string;
+  image: string;
   imageID: string;
   /** containerd://ID */
   containerID?: string;
