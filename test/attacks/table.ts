@@ -90,6 +90,22 @@ export const attacks = {
   K1: "pid reuse between accept and the look at /proc",
   K2: "a cgroup with the victim's name among the mounts of a mount namespace of its own",
   K3: "a cgroup below its own, with the victim's name",
+  K3b: "a hostPath to the cgroups: a pod joins the victim's",
+  K4: "kubectl exec, or code run inside later, connects",
+  K5: "kubectl debug: an ephemeral container with the pod's labels and another image",
+  K5b: "kubectl debug: the pod's labels and image, another command",
+  K5c: "kubectl debug --target takes the socket that waits",
+  K6: "shareProcessNamespace: another container of the pod takes the socket that waits",
+  K6b: "hostPID: another pod of the same uid takes the socket that waits",
+  K7: "a container that has just started, or started again",
+  K7b: "a hostPath to the cgroups: the name of a container that has ended, whose pod is still listed",
+  K8: "a label put on a running pod, whose container starts again",
+  K8b: "another image put on a running pod",
+  K9: "a pod of another namespace with the name, labels, annotations and owner of the victim's",
+  K10: "a pod that names the service account of another",
+  K11: "a tag moved to another image; two tags of one image",
+  K12: "the API server is away, and a container starts again",
+  K14: "program on an emptyDir overwritten by another container of the pod, its own started again",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";

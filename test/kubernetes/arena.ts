@@ -2,11 +2,18 @@
 // Input:    the C programs of test/attacks, static: an image needs nothing else to run them.
 // Output:   pods that run them, in the namespace of the service or in another; servers, ours and naive
 //           ones, each at a socket of its own, which every pod has in /run/authproxy.
-import { copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";
 import type { JsonObject } from "../../server/json.ts";
-import { digestOf, imageWith, startThief, type Target, type Thief, TOKEN } from "../attacks/arena.ts";
+import {
+  digestOf,
+  imageWith,
+  startThief,
+  type Target,
+  type Thief,
+  TOKEN,
+} from "../attacks/arena.ts";
 import { Naive } from "../attacks/naive.ts";
 import type { Note } from "../attacks/table.ts";
 import type { Server } from "../stage.ts";
@@ -25,16 +32,39 @@ export const SHOP = "shop";
 export const OTHER = "other";
 export const LABELS = { app: "payments" };
 const USER = 1001;
-const PROGRAMS = ["trusted", "become", "worker", "steal", "orphan", "take", "below", "enter"];
-const callItTrusted = (directory: string) =>
+const PROGRAMS = [
+  "trusted",
+  "become",
+  "worker",
+  "steal",
+  "orphan",
+  "take",
+  "below",
+  "enter",
+  "replace",
+];
+
+/** /mnt; beside a program, one that its user may execute and not read: the kernel makes it undumpable. */
+function arrange(directory: string): void {
+  mkdirSync(join(directory, "../mnt"));
+  for (const name of ["become", "trusted"]) {
+    copyFileSync(join(directory, name), join(directory, `unreadable-${name}`));
+    chmodSync(join(directory, `unreadable-${name}`), 0o111);
+  }
+}
+
+function callItTrusted(directory: string): void {
   copyFileSync(join(directory, "steal"), join(directory, "trusted"));
+}
 
 export type Part = { [member: string]: unknown; command: string[]; name?: string; image?: string };
 
 export type Wanted = {
-  /** How its name begins. */
-  name: string;
+  /** How its name begins, or its whole name. */
+  name?: string;
+  fullName?: string;
   containers: [Part, ...Part[]];
+  initContainers?: Part[];
   namespace?: string;
   user?: number;
   metadata?: object;
@@ -61,7 +91,6 @@ export class Arena {
     const scene = await Scene.open({ runtimeClass: false });
     try {
       const { cluster } = scene;
-      const arrange = (directory: string) => mkdirSync(join(directory, "../mnt"));
       const image = imageWith(PROGRAMS, { arrange });
       const thief = imageWith(["steal"], { arrange: callItTrusted });
       const names = [await cluster.import(image), await cluster.import(thief)] as const;
@@ -121,7 +150,11 @@ export class Arena {
     relax = [],
     under = [],
     ...changes
-  }: JsonObject & { match?: JsonObject; relax?: string[]; under?: string[] } = {}): Promise<OursArm> {
+  }: JsonObject & {
+    match?: JsonObject;
+    relax?: string[];
+    under?: string[];
+  } = {}): Promise<OursArm> {
     const name = this.unique("ours");
     const { stage } = this.scene;
     const config = this.scene.configure({
@@ -138,7 +171,9 @@ export class Arena {
   /** What the server says that does not start with such a service. */
   async refusedAtLoad(match: JsonObject): Promise<string> {
     const token = { create: "auth/token/create/app" };
-    const server = this.scene.stage.start(this.scene.configure({ services: { app: { match, token } } }));
+    const server = this.scene.stage.start(
+      this.scene.configure({ services: { app: { match, token } } }),
+    );
     expect(await server.ended).toBe(1);
     return server.stderr;
   }
@@ -146,16 +181,23 @@ export class Arena {
   /** A pod whose first container is `app`, of the service's image, with its labels, in its namespace,
    * unless told otherwise. */
   async run(wanted: Wanted): Promise<RunningPod> {
-    const { namespace = SHOP, user = USER, metadata, spec, volumes = [] } = wanted;
-    const name = this.unique(wanted.name);
+    const {
+      namespace = SHOP,
+      user = USER,
+      metadata,
+      spec,
+      volumes = [],
+      initContainers = [],
+    } = wanted;
+    const { name: start = "pod", fullName: name = this.unique(start) } = wanted;
     const mount = { name: "sockets", mountPath: "/run/authproxy", readOnly: true };
-    const containers = wanted.containers.map(({ volumeMounts = [], ...part }) => ({
+    const complete = ({ volumeMounts = [], ...part }: Part) => ({
       name: "app",
       image: this.image,
       imagePullPolicy: "Never",
       ...part,
       volumeMounts: [mount, volumeMounts].flat(),
-    }));
+    });
     const sockets = { name: "sockets", hostPath: { path: "/run/authproxy", type: "Directory" } };
     const manifest: Manifest = {
       apiVersion: "v1",
@@ -165,7 +207,8 @@ export class Arena {
         restartPolicy: "Never",
         terminationGracePeriodSeconds: 0,
         securityContext: { runAsUser: user, runAsGroup: user },
-        containers,
+        containers: wanted.containers.map(complete),
+        initContainers: initContainers.map(complete),
         volumes: [sockets, ...volumes],
         ...spec,
       },
@@ -176,7 +219,10 @@ export class Arena {
 
   /** A pod as it should be, served by this server. */
   async honest({ socket }: Arm, note?: Note): Promise<RunningPod> {
-    const pod = await this.run({ name: "honest", containers: [{ command: ["/app/trusted", socket] }] });
+    const pod = await this.run({
+      name: "honest",
+      containers: [{ command: ["/app/trusted", socket] }],
+    });
     if (!(await pod.says("trusted: end")).includes(TOKEN))
       throw new Error(`an honest pod got no token, but: ${pod.output()}`);
     note?.("honest", "served");
@@ -237,6 +283,13 @@ export class RunningPod {
   async id(name = "app"): Promise<string> {
     const idIn = (pod: PodStatus) => statusOf(pod, name)?.containerID?.replace("containerd://", "");
     return idIn(await this.waitFor((pod) => idIn(pod) !== undefined)) ?? "";
+  }
+
+  /** What holds the pod's namespaces. */
+  async sandbox(): Promise<string> {
+    const words = ["containers", "list", "--quiet"];
+    const filter = `labels."io.kubernetes.pod.name"==${this.name},labels."io.cri-containerd.kind"==sandbox`;
+    return (await this.#arena.cluster.ctr(...words, filter)).trim();
   }
 
   /** Of its first process. */

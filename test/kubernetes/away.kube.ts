@@ -2,7 +2,7 @@
 // stopped, the kubelet killed, containerd killed, the server killed. A pod that runs keeps its token, the
 // next start of its container gets another, and what it had is revoked.
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Server } from "../stage.ts";
+import type { Server } from "../stage.ts";
 import { waitUntil } from "./cluster.ts";
 import { password, Scene } from "./scene.ts";
 
@@ -76,7 +76,10 @@ test("the server killed: what ended meanwhile is revoked, what runs keeps its to
   const [living, dying] = containersOf(server).slice(-2);
   await server.end("SIGKILL");
   await endContainer(dying);
-  await waitUntil("it has ended", async () => !(await scene.cluster.ctr("tasks", "list")).includes(`${dying}`));
+  await waitUntil(
+    "it has ended",
+    async () => !(await scene.cluster.ctr("tasks", "list")).includes(`${dying}`),
+  );
   server = await scene.serve();
   await server.until({ event: "revoked", container: dying as string });
   await waitUntil("it has started again", () => startsOf("dying") === 2);
