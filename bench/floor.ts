@@ -12,13 +12,13 @@ const engineSocket = "/var/run/docker.sock";
 /** As in server/engine.ts: the newest minor version of the engine's API that the server uses. */
 const NEWEST_MINOR = 51;
 
-export type Floor = {
-  inspect: () => Promise<unknown>;
+export type Vault = {
   /** A token of a role, as the server has it made. */
   create: (headers?: Record<string, string>) => Promise<string>;
   /** A call to Vault with the rights of our server; gives its answer. */
   call: (path: string, body?: JsonObject, headers?: Record<string, string>) => Promise<string>;
 };
+export type Floor = Vault & { inspect: () => Promise<unknown> };
 
 function read(send: typeof requestVault, options: object, body?: JsonObject): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -39,26 +39,30 @@ function read(send: typeof requestVault, options: object, body?: JsonObject): Pr
 /** `container` is the one that is asked about. */
 export async function connectFloor(stage: Stage, container: string): Promise<Floor> {
   const engine = new Agent({ keepAlive: true, maxSockets: SOCKETS });
-  const vault = new TlsAgent({ keepAlive: true, maxSockets: SOCKETS, ca: stage.bao.ca });
   stage.defer(() => engine.destroy());
+  const get = (path: string) =>
+    read(requestEngine, { socketPath: engineSocket, agent: engine, path });
+  const { ApiVersion } = JSON.parse(await get("/version"));
+  const minor = Math.min(Number(ApiVersion.split(".")[1]), NEWEST_MINOR);
+  const inspect = () => get(`/v1.${minor}/containers/${container}/json`);
+  return { inspect, ...(await connectVault(stage)) };
+}
+
+export async function connectVault(stage: Stage): Promise<Vault> {
+  const vault = new TlsAgent({ keepAlive: true, maxSockets: SOCKETS, ca: stage.bao.ca });
   stage.defer(() => vault.destroy());
   const { hostname, port } = new URL(stage.bao.address);
   let token = "";
-  const call: Floor["call"] = (path, body, headers = {}) => {
+  const call: Vault["call"] = (path, body, headers = {}) => {
     const method = body ? "POST" : "GET";
     const whole = { hostname, port, agent: vault, method, path: `/v1/${path}` };
     const head = { "X-Vault-Token": token, ...headers };
     return read(requestVault, { ...whole, headers: head }, body);
   };
   token = JSON.parse(await call("auth/approle/login", stage.login())).auth.client_token;
-  const get = (path: string) =>
-    read(requestEngine, { socketPath: engineSocket, agent: engine, path });
-  const { ApiVersion } = JSON.parse(await get("/version"));
-  const minor = Math.min(Number(ApiVersion.split(".")[1]), NEWEST_MINOR);
-  const inspect = () => get(`/v1.${minor}/containers/${container}/json`);
   const body = { meta: { service: "app" }, display_name: "floor" };
-  const create: Floor["create"] = (headers) => call("auth/token/create/app", body, headers);
-  return { inspect, create, call };
+  const create: Vault["create"] = (headers) => call("auth/token/create/app", body, headers);
+  return { create, call };
 }
 
 /** How many make a round. Of a tenth of a second, a round at many at once would say what a collection

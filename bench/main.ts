@@ -11,6 +11,7 @@
 //   growth     services, leases, many starts at once
 //   isolation  honest containers beside flooding ones
 //   runtime    starts by the runtime, beside plain runc
+//   pods       a grant to a pod's container, over the bare calls
 //   vault      what each call costs Vault (docs/scale.md)
 //
 // Output: a table for each part; results.json, plots as SVG and all of it as a page in DIRECTORY,
@@ -29,6 +30,7 @@ import { page, type Results } from "./page.ts";
 import type { Report, Scale } from "./part.ts";
 import { measurePeers } from "./peers.ts";
 import { plots } from "./plots.ts";
+import { measurePods } from "./pods.ts";
 import { measurePromises } from "./promises.ts";
 import { measureRuntime } from "./runtime.ts";
 import { scaleTable } from "./scale.ts";
@@ -45,6 +47,7 @@ const parts: Record<string, (scale: Scale) => Promise<Report>> = {
   growth: measureGrowth,
   isolation: measureIsolation,
   runtime: measureRuntime,
+  pods: measurePods,
   vault: measureVault,
 };
 const docs = join(import.meta.dirname, "../docs");

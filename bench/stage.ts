@@ -249,12 +249,18 @@ export class Stage {
     return started;
   }
 
-  /** Creates a container; what is returned starts it, and waits until it can be told. */
-  async create(program: string, { image, labels, binds = [] }: Wanted = {}) {
-    const { container: engine } = await getContainerRuntimeClient();
+  /** A name for a program that is going to be told, and its connection once it has said that name. */
+  expect(program: string): { name: string; joined: Promise<Socket> } {
     const name = `${program}-${this.#joined.size}`;
     const { promise: joined, resolve } = Promise.withResolvers<Socket>();
     this.#joined.set(name, resolve);
+    return { name, joined };
+  }
+
+  /** Creates a container; what is returned starts it, and waits until it can be told. */
+  async create(program: string, { image, labels, binds = [] }: Wanted = {}) {
+    const { container: engine } = await getContainerRuntimeClient();
+    const { name, joined } = this.expect(program);
     const container = await engine.dockerode.createContainer({
       Image: image ?? this.image,
       Cmd: [`/bench/${program}`, "/run/bench/control.sock", name],

@@ -7,10 +7,10 @@
 // Source: CRI, k8s.io/cri-api/pkg/apis/runtime/v1/api.proto, as containerd and CRI-O answer it.
 import { isIP } from "node:net";
 import { type Container, type Engine, hideValues, type ImageLabels, type Pod } from "./engine.ts";
-import { AnswerTooLong, GrpcClient, type GrpcError } from "./grpc.ts";
+import { GrpcClient, type GrpcError, RESOURCE_EXHAUSTED } from "./grpc.ts";
 import type { JsonObject } from "./json.ts";
 import { expectPods } from "./process.ts";
-import { field, Message } from "./protobuf.ts";
+import { Message, messageOf } from "./protobuf.ts";
 import { Refusal, unavailable } from "./refusal.ts";
 import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 
@@ -19,10 +19,14 @@ const NOT_FOUND = 5;
 const UNIMPLEMENTED = 12;
 const NOT_OFFERED =
   "the engine does not offer CRI v1: containerd 1.6 with its plugin cri, or CRI-O 1.23, is the oldest that does";
+/** The field 2 of ContainerStatusRequest: true. */
+const VERBOSE = Buffer.of(2 * 8, 1);
 /** ContainerState and NamespaceMode. */
 const RUNNING = 1;
 const NODE = 2;
 
+/** Names of Services, ports and hosts have at most 63, 15 and 253 characters. */
+const VARIABLE_LENGTH_MAX = 300;
 /** What the kubelet says of one port of a Service. */
 const SERVICE_PORT = /^([A-Z0-9_]+)_PORT_(\d+)_(TCP|UDP|SCTP)=\w+:\/\/(.+):\d+$/;
 const HOST_NAME = /^HOSTNAME=[A-Za-z0-9.-]+$/;
@@ -77,19 +81,28 @@ export class CriEngine implements Engine {
     return this.#inspects.share(id, () => this.#tooLarge.remember(id, () => this.#inspectNow(id)));
   }
 
+  async #inspectNow(id: string): Promise<Container> {
+    try {
+      return await this.#read(id);
+    } catch (error) {
+      // An answer of another form. Not in the words of JSON.parse, which quotes the environment.
+      const message = "its answer cannot be read";
+      throw error instanceof Refusal ? error : unavailable("engine", { id, message });
+    }
+  }
+
   /** Policies name no labels of images here: those of a pod are not the image's. */
   async imageLabels(): Promise<ImageLabels> {
     return { labels: {}, areOfManifest: true };
   }
 
-  async #inspectNow(id: string): Promise<Container> {
-    const verbose = Buffer.of(2 * 8, 1);
-    const request = Buffer.concat([field(1, id), verbose]);
+  async #read(id: string): Promise<Container> {
+    const request = Buffer.concat([messageOf(id), VERBOSE]);
     const answer = await this.#ask("RuntimeService/ContainerStatus", request);
-    if (!answer) throw new Refusal("unknown-container", id);
+    if (!answer) throw new Refusal("unknown-container", { id });
     const status = answer.message(1);
     requireSame(id, status.text(1));
-    const info = infoOf(answer);
+    const info: Info = JSON.parse(answer.map(2).info ?? "");
     if (status.number(3) !== RUNNING || !(info.pid > 0))
       throw unavailable("starting", { "State.Pid": Number(info.pid) });
 
@@ -119,7 +132,7 @@ export class CriEngine implements Engine {
   async #nameOf(image: string, { config }: Info): Promise<string | undefined> {
     const name = config?.image?.user_specified_image ?? "";
     const [digest] = /@sha256:[0-9a-f]{64}$/.exec(name) ?? [];
-    if (!digest) return undefined;
+    if (!digest || !image) return undefined;
     const isConfirmed = await this.#confirmed.get(`${image}${digest}`, async () => {
       const names = (await this.#askForImage(image))?.texts(3) ?? [];
       return names.some((known) => known.endsWith(digest)) || undefined;
@@ -128,12 +141,12 @@ export class CriEngine implements Engine {
   }
 
   async #askForImage(image: string): Promise<Message | undefined> {
-    const answer = await this.#ask("ImageService/ImageStatus", field(1, field(1, image)));
+    const answer = await this.#ask("ImageService/ImageStatus", messageOf(messageOf(image)));
     return answer?.message(1);
   }
 
   async #podOf(sandbox: string): Promise<Omit<Pod, "container"> | undefined> {
-    const answer = await this.#ask("RuntimeService/PodSandboxStatus", field(1, sandbox));
+    const answer = await this.#ask("RuntimeService/PodSandboxStatus", messageOf(sandbox));
     if (!answer) return undefined;
     const status = answer.message(1);
     requireSame(sandbox, status.text(1));
@@ -152,29 +165,17 @@ export class CriEngine implements Engine {
     try {
       return new Message(await this.#grpc.call(`runtime.v1.${method}`, request));
     } catch (error) {
-      if (error instanceof AnswerTooLong) throw new Refusal("too-large", { method });
-      const { message, status } = error as GrpcError;
+      const { status = Number.NaN, message } = error as GrpcError;
       if (status === NOT_FOUND) return undefined;
-      throw unavailable("engine", {
-        method,
-        status: status ?? null,
-        message: status === UNIMPLEMENTED ? NOT_OFFERED : message,
-      });
+      if (status === RESOURCE_EXHAUSTED) throw new Refusal("too-large", { path: method });
+      const why = status === UNIMPLEMENTED ? NOT_OFFERED : message;
+      throw unavailable("engine", { path: method, status, message: why });
     }
   }
 }
 
 function requireSame(asked: string, answered: string): void {
   if (answered !== asked) throw unavailable("engine", { asked, answered });
-}
-
-/** What is wrong is not told in the words of JSON.parse, which quotes the environment. */
-function infoOf(answer: Message): Info {
-  try {
-    const info: Info = JSON.parse(answer.map(2).info ?? "");
-    if (info.runtimeSpec.process.args && info.runtimeSpec.linux.namespaces) return info;
-  } catch {}
-  throw unavailable("engine", { message: "ContainerStatus without the container's runtimeSpec" });
 }
 
 /** CRI-O leaves "sha256:" out. */
@@ -219,9 +220,9 @@ function settingsOf(
  * creates the pod can write them too. So a Service's count as such only where all of a port's belong
  * together, and each has the one value that the kubelet would give it. */
 function variablesByKubernetes(env: string[]): (variable: string) => boolean {
-  const all = new Set(env);
+  const all = new Set(env.filter(({ length }) => length <= VARIABLE_LENGTH_MAX));
   const made = new Set<string>();
-  for (const variable of env) {
+  for (const variable of all) {
     const [, service, port, protocol = "", address = ""] = SERVICE_PORT.exec(variable) ?? [];
     const host = address.replace(/^\[(.*)\]$/, "$1");
     const scheme = protocol.toLowerCase();
@@ -241,7 +242,8 @@ function variablesByKubernetes(env: string[]): (variable: string) => boolean {
   // A port with a name has one more variable.
   const withoutName = (variable: string) => variable.replace(NAMED_PORT, "_SERVICE_PORT=");
   return (variable) =>
-    made.has(variable) || made.has(withoutName(variable)) || HOST_NAME.test(variable);
+    all.has(variable) &&
+    (HOST_NAME.test(variable) || made.has(variable) || made.has(withoutName(variable)));
 }
 
 /** By kind and name, because the kubelet's paths differ from one pod to the next. What it mounts into

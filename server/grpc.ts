@@ -12,19 +12,19 @@ const DEADLINE_MS = 10_000;
 const ANSWER_BYTES_MAX = 1 << 20;
 /** A byte that says whether the message is compressed, and its length. */
 const PREFIX_BYTES = 5;
+/** Of gRPC's codes: the one of an answer that is too long, for the service or for this client. */
+export const RESOURCE_EXHAUSTED = 8;
 
 /** There is no answer. */
 export class GrpcError extends Error {
-  /** gRPC's code; undefined where the service has said none. */
-  readonly status: number | undefined;
+  /** gRPC's code; NaN where the service has said none. */
+  readonly status: number;
 
-  constructor(message: string, status?: number) {
+  constructor(message: string, status = Number.NaN) {
     super(message);
     this.status = status;
   }
 }
-
-export class AnswerTooLong extends GrpcError {}
 
 export class GrpcClient {
   readonly #socketPath: string;
@@ -48,8 +48,9 @@ export class GrpcClient {
     let length = 0;
     stream.on("data", (chunk: Buffer) => {
       length += chunk.length;
-      if (length > ANSWER_BYTES_MAX) stream.destroy(new AnswerTooLong("the answer is too long"));
-      else chunks.push(chunk);
+      chunks.push(chunk);
+      if (length > ANSWER_BYTES_MAX)
+        stream.destroy(new GrpcError("the answer is too long", RESOURCE_EXHAUSTED));
     });
     // An error without an answer has its status in the only headers.
     stream.on("response", (received) => Object.assign(headers, received));
@@ -61,24 +62,18 @@ export class GrpcClient {
     stream.end(Buffer.concat([prefix, request]));
 
     await promise.finally(() => clearTimeout(timer));
-    const { "grpc-status": status, "grpc-message": message } = headers;
-    if (status !== "0")
-      throw new GrpcError(
-        status ? String(message) : "the answer has no status",
-        status ? Number(status) : undefined,
-      );
+    const { "grpc-status": status, "grpc-message": message = "the answer has no status" } = headers;
+    if (status !== "0") throw new GrpcError(String(message), Number(status));
     const answer = Buffer.concat(chunks);
-    if (
-      answer.length < PREFIX_BYTES ||
-      answer[0] !== 0 ||
-      answer.readUInt32BE(1) !== answer.length - PREFIX_BYTES
-    )
+    prefix.writeUInt32BE(Math.max(length - PREFIX_BYTES, 0), 1);
+    if (!answer.subarray(0, PREFIX_BYTES).equals(prefix))
       throw new GrpcError("the answer is not one message");
     return answer.subarray(PREFIX_BYTES);
   }
 
   #connection(): ClientHttp2Session {
-    if (this.#session && !this.#session.closed) return this.#session;
+    const current = this.#session;
+    if (current && !current.closed && !current.destroyed) return current;
     const session = connect("http://localhost", {
       createConnection: () => connectSocket(this.#socketPath),
     });

@@ -23,10 +23,10 @@ const part = (more: Partial<Part>): Part => ({
 });
 const one = (median: number) => ({ median, low: median, high: median, rounds: 1, unit: "ms" });
 
-test("a quick run measures each grant against the floor, the runtime against runc, and writes it", async () => {
+test("a quick run measures grants against their floors, the runtime against runc, and writes it", async () => {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-bench-test-"));
   try {
-    const words = [main, "--quick", "--out", directory, "grant", "promises", "runtime"];
+    const words = [main, "--quick", "--out", directory, "grant", "promises", "runtime", "pods"];
     await promisify(execFile)(process.execPath, words);
     const { machine, parts } = JSON.parse(readFileSync(join(directory, "results.json"), "utf8"));
     expect(Object.values(machine)).not.toContain("");
@@ -47,6 +47,8 @@ test("a quick run measures each grant against the floor, the runtime against run
     expect(copies).toHaveLength(6);
     for (const id of ["without a reference over runc", "with its secret over runc"])
       expect(parts.runtime.ratios[id]).toMatchObject({ rounds: 2, median: expect.any(Number) });
+    for (const id of ["1 at once p50", "4 at once rate"])
+      expect(parts.pods.ratios[id]).toMatchObject({ rounds: 2, median: expect.any(Number) });
     const written = readdirSync(directory).sort();
     expect(written).toEqual([
       ...["README.md", "latency.svg", "promises.svg", "results.json", "throughput.svg"],

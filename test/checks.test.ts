@@ -796,3 +796,86 @@ test("capabilities in a user namespace of the container's own are no host's", ()
   const checks = evaluate({ ...facts, process: own, init: own }, undefined, service.match);
   expect(checks.find(({ name }) => name === "capabilities")).toMatchObject({ holds: true });
 });
+
+describe("of a pod's container", () => {
+  const pod = { namespace: "shop", name: "web", uid: "u", container: "app" };
+  /** As cri.ts says it, with a root that can be written. */
+  const inPod = (changes: JsonObject = {}, more: Changes = {}): Changes => ({
+    container: {
+      ...container,
+      pod: { ...pod, labels: {}, annotations: {} },
+      Config: { WorkingDir: "/app", Env: [] },
+      HostConfig: { ReadonlyRootfs: false, CapAdd: ["CAP_CHOWN"], SecurityOpt: [], PidMode: "" },
+      ...changes,
+    } as Container,
+    ...more,
+  });
+  const volume = (Type: string, Destination: string, RW = true) => ({
+    Mounts: [{ Type, Name: "x", Destination, RW }],
+  });
+  const onPod = (changes: JsonObject, more?: Changes) => {
+    const { match, ...others } = service;
+    const facts2 = { ...facts, ...inPod(changes, more) } as Facts;
+    const ofPod = { ...others, match: { pod: { namespace: "shop", container: "app" } } };
+    try {
+      return judge(facts2, undefined, ofPod);
+    } catch (error) {
+      return (error as Refusal).reason;
+    }
+  };
+
+  test("the root may be written: each start has a new one", () => {
+    expect(onPod({})).toEqual([]);
+    expect(onPod({ pod: null })).toBe("readonly");
+  });
+
+  test.each(["empty-dir", "host-path", "csi", "volume-subpaths", "containers", "tmpfs2"])(
+    "a program on a volume outlives the container: %s",
+    (kind) => {
+      expect(onPod(volume(kind, "/app"))).toBe("readonly");
+      expect(onPod(volume(kind, "/usr/bin"))).toBe("readonly");
+      expect(onPod(volume(kind, "/data"))).toEqual([]);
+      expect(onPod(volume(kind, "/app", false))).toEqual([]);
+    },
+  );
+
+  test("so does one on an emptyDir in memory, which the kernel calls a tmpfs", () => {
+    expect(onPod(volume("empty-dir", "/app"), seenMounts("/app"))).toBe("readonly");
+  });
+
+  test("a mount that only the kernel shows counts as well", () => {
+    expect(onPod({}, seenMounts("/app/lib"))).toEqual([]);
+    expect(onPod({}, seenMounts("/app"))).toBe("readonly");
+    expect(onPod({}, { mounts: undefined })).toBe("readonly");
+  });
+
+  test("capabilities are those of the specification", () => {
+    const usual = ["CAP_CHOWN", "CAP_NET_BIND_SERVICE", "CAP_SETUID"];
+    const bounded = (...CapAdd: string[]) => ({ HostConfig: { CapAdd, PidMode: "" } });
+    expect(onPod(bounded(...usual))).toEqual([]);
+    expect(onPod(bounded(...usual, "CAP_SYS_ADMIN"))).toBe("capabilities");
+    expect(onPod(bounded(...usual, "CAP_SYS_PTRACE"))).toEqual([]);
+    const shared = { HostConfig: { CapAdd: ["CAP_SYS_PTRACE"], PidMode: "pod" } };
+    expect(onPod(shared)).toBe("capabilities");
+  });
+
+  test("seccomp's profile is that of the specification", () => {
+    const profiled = (seccomp: object) => ({
+      HostConfig: { PidMode: "", SecurityOpt: [`seccomp=${JSON.stringify(seccomp)}`] },
+    });
+    expect(onPod(profiled({ defaultAction: "SCMP_ACT_ERRNO", syscalls: [] }))).toEqual([]);
+    const asks = [{ names: ["socket"], action: "SCMP_ACT_NOTIFY" }];
+    expect(onPod(profiled({ defaultAction: "SCMP_ACT_ALLOW", syscalls: asks }))).toBe("seccomp");
+    expect(onPod(profiled({ listenerPath: "/x", defaultAction: "SCMP_ACT_NOTIFY" }))).toBe(
+      "seccomp",
+    );
+    const annotated = { "run.oci.seccomp.receiver": "/x" };
+    expect(onPod({ HostConfig: { PidMode: "", Annotations: annotated } })).toBe("seccomp");
+  });
+
+  test.each(["pod", "host"])("threads are all looked at where pids are shared: %s", (PidMode) => {
+    const shared = { ...facts, ...inPod({ HostConfig: { PidMode } }) };
+    expect(needsCloseLook(shared, service)).toBe(true);
+    expect(needsCloseLook({ ...facts, ...inPod() }, service)).toBe(false);
+  });
+});

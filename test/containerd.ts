@@ -87,6 +87,32 @@ export async function call(socket: string, method: string, request: Fields): Pro
   }
 }
 
+/** What the kubelet says of a Service to every container of its namespace (pkg/kubelet/envvars). */
+export function serviceVariables(
+  service: string,
+  address: string,
+  ports: Record<string, number>,
+  protocol = "TCP",
+): Record<string, string> {
+  const host = address.includes(":") ? `[${address}]` : address;
+  const url = (port: number) => `${protocol.toLowerCase()}://${host}:${port}`;
+  const [first = 0] = Object.values(ports);
+  const variables: Record<string, string> = {
+    [`${service}_SERVICE_HOST`]: address,
+    [`${service}_SERVICE_PORT`]: `${first}`,
+    [`${service}_PORT`]: url(first),
+  };
+  for (const [name, port] of Object.entries(ports)) {
+    const ofPort = `${service}_PORT_${port}_${protocol}`;
+    if (name) variables[`${service}_SERVICE_PORT_${name.toUpperCase()}`] = `${port}`;
+    variables[ofPort] = url(port);
+    variables[`${ofPort}_PROTO`] = protocol.toLowerCase();
+    variables[`${ofPort}_PORT`] = `${port}`;
+    variables[`${ofPort}_ADDR`] = address;
+  }
+  return variables;
+}
+
 export type Pod = { uid: string; sandbox: string; config: Fields };
 export type ContainerOptions = {
   name?: string;
@@ -243,6 +269,36 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
     const id = idIn(await this.call("RuntimeService/CreateContainer", request));
     await this.call("RuntimeService/StartContainer", { 1: id });
     return id;
+  }
+
+  /** A container as the kubelet makes it: with volumes, a log for its last words, and the variables of
+   * the API server's Service. */
+  usual(pod: Pod, options: Partial<ContainerOptions> = {}): ContainerOptions {
+    const kubelet = join(this.directory, "kubelet/pods", pod.uid);
+    const volume = (kind: string, name: string) =>
+      join(kubelet, `volumes/kubernetes.io~${kind}`, name);
+    const directories = [
+      volume("empty-dir", "data"),
+      volume("configmap", "settings"),
+      volume("projected", "kube-api-access-x7k2p"),
+      join(kubelet, "containers/app"),
+    ];
+    for (const directory of directories) mkdirSync(directory, { recursive: true });
+    const files = [join(kubelet, "etc-hosts"), join(kubelet, "containers/app/0a1b2c3d")];
+    for (const file of files) writeFileSync(file, "");
+    return {
+      args: ["/program", "wait"],
+      env: { MODE: "x", ...serviceVariables("KUBERNETES", "10.99.0.1", { https: 443 }) },
+      image: `${IMAGE.split(":")[0]}@${this.manifest}`,
+      mounts: [
+        ["/etc/hosts", files[0] ?? ""],
+        ["/dev/termination-log", files[1] ?? ""],
+        ["/data", directories[0] ?? ""],
+        ["/etc/app", directories[1] ?? "", true],
+        ["/var/run/secrets/kubernetes.io/serviceaccount", directories[2] ?? "", true],
+      ],
+      ...options,
+    };
   }
 
   async stop(): Promise<void> {

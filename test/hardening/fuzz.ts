@@ -10,6 +10,7 @@ import fc from "fast-check";
 import { build, built } from "./build.ts";
 import { commands, known, target } from "./commands.ts";
 import { Ear, everyLineIsHeard } from "./lines.ts";
+import { anyBytesAreReadOrRefused, whatWasWrittenIsRead } from "./messages.ts";
 
 type Result = { what: string; executions: number; finding: string | undefined };
 
@@ -48,9 +49,29 @@ async function fuzzLines(seconds: number): Promise<Result> {
   }
 }
 
+/** What an engine of Kubernetes says. */
+async function fuzzMessages(seconds: number): Promise<Result> {
+  const what = "engine to server, server/protobuf.ts";
+  const limits = { numRuns: 2000, interruptAfterTimeLimit: seconds * 1000 };
+  const end = performance.now() + seconds * 1000;
+  for (let executions = 0; ; ) {
+    for (const property of [whatWasWrittenIsRead, anyBytesAreReadOrRefused]) {
+      const { failed, numRuns, counterexample } = await fc.check<unknown>(property, limits);
+      executions += numRuns;
+      const finding = failed ? fc.stringify(counterexample) : undefined;
+      if (failed || performance.now() > end) return { what, executions, finding };
+      await new Promise(setImmediate); // the others run side by side
+    }
+  }
+}
+
 /** Prints the executions, and throws the findings. */
 export async function fuzz(seconds: number): Promise<void> {
-  const results = await Promise.all([fuzzCommands(seconds), fuzzLines(seconds)]);
+  const results = await Promise.all([
+    fuzzCommands(seconds),
+    fuzzLines(seconds),
+    fuzzMessages(seconds),
+  ]);
   for (const { what, executions } of results) console.log(`${what}: ${executions} executions`);
   const findings = results.flatMap(({ what, finding }) => finding && `${what}: ${finding}`);
   if (findings.some(Boolean)) throw new Error(findings.filter(Boolean).join("\n"));

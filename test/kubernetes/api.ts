@@ -59,7 +59,13 @@ export class Api {
   /** Throws an ApiError with the API server's own words. */
   async ask(method: string, path: string, body?: object): Promise<JsonObject> {
     this.#agent ??= new Agent({ ca: readFileSync(this.#caFile), keepAlive: true });
-    const headers = { Authorization: `Bearer ${this.#token}`, "Content-Type": "application/json" };
+    const content = body ? JSON.stringify(body) : "";
+    const headers = {
+      Authorization: `Bearer ${this.#token}`,
+      "Content-Type": "application/json",
+      // Node sends a DELETE's body without it, which then begins the next request.
+      "Content-Length": Buffer.byteLength(content),
+    };
     const { promise, resolve, reject } = Promise.withResolvers<JsonObject>();
     const options = { method, headers, agent: this.#agent, timeout: 30_000 };
     const asked = request(`https://127.0.0.1:${this.#port}${path}`, options, async (response) => {
@@ -75,7 +81,7 @@ export class Api {
     });
     asked.on("timeout", () => asked.destroy(new Error(`${method} ${path}: no answer`)));
     asked.on("error", reject);
-    asked.end(body && JSON.stringify(body));
+    asked.end(content);
     return await promise;
   }
 

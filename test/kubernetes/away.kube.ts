@@ -45,7 +45,7 @@ async function endContainer(container = ""): Promise<void> {
 test("with the API server stopped, the next start of a container gets its secret", async () => {
   await runPod("alone");
   const first = containersOf(server).at(-1);
-  await scene.cluster.apiServer.end("SIGTERM");
+  await scene.cluster.apiServer.end("SIGKILL");
   await endContainer(first);
   await waitUntil("it has started again", () => startsOf("alone") === 2);
   await server.until({ event: "revoked", container: first as string });

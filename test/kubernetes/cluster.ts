@@ -10,7 +10,6 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { freePort } from "../../scripts/openbao.ts";
-import { compile } from "../programs.ts";
 import { Api, ApiError, type Manifest } from "./api.ts";
 import { type ContainerdVersion, programs } from "./prepare.ts";
 import { makeBridge, Node, type Program, waitUntil } from "./processes.ts";
@@ -22,7 +21,6 @@ export { waitUntil } from "./processes.ts";
 
 const run = promisify(execFile);
 const wrapper = join(import.meta.dirname, "../../dist/runtime/authproxy-runc");
-const pause = compile("pause", join(import.meta.dirname, "programs"));
 
 export type ClusterOptions = {
   containerd?: ContainerdVersion;
@@ -41,9 +39,12 @@ export type ContainerStatus = {
   state: {
     running?: { startedAt: string };
     waiting?: { reason: string; message?: string };
-    terminated?: { exitCode: number; reason: string; message?: string };
+    terminated?: Terminated;
   };
+  lastState?: { terminated?: Terminated };
 };
+
+type Terminated = { exitCode: number; reason: string; message?: string };
 
 export type Pod = {
   metadata: { name: string; namespace: string; uid: string };
@@ -142,7 +143,14 @@ async function answers(socket: string): Promise<boolean> {
 
 /** By this machine's Docker: its name there. */
 function pauseImage(directory: string): string {
-  const tar = ["--create", "--numeric-owner", "--owner=0", "--group=0", "-C", join(pause, "..")];
+  const tar = [
+    "--create",
+    "--numeric-owner",
+    "--owner=0",
+    "--group=0",
+    "-C",
+    programs().kubernetes,
+  ];
   const archive = join(directory, "pause-root.tar");
   execFileSync("tar", [...tar, "-f", archive, "pause"]);
   const name = settings.PAUSE_IMAGE.replace("docker.io/library/", "");
@@ -267,11 +275,22 @@ export class Cluster implements Programs {
     try {
       await waitUntil(`${namespace}/${name}`, look, deadlineMs);
     } catch (error) {
-      const logs = this.logs(name, { namespace });
-      throw new Error(`${error}; it is\n${JSON.stringify(pod?.status, undefined, 1)}\n${logs}`);
+      throw new Error(`${error}; it is\n${await this.#describe(name, namespace, pod)}`);
     }
     if (!pod) throw new Error("unreachable: waitUntil has looked");
     return pod;
+  }
+
+  /** For a person: what the API server and the kubelet say of a pod, and what it said itself. */
+  async #describe(name: string, namespace: string, pod?: Pod): Promise<string> {
+    const events = await this.api
+      .ask("GET", `/api/v1/namespaces/${namespace}/events`)
+      .then(({ items }) => items as { involvedObject: { name: string }; message: string }[])
+      .catch(() => []);
+    const own = events.filter(({ involvedObject }) => involvedObject.name === name);
+    const status = JSON.stringify(pod?.status.containerStatuses, undefined, 1);
+    const lines = [status, ...own.map(({ message }) => message), this.logs(name, { namespace })];
+    return lines.join("\n");
   }
 
   /** Waits until it has ended, and returns the exit codes of its containers by name. */
@@ -324,6 +343,12 @@ export class Cluster implements Programs {
   async exec(pod: string, command: string[], { namespace = "default", container = "" } = {}) {
     const which = container ? ["--container", container] : [];
     return await this.kubectl(["exec", "--namespace", namespace, pod, ...which, "--", ...command]);
+  }
+
+  /** The pids of a container that runs. */
+  async processesOf(container: string): Promise<number[]> {
+    const listed = await this.ctr("tasks", "ps", container).catch(() => "");
+    return [...listed.matchAll(/^\d+/gm)].map(Number);
   }
 
   /** Waits until the pod is gone. */

@@ -92,17 +92,35 @@ test("a namespace may enforce Pod Security's level `restricted`", async () => {
   expect(scene.cluster.logs("limited", { namespace: "shop" })).toBe(GOT);
 });
 
-test("a hook after the start and probes only delay a token", async () => {
+test("a probe that runs again and again does not keep a container from its token", async () => {
   const probe = (...command: string[]) => ({ exec: { command }, periodSeconds: 1 });
-  await scene.run("hooked", {
-    script: FOREVER,
-    lifecycle: { postStart: { exec: { command: ["/bin/sleep", "2"] } } },
-    startupProbe: probe("/bin/true"),
-    livenessProbe: probe("/bin/sleep", "0.2"),
-  });
-  await scene.cluster.says("hooked", GOT);
+  const livenessProbe = probe("/bin/sleep", "0.2");
+  await scene.run("probed", { script: FOREVER, startupProbe: probe("/bin/true"), livenessProbe });
+  await scene.cluster.says("probed", GOT);
   const isReady = ({ status }: Pod) => status.containerStatuses?.[0]?.ready === true;
-  await scene.cluster.waitFor("hooked", isReady);
+  await scene.cluster.waitFor("probed", isReady);
+  await scene.cluster.delete("probed");
+});
+
+test("while a hook runs after the start there is no token, and then there is", async () => {
+  // The server looks only when the hook is there.
+  process.kill(server.pid, "SIGSTOP");
+  const wait = "until [ -e /dev/shm/end ]; do sleep 0.1; done";
+  const lifecycle = { postStart: { exec: { command: ["/bin/sh", "-c", wait] } } };
+  await scene.run("hooked", { script: FOREVER, lifecycle });
+  const named = ["pod.name==hooked", "container.name==app"];
+  const filter = named.map((name) => `labels."io.kubernetes.${name.replace("==", '"==')}`).join();
+  let container = "";
+  await waitUntil("the hook runs", async () => {
+    container = (await scene.cluster.ctr("containers", "list", "--quiet", filter)).trim();
+    const processes = container ? await scene.cluster.processesOf(container) : [];
+    return processes.length > 1;
+  });
+  process.kill(server.pid, "SIGCONT");
+  await server.until({ container, reason: "alone" });
+  expect(server.find({ container, event: "granted" })).toBeUndefined();
+  await scene.cluster.exec("hooked", ["touch", "/dev/shm/end"]);
+  await scene.cluster.says("hooked", GOT);
   await scene.cluster.delete("hooked");
 });
 
@@ -113,7 +131,8 @@ test.each([
   const name = Object.keys(spec).join().toLowerCase();
   await scene.run(name, {}, spec);
   expect(await scene.cluster.ended(name)).toEqual({ app: 77 });
-  expect(server.events.at(-1)).toMatchObject({ event: "refused", reason: "init" });
+  const claimed = idOf(await scene.cluster.pod(name), "app");
+  await server.until({ event: "refused", reason: "init", claimed });
 });
 
 test("a static pod has its secret", async () => {

@@ -15,11 +15,12 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { fetchTree } from "../lab/fetch.ts";
+import { fetchTree, type Tree } from "../lab/fetch.ts";
 import { cache } from "../package.ts";
 
 const run = promisify(execFile);
@@ -31,9 +32,9 @@ const COMMANDS = ["kubelet", "kube-apiserver", "kubectl"];
 const DEBIAN = { "1.6": "bookworm", "1.7": "trixie", "2": "sid" } as const;
 
 export type ContainerdVersion = keyof typeof DEBIAN;
-export const containerdVersions = Object.keys(DEBIAN) as ContainerdVersion[];
+export const containerdVersions: ContainerdVersion[] = ["1.6", "1.7", "2"];
 
-/** Directories: of kubelet, kube-apiserver and kubectl; etcd; CNI plugins; containerd, shim and ctr. */
+/** Directories: of kubelet, kube-apiserver, kubectl and pause; etcd; CNI plugins; containerd, shim and ctr. */
 export type Programs = {
   kubernetes: string;
   etcd: string;
@@ -66,14 +67,36 @@ async function prepare(): Promise<void> {
     fetchTree(DEBIAN["2"], ["containerd"]),
   ]);
   await building;
-  const bin = ({ path }: { path: string }) => join(path, "usr/bin");
+  await compilePause();
   const found: Programs = {
     kubernetes: built(),
-    etcd: bin(etcd),
+    etcd: join(etcd.path, "usr/bin"),
     cni: join(cni.path, "usr/lib/cni"),
-    containerd: { "1.6": bin(oldest), "1.7": bin(older), "2": bin(newest) },
+    containerd: {
+      "1.6": linkContainerd("1.6", oldest),
+      "1.7": linkContainerd("1.7", older),
+      "2": linkContainerd("2", newest),
+    },
   };
   writeFileSync(join(built(), "programs.json"), JSON.stringify(found));
+}
+
+/** What holds a pod's namespaces; static, so that it is all of its image. */
+async function compilePause(): Promise<void> {
+  const flags = ["-std=c17", "-Wall", "-Wextra", "-Werror", "-Os", "-s", "-static"];
+  const words = ["-o", join(built(), "pause"), join(import.meta.dirname, "programs/pause.c")];
+  await run(process.env.CC ?? "cc", [...flags, ...words]);
+}
+
+/** A directory of containerd's own programs: runc is this machine's, as Debian's newer ones need a newer
+ * C library. */
+function linkContainerd(version: ContainerdVersion, { path }: Tree): string {
+  const place = join(built(), `containerd-${version}`);
+  rmSync(place, { recursive: true, force: true });
+  mkdirSync(place);
+  for (const name of ["containerd", "containerd-shim-runc-v2", "ctr"])
+    symlinkSync(join(path, "usr/bin", name), join(place, name));
+  return place;
 }
 
 /** kubelet, API server and kubectl in one go: they are made of the same packages, for the most part. */

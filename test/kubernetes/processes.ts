@@ -6,6 +6,7 @@
 //           cgroup. Killed tests take the programs with them (PR_SET_PDEATHSIG) and leave the rest to
 //           `sweep`, which the next node calls.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -227,7 +228,8 @@ function startOf(pid: number): string | undefined {
 export function makeBridge(directory: string): { name: string; address: string; subnet: string } {
   const name = bridgeOf(directory);
   const taken = execFileSync("ip", ["-4", "route"], { encoding: "utf8" });
-  for (let third = 0; third < 250; third++) {
+  for (let attempt = 0; attempt < 250; attempt++) {
+    const third = randomInt(256); // another node may be looking at the same moment
     const subnet = `198.19.${third}.0/24`;
     if (taken.includes(subnet)) continue;
     const address = `198.19.${third}.1`;

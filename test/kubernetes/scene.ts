@@ -73,6 +73,7 @@ export class Scene {
       cluster.defer(() => stage[Symbol.asyncDispose]());
       const busybox = busyboxImage();
       const image = { ...busybox, name: await cluster.import(busybox.name) };
+      execFileSync("docker", ["image", "rm", busybox.name], { stdio: "pipe" });
       return new Scene(cluster, bao, stage, image, ids);
     } catch (error) {
       await cluster.stop();
@@ -159,7 +160,7 @@ function busyboxImage(): { name: string; digest: string } {
     const archive = join(directory, "root.tar");
     const same = ["--numeric-owner", "--owner=0", "--group=0", "--mtime=@0", "--sort=name"];
     execFileSync("tar", ["--create", ...same, "-f", archive, "-C", join(directory, "root"), "."]);
-    const name = "authproxy-busybox:kubernetes";
+    const name = `authproxy-busybox:${randomUUID()}`;
     const digest = execFileSync("docker", ["import", archive, name], { encoding: "utf8" });
     return { name, digest: digest.trim() };
   } finally {
