@@ -105,6 +105,7 @@ export const attacks = {
   K10: "a pod that names the service account of another",
   K11: "a tag moved to another image; two tags of one image",
   K12: "the API server is away, and a container starts again",
+  K13: "gVisor: another container of a pod, whose peer is runsc-gofer",
   K14: "program on an emptyDir overwritten by another container of the pod, its own started again",
 };
 

@@ -24,7 +24,7 @@ import {
   type Pod as PodStatus,
   waitUntil,
 } from "./cluster.ts";
-import { findListed, idInCgroup, type ListedPod, podsOfKubelet } from "./naive.ts";
+import { byCgroup, type Find, type ListedPod, podsOfKubelet } from "./naive.ts";
 import { programs } from "./prepare.ts";
 import { Scene } from "./scene.ts";
 
@@ -121,12 +121,12 @@ export class Arena {
   async naive(
     match: JsonObject = { pod: { namespace: SHOP, labels: LABELS } },
     {
-      id = idInCgroup,
+      find = byCgroup,
       pods = podsOfKubelet,
       look = async (_: number) => {},
       isPatient = true,
     }: {
-      id?: (pid: number) => string;
+      find?: Find;
       pods?: (cluster: Cluster) => Promise<ListedPod[]>;
       look?: (pid: number) => Promise<unknown>;
       /** It asks for the list again where the pod is not in it. */
@@ -135,12 +135,12 @@ export class Arena {
   ): Promise<NaiveArm> {
     const name = this.unique("naive");
     const socket = join(this.cluster.sockets, name);
-    const find = async (pid: number) => {
-      const findNow = async () => findListed(id(pid), await pods(this.cluster));
+    const findPod = async (pid: number) => {
+      const findNow = async () => find(pid, await pods(this.cluster));
       if (isPatient) await waitUntil("it is listed", async () => !!(await findNow()));
       return (await findNow()) ?? {};
     };
-    const server = await Naive.start(this.scene.stage, match, { socket, find, look });
+    const server = await Naive.start(this.scene.stage, match, { socket, find: findPod, look });
     return { socket: inPod(name), acceptor: server.acceptor, naive: server };
   }
 

@@ -1,17 +1,18 @@
 // Attacks on a cluster: each as a real program in real pods, against a naive server, against ours
 // without one defence, and against ours. The rows stand in docs/attacks.md.
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { decision, TOKEN, unaccepted, without } from "../attacks/arena.ts";
 import { cgroupsOfProcess } from "../attacks/cgroups.ts";
 import { attack } from "../attacks/table.ts";
+import { fetchTree } from "../lab/fetch.ts";
 import { type Server, until } from "../stage.ts";
 import {
-  type Arm,
   Arena,
+  type Arm,
   childrenOf,
   descriptorsOf,
   LABELS,
@@ -21,7 +22,7 @@ import {
   SHOP,
   statusOf,
 } from "./arena.ts";
-import { idInMounts, podsOfApiServer, podsOfKubelet } from "./naive.ts";
+import { byMounts, byPodUid, podsOfApiServer, podsOfKubelet } from "./naive.ts";
 
 let arena: Arena;
 beforeAll(async () => {
@@ -98,7 +99,7 @@ describe.each([
     number: "K2" as const,
     what: "shows a cgroup with the victim's name among the mounts of its own mount namespace",
     how: "mounted",
-    find: { id: idInMounts },
+    find: { find: byMounts },
     minusOne: "not separable: mounts are never read for identity",
   },
   {
@@ -588,7 +589,7 @@ describe("a label put on a running pod by whoever may patch it", () => {
     const arm = await arena.ours();
     const { id } = await relabel(arm, "sandbox");
     expect(await decision(arm.server, { id })).toMatchObject({ event: "granted" });
-    note("defended", "FALLS when the sandbox was made again, a known weakness");
+    note("defended", "FALLS when its sandbox was made again, a known weakness");
   });
 });
 
@@ -641,7 +642,12 @@ describe("a pod of another namespace that is like the victim in all that its cre
 
   async function imitate({ socket }: Arm) {
     const containers: [Part] = [{ command: ["/app/trusted", socket] }];
-    const pod = await arena.run({ fullName: words.name, namespace: OTHER, metadata: words, containers });
+    const pod = await arena.run({
+      fullName: words.name,
+      namespace: OTHER,
+      metadata: words,
+      containers,
+    });
     const output = await pod.says("trusted: end");
     const id = await pod.id();
     await arena.cluster.delete(pod.name, pod.namespace);
@@ -725,7 +731,9 @@ describe("any pod of the namespace that names the service account of another", (
 
   test("is no service: a policy that rests on it is refused at load", async () => {
     const pod = { namespace: SHOP, container: "app", serviceAccountName };
-    expect(await arena.refusedAtLoad({ pod })).toContain("services.app.match.pod.serviceAccountName");
+    expect(await arena.refusedAtLoad({ pod })).toContain(
+      "services.app.match.pod.serviceAccountName",
+    );
   });
 });
 
@@ -737,7 +745,10 @@ describe("a tag that was moved to another image; two tags of one image", () => {
     arena.cluster.ctr("images", "tag", "--force", image, name);
 
   async function runTag({ socket }: Arm, image: string) {
-    const pod = await arena.run({ name: "tagged", containers: [{ image, command: ["/app/trusted", socket] }] });
+    const pod = await arena.run({
+      name: "tagged",
+      containers: [{ image, command: ["/app/trusted", socket] }],
+    });
     return { output: await pod.says(": end"), id: await pod.id(), pod };
   }
 
@@ -825,6 +836,51 @@ describe("a program on an emptyDir that another container of the pod overwrites,
     expect(output).toMatch(STOLEN);
     expect(await decision(arm.server, { id: first })).toMatchObject({ relaxed: ["readonly"] });
     note("minus one", "without readonly: falls");
+  });
+});
+
+describe("another container of a pod of gVisor's, whose system calls are made by runsc-gofer", () => {
+  const note = attack("K13", "not separable: no container of the engine's has the gofers' cgroup");
+
+  beforeAll(async () => {
+    const { cluster } = arena;
+    const { path } = await fetchTree("bookworm", ["runsc"]);
+    const handler = join(cluster.directory, "runsc");
+    const words = "--platform=ptrace --network=none --host-uds=open"; // open: they may connect
+    const script = `#!/bin/sh\nexec ${path}/usr/bin/runsc ${words} "$@"\n`;
+    writeFileSync(handler, script, { mode: 0o755 });
+    const section = 'plugins."io.containerd.grpc.v1.cri".containerd.runtimes.gvisor';
+    const lines = `[${section}]\nruntime_type = "io.containerd.runc.v2"\n`;
+    const options = `[${section}.options]\nBinaryName = "${handler}"\n`;
+    appendFileSync(cluster.containerdConfig, lines + options);
+    await cluster.containerd.end("SIGTERM");
+    await cluster.startContainerdAgain();
+    await cluster.untilNodeReady();
+    const metadata = { name: "gvisor" };
+    const kind = "RuntimeClass";
+    await cluster.apply({ apiVersion: "node.k8s.io/v1", kind, metadata, handler: "gvisor" });
+  });
+
+  async function ask({ socket }: Arm): Promise<void> {
+    const containers: [Part] = [{ name: "sidecar", command: ["/app/steal", socket] }];
+    await arena.run({ name: "gvisor", containers, spec: { runtimeClassName: "gvisor" } });
+  }
+
+  test("gets the token from a naive server that goes by the pod's uid", async () => {
+    const arm = await arena.naive(undefined, { find: byPodUid });
+    await ask(arm);
+    await until("it was granted", () => arm.naive.granted.length > 0);
+    expect(arm.naive.log).toContain("/runsc");
+    note("naive", "falls (by the pod's uid): all containers are one");
+  });
+
+  test("gets nothing: unknown-container", async () => {
+    const arm = await arena.ours({ relax: ["init", "alone", "once"] });
+    await ask(arm);
+    const { exe } = await arm.server.until({ event: "refused", reason: "unknown-container" });
+    expect(exe).toMatch(/\/runsc$/);
+    note("defended", "unknown-container: the application too");
+    await arena.honest(arm, note);
   });
 });
 

@@ -34,35 +34,40 @@ export async function podsOfApiServer({ api }: Cluster): Promise<ListedPod[]> {
   return (await api.ask("GET", "/api/v1/pods")).items as unknown as ListedPod[];
 }
 
-/** The rightmost id of the last line. */
-export function idInCgroup(pid: number): string {
-  return lastId(readFileSync(`/proc/${pid}/cgroup`, "utf8"));
-}
+/** Which of these pods the process runs in, if any. */
+export type Find = (pid: number, pods: ListedPod[]) => { pod: JsonObject } | undefined;
+
+/** By the rightmost id of the last line. */
+export const byCgroup: Find = (pid, pods) => byId(readCgroup(pid), pods);
 
 /** The same in the mounts of cgroup file systems: which directory of theirs each shows. */
-export function idInMounts(pid: number): string {
+export const byMounts: Find = (pid, pods) => {
   // ID PARENT DEVICE ROOT POINT OPTIONS [FIELD…] - TYPE SOURCE OPTIONS
   const lines = readFileSync(`/proc/${pid}/mountinfo`, "utf8").split("\n");
   const roots = lines.filter((line) => / - cgroup2? /.test(line)).map((line) => line.split(" ")[3]);
-  return lastId(roots.join("\n"));
+  return byId(roots.join("\n"), pods);
+};
+
+/** By the pod's uid, which is in the name of the cgroup above. */
+export const byPodUid: Find = (pid, pods) => {
+  const [, uid] = /\/pod([0-9a-f-]{36})\//.exec(readCgroup(pid)) ?? [];
+  const found = pods.find(({ metadata }) => metadata.uid === uid);
+  return found && { pod: found.metadata as JsonObject };
+};
+
+function readCgroup(pid: number): string {
+  return readFileSync(`/proc/${pid}/cgroup`, "utf8");
 }
 
-function lastId(text: string): string {
-  return text.match(/[0-9a-f]{64}/g)?.at(-1) ?? "";
-}
-
-/** What is known of the container with this id, if it is listed. */
-export function findListed(id: string, pods: ListedPod[]): { pod: JsonObject } | undefined {
+function byId(text: string, pods: ListedPod[]): { pod: JsonObject } | undefined {
+  const id = text.match(/[0-9a-f]{64}/g)?.at(-1);
   for (const { metadata, spec, status } of pods) {
     const { containerStatuses = [], ephemeralContainerStatuses = [] } = status;
     const all = [...containerStatuses, ...ephemeralContainerStatuses];
     const found = all.find(({ containerID }) => containerID === `containerd://${id}`);
     if (!found) continue;
     const { name: container, image } = found;
-    const { serviceAccountName } = spec;
-    return JSON.parse(
-      JSON.stringify({ pod: { ...metadata, serviceAccountName, container, image } }),
-    );
+    return { pod: { ...metadata, ...spec, container, image } as JsonObject };
   }
   return undefined;
 }
