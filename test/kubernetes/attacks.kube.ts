@@ -1,5 +1,8 @@
 // Attacks on a cluster: each as a real program in real pods, against a naive server, against ours
-// without one defence, and against ours. The rows stand in docs/attacks.md.
+// without one defence, and against ours. The rows stand in docs/attacks.md. Siblings that are covered:
+// cgroups that are made below one's own, joined, and made again after their container has ended; what
+// gets at a waiting client (sidecar, debugger, hostPID); what changes in a pod that runs (label, image,
+// program on a volume, sandbox); everything that a pod's creator writes.
 import { randomUUID } from "node:crypto";
 import { appendFileSync, existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +12,7 @@ import { decision, TOKEN, unaccepted, without } from "../attacks/arena.ts";
 import { cgroupsOfProcess } from "../attacks/cgroups.ts";
 import { attack } from "../attacks/table.ts";
 import { fetchTree } from "../lab/fetch.ts";
-import { type Server, until } from "../stage.ts";
+import type { Server } from "../stage.ts";
 import {
   Arena,
   type Arm,
@@ -22,6 +25,7 @@ import {
   SHOP,
   statusOf,
 } from "./arena.ts";
+import { waitUntil } from "./cluster.ts";
 import { byMounts, byPodUid, podsOfApiServer, podsOfKubelet } from "./naive.ts";
 
 let arena: Arena;
@@ -44,11 +48,11 @@ describe("a stranger whose number a trusted process gets", () => {
       const containers: [Part] = [{ command: ["/app/orphan", socket] }];
       const stranger = await arena.run({ name: "stranger", namespace: OTHER, containers });
       await stranger.says("connected");
-      if (accepted) await until("it was accepted", () => descriptorsOf(acceptor) > before);
+      if (accepted) await waitUntil("it was accepted", () => descriptorsOf(acceptor) > before);
       const [connector = 0] = childrenOf(await stranger.pid());
       process.kill(connector, "SIGKILL");
-      await until("it was reaped", () => !existsSync(`/proc/${connector}`));
-      await until("a worker has its number", () => {
+      await waitUntil("it was reaped", () => !existsSync(`/proc/${connector}`));
+      await waitUntil("a worker has its number", () => {
         if (childrenOf(service)[0] === connector) return true;
         writeFileSync("/proc/sys/kernel/ns_last_pid", String(connector - 1));
         process.kill(service, "SIGUSR1");
@@ -109,7 +113,7 @@ describe.each([
     find: {},
     minusOne: "not separable: one parser; its tests are in test/pod-cgroups.test.ts",
   },
-])("a pod's root without capabilities that $what", ({ number, how, find, minusOne }) => {
+])("a pod's root without added capabilities that $what", ({ number, how, find, minusOne }) => {
   const note = attack(number, minusOne);
 
   async function forge({ socket }: Arm) {
@@ -393,7 +397,7 @@ async function waiting({ socket }: Arm, name: string, spec: object = {}, sidecar
   const victim = await arena.run({ name: "victim", containers: [app, ...sidecar], spec });
   await victim.id();
   const pid = await victim.pid();
-  await until("it has connected", () => isSocket(`/proc/${pid}/fd/3`));
+  await waitUntil("it has connected", () => isSocket(`/proc/${pid}/fd/3`));
   return { victim, pid };
 }
 
@@ -422,7 +426,7 @@ const byDebugger: Rob = async (victim) => {
   const name = arena.unique("debug");
   await debug(victim, name, arena.image, ["/app/take", "1"], ["--target", "app"]);
   const said = () => victim.output(name);
-  await until("it has taken the socket, or not", () => /taken|thief: /.test(said()));
+  await waitUntil("it has taken the socket, or not", () => /taken|thief: /.test(said()));
   return async () => (DENIED.test(said()) ? said() : await victim.says("thief: end", name));
 };
 
@@ -430,7 +434,7 @@ const byHostPid: Rob = async (_, pid) => {
   const containers: [Part] = [{ command: ["/app/take", `${pid}`] }];
   const spec = { hostPID: true };
   const thief = await arena.run({ name: "robber", namespace: OTHER, containers, spec });
-  await until("it has taken the socket, or not", () => /taken|thief: /.test(thief.output()));
+  await waitUntil("it has taken the socket, or not", () => /taken|thief: /.test(thief.output()));
   return async () =>
     DENIED.test(thief.output()) ? thief.output() : await thief.says("thief: end");
 };
@@ -555,7 +559,7 @@ describe("a label put on a running pod by whoever may patch it", () => {
     const words = ["label", "--overwrite", "--namespace", pod.namespace, "pod", pod.name];
     const { status, stderr } = await arena.cluster.kubectl([...words, "app=payments"]);
     expect(status, stderr).toBe(0);
-    await until("the kubelet knows it", async () => {
+    await waitUntil("the kubelet knows it", async () => {
       const pods = await podsOfKubelet(arena.cluster);
       const listed = pods.find(({ metadata }) => metadata.name === pod.name);
       return isDeepStrictEqual(listed?.metadata.labels, LABELS);
@@ -565,7 +569,7 @@ describe("a label put on a running pod by whoever may patch it", () => {
     await pod.waitFor((now) => (statusOf(now, "app")?.restartCount ?? 0) > 0);
     const second = await pod.id();
     expect(second).not.toBe(first);
-    await until("it has asked again", () => pod.output().split("trusted: end").length > 1);
+    await waitUntil("it has asked again", () => pod.output().split("trusted: end").length > 1);
     return { pod, id: second };
   }
 
@@ -869,7 +873,7 @@ describe("another container of a pod of gVisor's, whose system calls are made by
   test("gets the token from a naive server that goes by the pod's uid", async () => {
     const arm = await arena.naive(undefined, { find: byPodUid });
     await ask(arm);
-    await until("it was granted", () => arm.naive.granted.length > 0);
+    await waitUntil("it was granted", () => arm.naive.granted.length > 0);
     expect(arm.naive.log).toContain("/runsc");
     note("naive", "falls (by the pod's uid): all containers are one");
   });
@@ -908,7 +912,7 @@ describe("the API server is away, and a container starts again", () => {
     for (const [i, pod] of pods.entries()) await pod.kill(ids[i] ?? "");
     const answers = (pod: RunningPod) => pod.output().split("trusted got: ").slice(1);
     const isAnswered = (pod: RunningPod) => answers(pod).length > 1;
-    await until("both have been answered again", () => pods.every(isAnswered));
+    await waitUntil("both have been answered again", () => pods.every(isAnswered));
     outputs = pods.map((pod) => answers(pod)[1] ?? "");
   });
   afterAll(() => arena.cluster.startApiServerAgain());
@@ -921,7 +925,7 @@ describe("the API server is away, and a container starts again", () => {
   test("is served", async () => {
     expect(outputs[1]).toContain(TOKEN);
     const granted = () => server.events.filter(({ event }) => event === "granted");
-    await until("both starts are in the audit", () => granted().length === 2);
+    await waitUntil("both starts are in the audit", () => granted().length === 2);
     note("defended", "served");
     note("honest", "served");
   });
