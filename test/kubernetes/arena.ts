@@ -17,6 +17,7 @@ import {
 import { Naive } from "../attacks/naive.ts";
 import type { Note } from "../attacks/table.ts";
 import type { Server } from "../stage.ts";
+import { ApiError } from "./api.ts";
 import {
   type Cluster,
   type ContainerStatus,
@@ -79,6 +80,8 @@ export class Arena {
   readonly otherImage: string;
   readonly digest: string;
   #names = 0;
+  /** What the running test has started. */
+  #started: (() => Promise<unknown>)[] = [];
 
   private constructor(scene: Scene, image: string, otherImage: string, digest: string) {
     this.scene = scene;
@@ -104,6 +107,15 @@ export class Arena {
 
   get cluster(): Cluster {
     return this.scene.cluster;
+  }
+
+  beginTest(): void {
+    this.#started = [];
+  }
+
+  /** Ends its servers and removes its pods. What was started before it goes on. */
+  async endTest(): Promise<void> {
+    await Promise.all(this.#started.map((end) => end()));
   }
 
   /** The service of most attacks. */
@@ -164,6 +176,7 @@ export class Arena {
       ...changes,
     });
     const server = stage.start(config, { under });
+    this.#started.push(() => server.end("SIGKILL"));
     await server.until({ event: "ready" });
     return { socket: inPod(name), acceptor: server.helper, server };
   }
@@ -214,7 +227,17 @@ export class Arena {
       },
     };
     await this.cluster.apply(manifest);
+    this.#started.push(() => this.#remove(manifest));
     return new RunningPod(this, name, namespace);
+  }
+
+  /** The kubelet ends it when it gets to it. */
+  async #remove(manifest: Manifest): Promise<void> {
+    try {
+      await this.cluster.api.remove(manifest, 0);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.status === 404)) throw error;
+    }
   }
 
   /** A pod as it should be, served by this server. */

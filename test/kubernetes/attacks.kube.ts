@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto";
 import { appendFileSync, existsSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { decision, TOKEN, unaccepted, without } from "../attacks/arena.ts";
 import { cgroupsOfProcess } from "../attacks/cgroups.ts";
 import { attack } from "../attacks/table.ts";
@@ -32,6 +32,8 @@ let arena: Arena;
 beforeAll(async () => {
   arena = await Arena.open();
 });
+beforeEach(() => arena.beginTest());
+afterEach(() => arena.endTest());
 afterAll(() => arena?.scene[Symbol.asyncDispose]());
 
 describe("a stranger whose number a trusted process gets", () => {
