@@ -220,7 +220,10 @@ export async function oursToFile(stage: Stage, relax: string[] = []) {
 }
 
 /** While `what` happens, everybody who connects waits in the backlog. */
-export async function unaccepted<T>(target: Target, what: () => Promise<T>): Promise<T> {
+export async function unaccepted<T>(
+  target: Pick<Target, "acceptor">,
+  what: () => Promise<T>,
+): Promise<T> {
   process.kill(target.acceptor, "SIGSTOP");
   try {
     return await what();
@@ -232,7 +235,7 @@ export async function unaccepted<T>(target: Target, what: () => Promise<T>): Pro
 const DECISIONS = ["granted", "refused", "unavailable"];
 
 /** What our server decided about a container, so far. */
-export function decisions(server: Server, container: Container): AuditLine[] {
+export function decisions(server: Server, container: { id: string }): AuditLine[] {
   return server.events.filter(
     ({ event, container: confirmed, claimed }) =>
       DECISIONS.includes(event) && (confirmed ?? claimed) === container.id,
@@ -240,7 +243,11 @@ export function decisions(server: Server, container: Container): AuditLine[] {
 }
 
 /** The n-th decision, the first being 1. */
-export async function decision(server: Server, container: Container, n = 1): Promise<AuditLine> {
+export async function decision(
+  server: Server,
+  container: { id: string },
+  n = 1,
+): Promise<AuditLine> {
   await until(`decision ${n}`, () => decisions(server, container).length >= n);
   return decisions(server, container)[n - 1] as AuditLine;
 }

@@ -15,9 +15,11 @@ function hierarchies(): string[] {
 
 /** All of the victim's cgroups, which only root can join. */
 export async function cgroupsOf(_: Stage, victim: Container): Promise<string[]> {
-  const lines = readFileSync(`/proc/${await pidOf(victim)}/cgroup`, "utf8")
-    .trim()
-    .split("\n");
+  return cgroupsOfProcess(await pidOf(victim));
+}
+
+export function cgroupsOfProcess(pid: number): string[] {
+  const lines = readFileSync(`/proc/${pid}/cgroup`, "utf8").trim().split("\n");
   const paths = new Set(lines.map((line) => line.split(":").slice(2).join(":")));
   const directories = hierarchies().flatMap((root) => [...paths].map((path) => join(root, path)));
   return directories.filter((directory) => existsSync(join(directory, "cgroup.procs")));

@@ -23,7 +23,7 @@ import {
   without,
 } from "./arena.ts";
 import { cgroupsOf, delegated, inRootSession, inUserSession } from "./cgroups.ts";
-import { Naive } from "./naive.ts";
+import { byPid, Naive } from "./naive.ts";
 import { attack } from "./table.ts";
 
 const image = imageWith(["trusted", "steal", "orphan", "worker"]);
@@ -250,7 +250,7 @@ describe("a server that cannot see the peer's pid namespace", () => {
 
   test("gives a stranger the token, if it is naive: 0 is the State.Pid of the stopped one", async () => {
     await using stage = newStage();
-    await Naive.start(stage, app.match, { under, find: "State.Pid" });
+    await Naive.start(stage, app.match, { under, find: byPid });
     const { stranger } = await strangerBesideStopped(stage);
     expect(stranger).toContain(TOKEN);
     note("naive", "falls");

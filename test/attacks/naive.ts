@@ -3,7 +3,7 @@
 // Output:   a token to whom it takes for that service: SO_PEERCRED says the pid, /proc its cgroup,
 //           that the container's id, and `inspect` the rest. It checks nothing more, and only once.
 // It has no defence that the attacks could be shown against: an attack that does not get the token
-// here is none, and its test fails.
+// here is none, and its test fails. On Kubernetes test/kubernetes/naive.ts finds the peer's pod.
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
@@ -15,12 +15,15 @@ import type { Stage } from "../stage.ts";
 import { compile } from "./arena.ts";
 
 type Mint = (container: string) => Promise<string>;
+/** Members of the identity document that say where the process with this pid runs. */
+type Find = (pid: number) => Promise<{ container?: { Id: string }; pod?: JsonObject }>;
 type Options = {
   mint?: Mint;
+  socket?: string;
   /** A program that runs the part that accepts, with its arguments. */
   under?: string[];
-  /** How it finds the peer's container: the id in its cgroup, or the one that has its pid. */
-  find?: "cgroup" | "State.Pid";
+  /** How it finds the peer's container: by the id in its cgroup, unless told otherwise. */
+  find?: Find;
   /** What else it looks at, before it judges. */
   look?: (pid: number) => Promise<unknown>;
 };
@@ -37,7 +40,7 @@ export class Naive {
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #match: JsonObject;
   readonly #mint: Mint;
-  readonly #find: string;
+  readonly #find: Find;
   readonly #look: (pid: number) => Promise<unknown>;
   #queue = Promise.resolve();
 
@@ -46,13 +49,13 @@ export class Naive {
     this.#child = child;
     this.#match = match;
     this.#mint = options.mint ?? (async () => "naive");
-    this.#find = options.find ?? "cgroup";
+    this.#find = options.find ?? byCgroup;
     this.#look = options.look ?? (async () => {});
   }
 
   static async start(stage: Stage, match: JsonObject, options: Options = {}): Promise<Naive> {
     const { under = [], ...rest } = options;
-    const socket = join(stage.directory, "run/authproxy.sock");
+    const { socket = join(stage.directory, "run/authproxy.sock") } = options;
     const [program = "", ...words] = [...under, compile("naive"), socket];
     const child = spawn(program, words, { stdio: "pipe" });
     child.stdin.on("error", () => {}); // it was ended
@@ -81,34 +84,35 @@ export class Naive {
 
   async #answer(pid: number, uid: number): Promise<object> {
     await this.#look(pid);
-    const container = await (this.#find === "cgroup" ? byCgroup(pid) : byPid(pid));
+    const found = await this.#find(pid);
     const process = pid > 0 ? readProcess(pid) : { exe: "" };
-    const document = JSON.parse(JSON.stringify({ peer: { uid }, process, container }));
+    const document = JSON.parse(JSON.stringify({ peer: { uid }, process, ...found }));
     const granted = mismatchesOf(this.#match, document).length === 0;
     this.log += `${granted ? "granted" : "refused"} pid=${pid} exe=${process.exe}\n`;
     if (!granted) return { error: "refused" };
     this.granted.push(pid);
-    return { token: await this.#mint(container.Id) };
+    return { token: await this.#mint(found.container?.Id ?? "") };
   }
 }
 
-async function byCgroup(pid: number) {
+const byCgroup: Find = async (pid) => {
   const id = /[0-9a-f]{64}/.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[0] ?? "";
   const engine = await getContainerRuntimeClient();
-  return await engine.container.getById(id).inspect();
-}
+  return { container: await engine.container.getById(id).inspect() };
+};
 
-async function byPid(pid: number) {
+/** The container that has this pid. */
+export const byPid: Find = async (pid) => {
   const { container } = await getContainerRuntimeClient();
   for (const { Id } of await container.dockerode.listContainers({ all: true })) {
     const found = await container
       .getById(Id)
       .inspect()
       .catch(() => undefined); // gone meanwhile
-    if (found?.State.Pid === pid) return found;
+    if (found?.State.Pid === pid) return { container: found };
   }
   throw new Error(`no container has the pid ${pid}`);
-}
+};
 
 function readProcess(pid: number) {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -22,7 +22,8 @@ test.each(Object.entries(attacks))(
 );
 
 test("each attack has tests", () => {
-  const files = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".test.ts"));
+  const here = readdirSync(import.meta.dirname).filter((name) => name.endsWith(".test.ts"));
+  const files = [...here, "../kubernetes/attacks.kube.ts"];
   const text = files.map((name) => readFileSync(join(import.meta.dirname, name), "utf8")).join();
   const tested = [...text.matchAll(/(?:attack\(|number: )"(\w+)"/g)].map(([, number]) => number);
   expect([...new Set(tested)].sort()).toEqual(Object.keys(attacks).sort());

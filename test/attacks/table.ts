@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll } from "vitest";
 
-/** Every attack of this folder. */
+/** Every attack of this folder, and of test/kubernetes/attacks.kube.ts: "K". */
 export const attacks = {
   "1": "pid reuse: the connector exits, its child keeps the socket",
   "2": "the engine still reports a dead first process, its number is used again",
@@ -87,12 +87,33 @@ export const attacks = {
   "61": "X_DIR given to another user, who puts links there: root's files are removed",
   "68b":
     "a text that is not JSON and holds a secret, quoted by an error of the client or the runtime",
+  K1: "pid reuse between accept and the look at /proc",
+  K2: "a cgroup with the victim's name among the mounts of a mount namespace of its own",
+  K3: "a cgroup below its own, with the victim's name",
+  K3b: "a hostPath to the cgroups: a pod joins the victim's",
+  K4: "kubectl exec, or code run inside later, connects",
+  K5: "kubectl debug: an ephemeral container with the pod's labels and another image",
+  K5b: "kubectl debug: the pod's labels and image, another command",
+  K5c: "kubectl debug --target takes the socket that waits",
+  K6: "shareProcessNamespace: another container of the pod takes the socket that waits",
+  K6b: "hostPID: another pod of the same uid takes the socket that waits",
+  K7: "a container that has just started, or started again",
+  K7b: "a hostPath to the cgroups: the name of a container that has ended, whose pod is still listed",
+  K8: "a label put on a running pod, whose container starts again",
+  K8b: "another image put on a running pod",
+  K9: "a pod of another namespace with the name, labels, annotations and owner of the victim's",
+  K10: "a pod that names the service account of another",
+  K11: "a tag moved to another image; two tags of one image",
+  K12: "the API server is away, and a container starts again",
+  K13: "gVisor: another container of a pod, whose peer is runsc-gofer",
+  K14: "program on an emptyDir overwritten by another container of the pod, its own started again",
 };
 
 type Arm = "naive" | "minus one" | "defended" | "honest";
 const arms: Arm[] = ["naive", "minus one", "defended", "honest"];
 const rows = new Map<string, string>();
 export const document = join(import.meta.dirname, "../../docs/attacks.md");
+const ROW = /^\| K?\d/;
 
 afterAll(() => {
   console.log([...rows.values()].join("\n"));
@@ -101,7 +122,7 @@ afterAll(() => {
 
 /** The rows of the document, by their number. */
 export function rowsOf(text: string): Map<string, string> {
-  const lines = text.split("\n").filter((line) => /^\| \d/.test(line));
+  const lines = text.split("\n").filter((line) => ROW.test(line));
   return new Map(lines.map((line) => [line.split(" ")[1] ?? "", line]));
 }
 
@@ -110,9 +131,14 @@ function writeDown(): void {
   const all = [...rowsOf(text), ...rows].filter(([number]) => number in attacks);
   const order = new Intl.Collator("en", { numeric: true });
   const sorted = [...new Map(all)].sort(([a], [b]) => order.compare(a, b));
-  const kept = text.split("\n").filter((line) => !/^\| \d/.test(line));
-  const at = kept.findIndex((line) => line.startsWith("|---")) + 1;
-  writeFileSync(document, kept.toSpliced(at, 0, ...sorted.map(([, row]) => row)).join("\n"));
+  const first = sorted.findIndex(([number]) => number.startsWith("K"));
+  const tables = [sorted.slice(0, first), sorted.slice(first)];
+  const lines = text.split("\n").filter((line) => !ROW.test(line));
+  const withRows = lines.flatMap((line) => {
+    const table = line.startsWith("|---") ? (tables.shift() ?? []) : [];
+    return [line, ...table.map(([, row]) => row)];
+  });
+  writeFileSync(document, withRows.join("\n"));
 }
 
 /** Writes one result of an attack down. */
