@@ -232,7 +232,7 @@ export async function unaccepted<T>(
   }
 }
 
-const DECISIONS = ["granted", "refused", "unavailable"];
+export const DECISIONS = ["granted", "refused", "unavailable"];
 
 /** What our server decided about a container, so far. */
 export function decisions(server: Server, container: { id: string }): AuditLine[] {

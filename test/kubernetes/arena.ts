@@ -148,9 +148,13 @@ export class Arena {
     const name = this.unique("naive");
     const socket = join(this.cluster.sockets, name);
     const findPod = async (pid: number) => {
-      const findNow = async () => find(pid, await pods(this.cluster));
-      if (isPatient) await waitUntil("it is listed", async () => !!(await findNow()));
-      return (await findNow()) ?? {};
+      let found: ReturnType<Find>;
+      const look = async () => {
+        found = find(pid, await pods(this.cluster));
+        return found !== undefined || !isPatient;
+      };
+      await waitUntil("it is listed", look);
+      return found ?? {};
     };
     const server = await Naive.start(this.scene.stage, match, { socket, find: findPod, look });
     return { socket: inPod(name), acceptor: server.acceptor, naive: server };
