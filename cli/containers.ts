@@ -2,7 +2,7 @@
 // own functions say of each. One that ends while it is asked about is left out.
 import type { Config } from "../server/config.ts";
 import { type Container, type Engine, openEngine } from "../server/engine.ts";
-import { toRefusal } from "../server/refusal.ts";
+import { type Reason, toRefusal } from "../server/refusal.ts";
 import { askEngine, ENGINE_SOCKET, engineFailure, findContainer } from "./ask-engine.ts";
 import { KubernetesNode } from "./kubernetes-node.ts";
 import { shown } from "./terminal.ts";
@@ -12,6 +12,9 @@ export type EngineAddress = Config["engine"];
 
 /** How people know a container. */
 export type ContainerName = { id: string; name: string };
+
+/** Reasons why a container is not listed: it has ended, or nobody can look at it. */
+const LEFT_OUT: Reason[] = ["unknown-container", "starting", "too-large"];
 
 const opened = new Map<string, Promise<Engine>>();
 
@@ -58,7 +61,7 @@ export async function inspectRunning(
     return await (await engineAt(address)).inspect(id);
   } catch (error) {
     const { reason, detail } = toRefusal(error);
-    if (reason === "unknown-container" || reason === "starting") return undefined;
+    if (LEFT_OUT.includes(reason)) return undefined;
     throw engineFailure(address.cri, shown(detail));
   }
 }

@@ -15,6 +15,8 @@ const SANDBOX_READY = 0;
 const VERBOSE_STATUS = Buffer.of(1 << 3, 1);
 const VERBOSE_IMAGE = Buffer.of(2 << 3, 1);
 const [SYSTEMD, CGROUPFS] = [0, 1];
+/** A list holds every pod's labels and annotations. */
+const LIST_BYTES_MAX = 1 << 26;
 
 /** A handler is what a RuntimeClass names; `program` is its OCI runtime, where the engine says it. */
 export type Handler = { name: string; program?: string };
@@ -36,7 +38,7 @@ export class KubernetesNode {
 
   constructor(socketPath: string) {
     this.#socketPath = socketPath;
-    this.#client = new GrpcClient(socketPath);
+    this.#client = new GrpcClient(socketPath, LIST_BYTES_MAX);
   }
 
   /** All pods, also those that are ending. */

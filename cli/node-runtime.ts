@@ -53,6 +53,7 @@ export type NodeOptions = {
 type Running = { name: string; address: string; restart: string | undefined };
 
 const LAUNCHER = "authproxy-runc";
+const LAUNCHER_HEAD = "#!/bin/sh\n# Written by `authproxy runtime install`.\n";
 const BACKUP_SUFFIX = ".before-authproxy";
 const RESTART_DEADLINE_MS = 30_000;
 const POLL_INTERVAL_MS = 200;
@@ -140,9 +141,16 @@ function programOf(launcherFile: string, sockets = DEFAULT_SOCKETS): ProgramOf {
     const words = [runtime, ...socketsWords, ...runtimeWords];
     if (words.length === 1) return { path: runtime };
     const command = words.map((word) => `'${word.replaceAll("'", "'\\''")}'`).join(" ");
-    const text = `#!/bin/sh\n# Written by \`authproxy runtime install\`.\nexec ${command} "$@"\n`;
+    const text = `${LAUNCHER_HEAD}exec ${command} "$@"\n`;
     return { path: launcherFile, launcher: { file: launcherFile, text } };
   };
+}
+
+/** The runtime and the options that a launcher calls it with; none where the text is no launcher. */
+export function wordsOfLauncher(text: string): string[] {
+  if (!text.startsWith(LAUNCHER_HEAD)) return [];
+  const words = text.slice(LAUNCHER_HEAD.length).matchAll(/'((?:[^']|'\\'')*)'/g);
+  return [...words].map(([, word = ""]) => word.replaceAll("'\\''", "'"));
 }
 
 function runningEngine(

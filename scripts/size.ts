@@ -56,8 +56,8 @@ export async function measureParts(): Promise<Part[]> {
   const wrapper = await modulesLoadedBy(["runtime/wrapper.ts"]);
   const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
-    measurePart("deciding path", 7850, DECIDING_PATH),
-    measurePart("daemon", 17_300, daemon),
+    measurePart("deciding path", 7900, DECIDING_PATH),
+    measurePart("daemon", 17_360, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
     measurePart("client", 18_000, client),
     measurePart("runtime", 1600, ["runtime/authproxy-runc", ...onlyForRuntime]),
@@ -65,7 +65,7 @@ export async function measureParts(): Promise<Part[]> {
   if (existsSync(join(root, CRI))) {
     const loaded = await modulesLoadedBy([CRI]);
     const onlyForCri = loaded.filter((path) => !daemon.includes(path));
-    parts.push(measurePart("Kubernetes engine", 3000, onlyForCri));
+    parts.push(measurePart("Kubernetes engine", 3120, onlyForCri));
   }
   return parts;
 }

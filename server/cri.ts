@@ -7,10 +7,10 @@
 // Source: CRI, k8s.io/cri-api/pkg/apis/runtime/v1/api.proto, as containerd and CRI-O answer it.
 import { isIP } from "node:net";
 import { type Container, type Engine, hideValues, type ImageLabels, type Pod } from "./engine.ts";
-import { GrpcClient, type GrpcError, RESOURCE_EXHAUSTED } from "./grpc.ts";
+import { AnswerTooLong, GrpcClient, type GrpcError } from "./grpc.ts";
 import type { JsonObject } from "./json.ts";
 import { expectPods } from "./process.ts";
-import { Message, messageOf } from "./protobuf.ts";
+import { Message, messageOf, TooManyFields } from "./protobuf.ts";
 import { Refusal, unavailable } from "./refusal.ts";
 import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 
@@ -25,12 +25,14 @@ const VERBOSE = Buffer.of(2 * 8, 1);
 const RUNNING = 1;
 const NODE = 2;
 
+/** Each Service has some ten of them. */
+const VARIABLES_MAX = 1 << 14;
 /** Names of Services, ports and hosts have at most 63, 15 and 253 characters. */
 const VARIABLE_LENGTH_MAX = 300;
 /** What the kubelet says of one port of a Service. */
 const SERVICE_PORT = /^([A-Z0-9_]+)_PORT_(\d+)_(TCP|UDP|SCTP)=\w+:\/\/(.+):\d+$/;
 const HOST_NAME = /^HOSTNAME=[A-Za-z0-9.-]+$/;
-const NAMED_PORT = /_SERVICE_PORT_[A-Z0-9_]+=/;
+const NAMED_PORT = /_SERVICE_PORT_[A-Z0-9_]{1,15}=/;
 
 /** A path below the pod's directory of the kubelet. */
 const OF_POD = /^(?:volumes\/[^/]*~)?([^/]+)(?:\/([^/]+))?/;
@@ -85,9 +87,10 @@ export class CriEngine implements Engine {
     try {
       return await this.#read(id);
     } catch (error) {
+      if (error instanceof Refusal) throw error;
+      if (error instanceof TooManyFields) throw new Refusal("too-large", { id });
       // An answer of another form. Not in the words of JSON.parse, which quotes the environment.
-      const message = "its answer cannot be read";
-      throw error instanceof Refusal ? error : unavailable("engine", { id, message });
+      throw unavailable("engine", { id, message: "its answer cannot be read" });
     }
   }
 
@@ -162,15 +165,17 @@ export class CriEngine implements Engine {
 
   /** Undefined if there is no such thing. */
   async #ask(method: string, request: Buffer): Promise<Message | undefined> {
+    let answer: Buffer;
     try {
-      return new Message(await this.#grpc.call(`runtime.v1.${method}`, request));
+      answer = await this.#grpc.call(`runtime.v1.${method}`, request);
     } catch (error) {
       const { status = Number.NaN, message } = error as GrpcError;
       if (status === NOT_FOUND) return undefined;
-      if (status === RESOURCE_EXHAUSTED) throw new Refusal("too-large", { path: method });
+      if (error instanceof AnswerTooLong) throw new Refusal("too-large", { path: method });
       const why = status === UNIMPLEMENTED ? NOT_OFFERED : message;
       throw unavailable("engine", { path: method, status, message: why });
     }
+    return new Message(answer);
   }
 }
 
@@ -191,7 +196,9 @@ function settingsOf(
   const { args, env = [], cwd, user, capabilities } = runtimeSpec.process;
   const { namespaces, seccomp } = runtimeSpec.linux;
   const [Path = "", ...Args] = args;
-  const isKubernetes = variablesByKubernetes(env);
+  if (env.length > VARIABLES_MAX) throw new Refusal("too-large", { variables: env.length });
+  const byKubernetes = env.filter(variablesByKubernetes(env));
+  const ofKubernetes = new Set(byKubernetes);
   const pidNamespace = namespaces.find(({ type }) => type === "pid");
   const isHosts = !pidNamespace || config?.linux?.security_context?.namespace_options?.pid === NODE;
   const sharedPids = isHosts ? "host" : "pod";
@@ -202,8 +209,8 @@ function settingsOf(
       ...(name && { Image: name }),
       User: `${user.uid}:${user.gid}`,
       WorkingDir: cwd,
-      Env: hideValues(env.filter((variable) => !isKubernetes(variable))),
-      KubernetesEnv: env.filter(isKubernetes),
+      Env: hideValues(env.filter((variable) => !ofKubernetes.has(variable))),
+      KubernetesEnv: byKubernetes,
     },
     HostConfig: {
       ReadonlyRootfs: runtimeSpec.root.readonly ?? false,

@@ -1,6 +1,6 @@
 // Question: what does a gRPC service on a UNIX socket answer to one call?
 //
-// Guaranteed: one message of at most 1 MiB before the deadline, or a GrpcError. A connection that has
+// Guaranteed: one message of at most 1 MiB (or as the caller says) before the deadline, or a GrpcError. A connection that has
 // ended, as when the service restarts, is made again for the next call. No error quotes an answer's
 // message, because that may hold a container's environment.
 // Source: grpc/doc/PROTOCOL-HTTP2.md
@@ -12,8 +12,6 @@ const DEADLINE_MS = 10_000;
 const ANSWER_BYTES_MAX = 1 << 20;
 /** A byte that says whether the message is compressed, and its length. */
 const PREFIX_BYTES = 5;
-/** Of gRPC's codes: the one of an answer that is too long, for the service or for this client. */
-export const RESOURCE_EXHAUSTED = 8;
 
 /** There is no answer. */
 export class GrpcError extends Error {
@@ -26,12 +24,16 @@ export class GrpcError extends Error {
   }
 }
 
+export class AnswerTooLong extends GrpcError {}
+
 export class GrpcClient {
   readonly #socketPath: string;
+  readonly #answerBytesMax: number;
   #session: ClientHttp2Session | undefined;
 
-  constructor(socketPath: string) {
+  constructor(socketPath: string, answerBytesMax = ANSWER_BYTES_MAX) {
     this.#socketPath = socketPath;
+    this.#answerBytesMax = answerBytesMax;
   }
 
   /** `method` is PACKAGE.SERVICE/METHOD. */
@@ -49,8 +51,8 @@ export class GrpcClient {
     stream.on("data", (chunk: Buffer) => {
       length += chunk.length;
       chunks.push(chunk);
-      if (length > ANSWER_BYTES_MAX)
-        stream.destroy(new GrpcError("the answer is too long", RESOURCE_EXHAUSTED));
+      if (length > this.#answerBytesMax)
+        stream.destroy(new AnswerTooLong("the answer is too long"));
     });
     // An error without an answer has its status in the only headers.
     stream.on("response", (received) => Object.assign(headers, received));

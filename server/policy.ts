@@ -13,7 +13,7 @@ import { Refusal } from "./refusal.ts";
 export type Mismatch = { path: string; wanted?: Json; seen?: Json };
 
 /** Environment, commands, and what a health check printed. */
-const SECRET_MEMBER = /\.(Env|Args|Cmd|Entrypoint|Health|Healthcheck|Log)(\.|$)/;
+const SECRET_MEMBER = /\.(Env|Args|Cmd|Entrypoint|Health|Healthcheck|Log|annotations)(\.|$)/;
 
 const SHOWN_MAX = 32;
 

@@ -214,9 +214,23 @@ type ContainersCgroups = { id: string; directories: string[] };
 
 let upToContainer = UP_TO_CONTAINER;
 
-/** From now on only containers of pods are found. */
+/** The server's own cgroups, by the root of their hierarchy, where it has a cgroup namespace. */
+const ownCgroups = new Map<string, string | undefined>();
+
+/** From now on only containers of pods are found, by a server in a cgroup namespace of its own too. */
 export function expectPods(): void {
   upToContainer = UP_TO_PODS_CONTAINER;
+  for (const line of readFileSync("/proc/self/cgroup", "utf8").split("\n")) {
+    const { hierarchy, path } = parseCgroup(line);
+    if (path === "/") ownCgroups.set(hierarchy, findOwnCgroup(hierarchy));
+  }
+}
+
+/** HIERARCHY:CONTROLLERS:PATH */
+function parseCgroup(line: string) {
+  const [, controllers, path = ""] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+  const name = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
+  return { hierarchy: CGROUP_ROOT + name, path };
 }
 
 /** The container by the cgroups of one of its processes. What a workload makes below its directories is
@@ -226,28 +240,22 @@ export function findContainer(cgroup: string[]): ContainersCgroups | undefined {
   let id: string | undefined;
   const directories: string[] = [];
   for (const line of cgroup) {
-    // HIERARCHY:CONTROLLERS:PATH
-    const [, controllers, named = ""] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    const hierarchy = controllers ? `/${controllers.replace("name=", "")}` : V2_ROOT;
-    const path = resolveInNamespace(CGROUP_ROOT + hierarchy, named);
+    const { hierarchy, path: seen } = parseCgroup(line);
+    const path = resolveInNamespace(hierarchy, seen);
     // What is below the container has names of its choice.
     const [outside = path, found] = upToContainer.exec(path) ?? [];
     if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, ""))) return undefined;
     if (!found) continue;
     id ??= found;
     if (found !== id) return undefined;
-    directories.push(CGROUP_ROOT + hierarchy + outside);
+    directories.push(hierarchy + outside);
   }
   return id ? { id, directories } : undefined;
 }
 
-/** The server's own cgroups, by the root of their hierarchy. */
-const ownCgroups = new Map<string, string | undefined>();
-
 /** In a cgroup namespace of its own, a server sees paths relative to its own cgroup. */
 function resolveInNamespace(root: string, path: string): string {
   if (!/^\/\.\.(\/|$)/.test(path)) return path;
-  if (!ownCgroups.has(root)) ownCgroups.set(root, findOwnCgroup(root));
   // What leads above the root stays as it is.
   return `/${posix.join(ownCgroups.get(root) ?? ".", `.${path}`)}`;
 }

@@ -14,6 +14,11 @@ const LENGTHS: Record<number, number> = { 1: 8, 5: 4 };
 /** 10 bytes, which hold 64 bits. */
 const VARINT_BITS_MAX = 70;
 const FIELD_NUMBER_MAX = 2 ** 29 - 1;
+/** Of one message: whoever creates a pod chooses how many labels it has, and others wait while they are
+ * read (invariant 10). */
+const FIELDS_MAX = 4096;
+
+export class TooManyFields extends Error {}
 
 export class Message {
   /** By the field's number, in the order in which they stand. */
@@ -21,6 +26,7 @@ export class Message {
 
   constructor(bytes: Buffer) {
     let position = 0;
+    let count = 0;
     const take = (length = Number.NaN) => {
       const end = position + length;
       if (!(end <= bytes.length)) throw notProtobuf();
@@ -39,6 +45,7 @@ export class Message {
     };
 
     while (position < bytes.length) {
+      if (++count > FIELDS_MAX) throw new TooManyFields();
       const key = takeVarint();
       const type = key % 8;
       const field = (key - type) / 8;

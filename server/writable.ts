@@ -68,41 +68,42 @@ export function writablePart(
     if (mount !== undefined) return { part, mount };
   }
 
-  const environment = wordsOf(Config.Env);
-  const entries = environment.flatMap((text) => text.split(WORD_END));
-  const compared = [...Args, ...checkArgs, ...entries];
-  const length = compared.join("").length + compared.length * directory.length;
-  if (length * lasting.length > COMPARED_MAX) return { part: "Args", mount: TOO_MANY };
-
   // What runs under another name than the command's is a script, or was put before it.
   const isInterpreted = basename(exe) !== basename(Path) || isInterpreter(Path);
+  const commandWords = isInterpreted ? Args : [];
+  const checkWords = isInterpreter(check) ? checkArgs : [];
+  const variables = wordsOf(Config.Env).filter((text) => SEARCH_VARIABLE.test(nameOf(text)));
+  const entries = variables.flatMap((text) => text.split(WORD_END));
+  const compared = [...commandWords, ...checkWords, ...entries];
+  const length = compared.join("").length + compared.length * directory.length;
+  if (length * lasting.length > COMPARED_MAX) return { part: "Args and Env", mount: TOO_MANY };
+
   // As it stands, "-I/data", and as a path, "main.js" or "//data/../x".
   const spelled = (part: string) => (word: string, i: number) => ({
     part: `${part}.${i}`,
     text: `${word} ${posix.resolve(directory, word)}`,
   });
-  const words = [
-    ...(isInterpreted ? Args.map(spelled("Args")) : []),
-    ...(isInterpreter(check) ? checkArgs.map(spelled("Healthcheck")) : []),
-  ];
-  const variables = environment.flatMap((text) => searchVariable(text, directory));
+  const words = [...commandWords.map(spelled("Args")), ...checkWords.map(spelled("Healthcheck"))];
+  const searched = variables.map((text) => searchVariable(text, directory));
   const declared = data.map(withoutSlash);
   const undeclared = lasting.filter((point) => !declared.includes(point));
-  return firstNamed(words, undeclared) ?? firstNamed(variables, lasting);
+  return firstNamed(words, undeclared) ?? firstNamed(searched, lasting);
 }
 
 type Part = { part: string; text: string };
 
-/** It as it stands, and its words as paths, if it is one by which programs are found. */
-function searchVariable(text: string, directory: string): Part[] {
-  const [name = "", ...words] = text.split(WORD_END);
-  if (!SEARCH_VARIABLE.test(name)) return [];
+function nameOf(variable: string): string {
+  return variable.split(WORD_END, 1)[0] ?? "";
+}
 
+/** It as it stands, and its words as paths. */
+function searchVariable(text: string, directory: string): Part {
+  const [name = "", ...words] = text.split(WORD_END);
   const isOfPaths = !HAS_OTHER_WORDS.test(name);
   const paths = words
     .filter((word) => isOfPaths || /^\.|\//.test(word))
     .map((word) => posix.resolve(directory, word));
-  return [{ part: name, text: [text, ...paths].join(" ") }];
+  return { part: name, text: [text, ...paths].join(" ") };
 }
 
 /** The first part in which the path of a mount stands: whole components, and not below another

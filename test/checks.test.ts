@@ -698,11 +698,16 @@ describe("what a command holds, with many writable mounts,", () => {
     ],
   ])("is refused unread: %s", (_, changes) => {
     const mount = "more than are looked at";
-    expect(writablePart({ ...facts, ...changes })).toEqual({ part: "Args", mount });
+    expect(writablePart({ ...facts, ...changes })).toEqual({ part: "Args and Env", mount });
   });
 
   test.each<[string, Changes]>([
     ["twenty thousand characters", script(words(1000, "--option=value/1234"))],
+    [
+      "a long variable that names no programs",
+      script([], { Env: [`SETTINGS=${"a: b\\n".repeat(20_000)}`], WorkingDir: "/usr/src/app" }),
+    ],
+    ["words of a compiled program", { ...command("/usr/bin/db", "db", words(50_000, "word")) }],
     ["a hundred variables", script([], { Env: words(100, `A_PATH=${"/usr/lib/".repeat(20)}`) })],
   ])("is read: %s", (_, changes) => {
     expect(writablePart({ ...facts, ...changes })).toBeUndefined();
@@ -713,12 +718,12 @@ test("what is compared is four million characters, those of the working director
   const judgedWith = (length: number) => {
     const script = mounted("/data", true, {
       Args: ["a".repeat(length)],
-      Config: { WorkingDir: "/app", Env: ["A=b"] }, // three words: 12 characters, and two of "A=b"
+      Config: { WorkingDir: "/app", Env: ["A_PATH=b"] }, // three words: 12 characters, and 7 of "A_PATH=b"
     });
     return writablePart({ ...facts, ...script });
   };
-  expect(judgedWith(4 * 1024 * 1024 - 14)).toBeUndefined();
-  expect(judgedWith(4 * 1024 * 1024 - 13)).toMatchObject({ part: "Args" });
+  expect(judgedWith(4 * 1024 * 1024 - 19)).toBeUndefined();
+  expect(judgedWith(4 * 1024 * 1024 - 18)).toMatchObject({ part: "Args and Env" });
 });
 
 // The kernel takes 128 KiB for each. If the time grew with the square of that, these took minutes.

@@ -423,9 +423,14 @@ describe("an engine that", () => {
     ],
     ["is no protobuf", Buffer.from("HTTP/1.1 200 OK\r\n\r\n"), { reason: "engine" }],
     [
-      "cannot send so long an answer",
-      { status: 8, message: "trying to send message larger than max" },
-      { reason: "too-large" },
+      "has no room for the answer: not the container's doing, for good",
+      { status: 8, message: "resource exhausted" },
+      { reason: "engine", canRetry: true },
+    ],
+    [
+      "tells more variables than are looked at",
+      statusOf({ env: Array.from({ length: 20_000 }, (_, n) => `A${n}=`) }),
+      { reason: "too-large", canRetry: false },
     ],
     ["is too long", Buffer.alloc((1 << 20) + 1), { reason: "too-large", canRetry: false }],
   ])("%s", async (_, reply, refusal) => {
@@ -553,6 +558,16 @@ describe("an engine that", () => {
     for (let i = 0; i < 3; i++)
       await expect(cri.inspect(ID)).rejects.toMatchObject({ reason: "too-large" });
     expect(engine.asked).toEqual([STATUS]);
+  });
+
+  test("tells a pod with more annotations than are read: it is not asked again", async () => {
+    const many = Array.from({ length: 5000 }, (_, n) => ({ 1: `a${n}`, 2: "" }));
+    const large = message({ 1: { 1: SANDBOX, 2: { 3: "shop" }, 8: many } });
+    await using engine = await CriStandIn.start({ [STATUS]: statusOf(), [POD]: large });
+    const cri = new CriEngine(engine.socket);
+    for (let i = 0; i < 3; i++)
+      await expect(cri.inspect(ID)).rejects.toMatchObject({ reason: "too-large" });
+    expect(engine.asked).toEqual([STATUS, POD]);
   });
 
   test("is asked by many at once about one container twice", async () => {

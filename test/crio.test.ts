@@ -22,7 +22,7 @@ import { parse } from "smol-toml";
 import { afterAll, afterEach, expect, test } from "vitest";
 import { crio } from "../cli/crio.ts";
 import { tableAt } from "../cli/handler-toml.ts";
-import { installHandler, uninstallHandler } from "../cli/node-runtime.ts";
+import { installHandler, uninstallHandler, wordsOfLauncher } from "../cli/node-runtime.ts";
 
 const wrapper = join(import.meta.dirname, "../dist/runtime/authproxy-runc");
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-crio-test-"));
@@ -114,7 +114,9 @@ test("the handler is like the default runtime, and is gone without a trace", asy
     allowed_annotations: ["io.containers.trace-syscall", "io.kubernetes.cri-o.Devices"],
   });
   // What it is to become is not on the PATH.
-  expect(readFileSync(launcher, "utf8")).toContain("'--runtime=/usr/libexec/crio/crun' \"$@\"");
+  const text = readFileSync(launcher, "utf8");
+  expect(text).toContain("'--runtime=/usr/libexec/crio/crun' \"$@\"");
+  expect(wordsOfLauncher(text).slice(1)).toEqual(["--runtime=/usr/libexec/crio/crun"]);
   expect(execFileSync("sh", ["-n", launcher], { encoding: "utf8" })).toBe("");
   expect(await install()).toContain(`${directory}: nothing to change`);
   await uninstall();

@@ -133,7 +133,7 @@ describe("a host where all is well", () => {
       [...row.matchAll(/`([^`]+)`/g)].map(([, name]) => name),
     );
     const seen = findings.map(({ check }) => check);
-    const elsewhere = ["vault for clients", "credential"]; // where there is something to say
+    const elsewhere = ["vault for clients", "credential", "kubelet"]; // where there is something to say
     expect(documented.toSorted()).toEqual([...new Set([...seen, ...elsewhere])].toSorted());
   });
 

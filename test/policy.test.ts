@@ -192,6 +192,12 @@ describe("a service is chosen", () => {
     },
   );
 
+  test("by a refusal that shows no annotation of a pod", () => {
+    const seen = { pod: { annotations: { note: "the-secret" } } };
+    const mismatches = mismatchesOf({ pod: { annotations: { note: "other" } } }, seen);
+    expect(mismatches).toEqual([{ path: "pod.annotations.note" }]);
+  });
+
   test.each<[string, JsonObject, JsonObject, Json, Json]>([
     ["an object is only named", { State: "x" }, { State: { Error: "secret" } }, "x", "an object"],
     [

@@ -46,7 +46,9 @@ export async function checkEngine({ socket, engine }: Config, user: User): Promi
     ...(await attempt("containers", ENGINE_ADVICE, () => checkView(dirname(socket), engine))),
     ...(await attempt("mounts", ENGINE_ADVICE, () => checkMounts(socket, engine))),
     ...(await attempt("runtime", "see docs/runtime.md", () =>
-      typeof engine === "string" ? checkRuntime(dirname(socket), engine) : checkHandler(engine.cri),
+      typeof engine === "string"
+        ? checkRuntime(dirname(socket), engine)
+        : checkHandler(dirname(socket), engine.cri),
     )),
     ...(typeof engine === "string" ? [] : checkKubelet()),
   ];

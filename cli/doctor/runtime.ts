@@ -1,11 +1,12 @@
 // Question: can pods and containers have the runtime `authproxy`, and is it as it was installed?
 // Input: what the engine says of its runtimes, and their files.
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { EngineApi } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { RUNTIME_NAME, type Runtime } from "../daemon-json.ts";
 import { KubernetesNode } from "../kubernetes-node.ts";
+import { wordsOfLauncher } from "../node-runtime.ts";
 import { requireTrusted } from "../runtime.ts";
 import { enumerate } from "../words.ts";
 import { type Finding, failed, ok, warning } from "./finding.ts";
@@ -22,19 +23,22 @@ export async function checkRuntime(directory: string, engine: string): Promise<F
 
   const { path, runtimeArgs = [] } = registered;
   const findings = checkFilesOfRuntime(path);
-  const [option] = runtimeArgs.filter((word) => word.startsWith("--sockets="));
-  const sockets = option?.slice("--sockets=".length) ?? SOCKETS_INSIDE;
-  if (sockets !== directory) {
-    const detail = `it gives containers ${sockets}, and the server's socket is in ${directory}`;
-    const advice = `authproxy runtime uninstall; authproxy runtime install --sockets ${directory}`;
-    findings.push(failed("runtime", detail, advice));
-  }
+  findings.push(...checkSockets(runtimeArgs, directory));
   return findings.length > 0 ? findings : [ok("runtime", `${path}, root's alone`)];
 }
 
+function checkSockets(words: string[], directory: string): Finding[] {
+  const option = words.find((word) => word.startsWith("--sockets="));
+  const sockets = option?.slice("--sockets=".length) ?? SOCKETS_INSIDE;
+  if (sockets === directory) return [];
+  const detail = `it gives containers ${sockets}, and the server's socket is in ${directory}`;
+  const advice = `authproxy runtime uninstall; authproxy runtime install --sockets ${directory}`;
+  return [failed("runtime", detail, advice)];
+}
+
 /** The handler that a RuntimeClass names. A node whose images bring the client needs none. */
-export async function checkHandler(path: string): Promise<Finding[]> {
-  const { handlers } = await new KubernetesNode(path).status();
+export async function checkHandler(directory: string, socket: string): Promise<Finding[]> {
+  const { handlers } = await new KubernetesNode(socket).status();
   if (!handlers)
     return [ok("runtime", "this engine does not say which handlers it has: start a pod with it")];
   const handler = handlers.find(({ name }) => name === RUNTIME_NAME);
@@ -45,7 +49,9 @@ export async function checkHandler(path: string): Promise<Finding[]> {
   }
   const { program } = handler;
   if (!program) return [ok("runtime", `the handler ${RUNTIME_NAME} is here`)];
-  const findings = checkFilesOfRuntime(program);
+  requireTrusted(program);
+  const [runtime = program, ...words] = wordsOfLauncher(readFileSync(program, "utf8"));
+  const findings = [...checkFilesOfRuntime(runtime), ...checkSockets(words, directory)];
   const isFine = findings.length === 0;
   return isFine ? [ok("runtime", `the handler is ${program}, root's alone`)] : findings;
 }

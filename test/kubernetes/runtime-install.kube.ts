@@ -26,7 +26,12 @@ import { text } from "node:stream/consumers";
 import { parse } from "smol-toml";
 import { afterAll, describe, expect, test } from "vitest";
 import { containerd } from "../../cli/containerd.ts";
-import { installHandler, type NodeOptions, uninstallHandler } from "../../cli/node-runtime.ts";
+import {
+  installHandler,
+  type NodeOptions,
+  uninstallHandler,
+  wordsOfLauncher,
+} from "../../cli/node-runtime.ts";
 import { Failure } from "../../cli/terminal.ts";
 import { type ContainerdVersion, containerdVersions, programs as prepared } from "./prepare.ts";
 
@@ -306,7 +311,9 @@ describe.each(different)("containerd %s: config.toml", (version) => {
     const { options } = apart(dump(version, config)).authproxy;
     const launcher = join(config, "../authproxy-runc");
     expect(said(options)).toEqual({ BinaryName: launcher, SystemdCgroup: true });
-    expect(readFileSync(launcher, "utf8")).toContain("'--sockets=/srv/it'\\''s'");
+    const script = readFileSync(launcher, "utf8");
+    expect(script).toContain("'--sockets=/srv/it'\\''s'");
+    expect(wordsOfLauncher(script).slice(1)).toEqual(["--sockets=/srv/it's"]);
     expect((await authproxy(version, "uninstall", config)).status).toBe(0);
     expect(readFileSync(config, "utf8")).toBe(changed(before));
     expect(existsSync(launcher)).toBe(false);
