@@ -110,7 +110,7 @@ describe("in a clone", () => {
     block("README.md", "npm run demo"),
     block("CONTRIBUTING.md", "npx vitest"),
     block("docs/reviewing.md", "npm run size"),
-    block("docs/attacks.md", "ATTACKS=write"),
+    block("docs/attacks.md", "vitest run test/attacks"),
   ].join("\n");
   const lines = shown.split(/[;\n]/).map((line) => line.replace(/#.*/, "").trim());
   const path = lines.find((line) => line.startsWith("export PATH=")) ?? "";
