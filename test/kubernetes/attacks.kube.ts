@@ -144,7 +144,7 @@ describe.each([
     const { thief, output } = await forge(arm);
     expect(output).not.toContain(TOKEN);
     const line = await decision(arm.server, { id: await thief.id() });
-    expect(line).toMatchObject({ event: "refused", reason: "no-match" });
+    expect(line).toMatchObject({ reason: "no-match", detail: { path: "pod.namespace" } });
     note("defended", "no-match: pod.namespace");
     note("honest", "served");
   });
