@@ -111,6 +111,7 @@ describe("in a clone", () => {
     block("CONTRIBUTING.md", "npx vitest"),
     block("docs/reviewing.md", "npm run size"),
     block("docs/attacks.md", "vitest run test/attacks"),
+    block("docs/attacks.md", "attacks.kube.ts"),
   ].join("\n");
   const lines = shown.split(/[;\n]/).map((line) => line.replace(/#.*/, "").trim());
   const path = lines.find((line) => line.startsWith("export PATH=")) ?? "";
@@ -127,7 +128,8 @@ describe("in a clone", () => {
   function sourcesOf(command: string): string[] {
     const [, script = ""] = /^npm (?:run )?(\w+)$/.exec(command) ?? [];
     if (script) return scripts[script] ? [scripts[script]] : [];
-    const [, place = "", title = ""] = /npx vitest run (\S+)(?: -t "(.*)")?$/.exec(command) ?? [];
+    const [, place = "", title = ""] =
+      /npx vitest run (?:--config \S+ )?(\S+)(?: -t "(.*)")?$/.exec(command) ?? [];
     const files = globSync([place, `${place}/*.ts`], { cwd: root }).filter((f) =>
       f.endsWith(".ts"),
     );
