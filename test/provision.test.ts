@@ -200,7 +200,7 @@ describe("a host", () => {
 });
 
 describe("a node whose server logs in by its service account", () => {
-  const written = block("docs/provision.md", '"login": {');
+  const [written = ""] = block("docs/provision.md", '"login": {').split("$ authproxy");
   const login = (role: string): JsonObject =>
     JSON.parse(`{${written.replace("authproxy-pool-a", role)}}`).login;
   function policyFileOfNode(services: JsonObject, role = "authproxy-pool"): string {
