@@ -537,9 +537,9 @@ describe.concurrent("a fault that lasts is `unavailable`, and no token:", () => 
     const reader = openSync(pipe, constants.O_RDWR | constants.O_NONBLOCK);
     stage.defer(() => closeSync(reader));
     const stdout = openSync(pipe, "w");
+    const padding = fill(reader);
     const server = stage.start(stage.configure(), { stdout });
     closeSync(stdout);
-    const padding = fill(reader);
     const container = await stage.container({ wait: 3 });
     expect(await container.ended).toBe(TRY_AGAIN);
     expect(container.output).not.toContain(STARTED);

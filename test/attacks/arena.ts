@@ -2,7 +2,7 @@
 // Input:    the C programs of this folder, static: an image needs nothing else to run them.
 // Output:   images that hold them in /app, which belongs to the application's user; containers
 //           that are started as an attack needs it, on the stage of the server's other tests.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -21,8 +21,9 @@ const sources = join(import.meta.dirname, "programs");
 const built = mkdtempSync(join(tmpdir(), "authproxy-attacks-"));
 const images: string[] = [];
 afterAll(() => {
-  for (const image of images.toReversed()) // those that others were made of come last
-    execFileSync("docker", ["image", "rm", "--force", image], { stdio: "pipe" });
+  // Those that others were made of come last. What another test file has made the same, and what it
+  // made of that, stays until that file ends.
+  for (const image of images.toReversed()) spawnSync("docker", ["image", "rm", "--force", image]);
   rmSync(built, { recursive: true, force: true });
 });
 
@@ -98,7 +99,7 @@ export async function imageOver(
   const text = ["ARG BASE", `FROM \${BASE}`, "COPY app /app", ...lines].join("\n");
   writeFileSync(join(context, "Dockerfile"), text);
   const name = await buildImage(`authproxy-attack-${randomUUID()}`, context, "Dockerfile", base);
-  images.push(digestOf(name));
+  images.push(name, name.split(":", 1)[0] as string); // by its names: others may have made it too
   return name;
 }
 
