@@ -163,7 +163,7 @@ export class CriEngine implements Engine {
     };
   }
 
-  /** Undefined if there is no such thing. */
+  /** Undefined if the engine says "not found". */
   async #ask(method: string, request: Buffer): Promise<Message | undefined> {
     let answer: Buffer;
     try {

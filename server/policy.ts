@@ -108,5 +108,5 @@ function member(object: JsonObject, key: string): Json {
 
 function isAnyOf(wanted: Json, seen: Json): boolean {
   if (!Array.isArray(wanted) || Array.isArray(seen)) return false;
-  return wanted.some((value) => isDeepStrictEqual(value, seen)); // an object is no fragment here
+  return wanted.some((value) => isDeepStrictEqual(value, seen)); // an object in a list is compared whole
 }
