@@ -25,6 +25,8 @@ export type Condition = { name: string; reason: string };
 export type NodeStatus = {
   /** Such as "containerd 1.7.24". */
   name: string;
+  /** It can start containers; they may still lack a network. */
+  isReady: boolean;
   notReady: Condition[];
   /** Undefined where the engine does not say. */
   handlers?: Handler[];
@@ -89,14 +91,18 @@ export class KubernetesNode {
     const version = await this.#call("RuntimeService/Version");
     const status = await this.#call("RuntimeService/Status", VERBOSE_STATUS);
     const conditions = status.message(1).messages(1);
+    const isTrue = (condition: Message) => condition.number(2) === 1;
     const notReady = conditions
-      .filter((condition) => condition.number(2) === 0)
+      .filter((condition) => !isTrue(condition))
       .map((condition) => ({ name: condition.text(1), reason: condition.text(4) }));
     const config = infoOf(status, "config");
     const handlers = handlersOf(status, config);
     const cgroupDriver = (await this.#cgroupDriver()) ?? cgroupDriverOf(config);
     return {
       name: `${version.text(2)} ${version.text(3)}`,
+      isReady: conditions.some(
+        (condition) => isTrue(condition) && condition.text(1) === "RuntimeReady",
+      ),
       notReady,
       ...(handlers && { handlers }),
       ...(cgroupDriver && { cgroupDriver }),
@@ -150,7 +156,8 @@ type ContainerdConfig = {
   };
 };
 
-/** Engines list their handlers since Kubernetes 1.30; containerd has them in its configuration too. */
+/** Engines list the handlers that they have loaded since Kubernetes 1.30; before containerd 2.0 they
+ * stand in its configuration only, which says their programs in each version. */
 function handlersOf(status: Message, config: JsonObject): Handler[] | undefined {
   const { containerd } = config as ContainerdConfig;
   const programs = new Map(
@@ -160,9 +167,9 @@ function handlersOf(status: Message, config: JsonObject): Handler[] | undefined 
     ]),
   );
   const listed = status.messages(3).map((handler) => handler.text(1));
-  const names = new Set([...listed.filter((name) => name !== ""), ...programs.keys()]);
-  if (names.size === 0) return undefined;
-  return [...names].map((name) => {
+  const names = listed.length > 0 ? listed.filter((name) => name !== "") : [...programs.keys()];
+  if (names.length === 0) return undefined;
+  return names.map((name) => {
     const program = programs.get(name);
     return program ? { name, program } : { name };
   });

@@ -9,9 +9,9 @@ import { copyFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { confirm } from "./confirm.ts";
-import { criStatus } from "./cri-status.ts";
 import { RUNTIME_NAME } from "./daemon-json.ts";
 import { blockIn, hasBlock } from "./handler-toml.ts";
+import { KubernetesNode, type NodeStatus } from "./kubernetes-node.ts";
 import { readText, replaceFile } from "./replace-file.ts";
 import { DEFAULT_SOCKETS, requireTrusted, runtimeProgram, socketsOption } from "./runtime.ts";
 import { Failure } from "./terminal.ts";
@@ -74,7 +74,7 @@ export async function installHandler(engine: NodeEngine, options: NodeOptions): 
   if (isDryRun) return shownChange(planned, config, running);
 
   const { launcher, change } = planned;
-  if (change && (await criStatus(running.address))) await confirmRestart(running, change, options);
+  if (change && (await statusAt(running.address))) await confirmRestart(running, change, options);
   const formerLauncher = readText(launcherFile);
   if (launcher) {
     write({ file: launcherFile, before: formerLauncher, after: launcher.text }, 0o755);
@@ -121,7 +121,7 @@ export async function uninstallHandler(
 
   const { change } = planned;
   if (!change) return [`${config}: nothing to change`, await stateOf(running, false)];
-  if (await criStatus(running.address)) await confirmRestart(running, change, options);
+  if (await statusAt(running.address)) await confirmRestart(running, change, options);
   const state = await writeAndRestart(running, change, false);
   rmSync(change.file + BACKUP_SUFFIX, { force: true });
   rmSync(join(engine.directoryOf(config), LAUNCHER), { force: true });
@@ -192,7 +192,7 @@ async function confirmRestart(
 
 /** Returns what the engine does about it. Throws the Failure "unavailable" once all is as it was. */
 async function writeAndRestart(engine: Running, change: Change, wanted: boolean): Promise<string> {
-  const before = await criStatus(engine.address);
+  const before = await statusAt(engine.address);
   if (readText(change.file) !== change.before) {
     const message = `${change.file} was changed meanwhile: nothing is done`;
     throw new Failure("unavailable", message, "try again");
@@ -220,8 +220,8 @@ async function restart(
   if (status !== 0) throw new Failure("unavailable", `\`${command}\` failed (${status})`);
   const deadlineMs = performance.now() + RESTART_DEADLINE_MS;
   for (;;) {
-    const now = await criStatus(address);
-    const hasHandler = now?.handlers?.includes(RUNTIME_NAME);
+    const now = await statusAt(address);
+    const hasHandler = hasOurHandler(now);
     const isAsWanted = [wanted, hasHandler].includes(undefined) || hasHandler === wanted;
     if (now && (now.isReady || !mustBeReady) && isAsWanted) return;
     if (performance.now() > deadlineMs) {
@@ -247,12 +247,22 @@ async function stateOf(
   { name, address, restart: command = `restart ${name}` }: Running,
   wanted: boolean,
 ): Promise<string> {
-  const status = await criStatus(address);
+  const status = await statusAt(address);
   if (!status) return `no ${name} answers at ${address}: this takes effect when one starts`;
-  const hasHandler = status.handlers?.includes(RUNTIME_NAME);
+  const hasHandler = hasOurHandler(status);
   const has = hasHandler ? "has" : "does not have";
   if (hasHandler === wanted) return `${name} ${has} the handler`;
   return `${name} must be restarted for this to take effect: ${command}`;
+}
+
+/** Undefined where nothing answers at this socket. */
+function statusAt(socketPath: string): Promise<NodeStatus | undefined> {
+  return new KubernetesNode(socketPath).status().catch(() => undefined);
+}
+
+/** Undefined where the engine does not say. */
+function hasOurHandler(status: NodeStatus | undefined): boolean | undefined {
+  return status?.handlers?.some(({ name }) => name === RUNTIME_NAME);
 }
 
 function write({ file, after }: Change, newMode = 0o644): void {

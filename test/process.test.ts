@@ -168,11 +168,10 @@ describe("the container in a process's cgroup is", () => {
     );
   });
 
-  test("found in a time that grows with the length, not more", () => {
-    const began = performance.now();
-    expect(findContainer([`0::${"/a".repeat(100_000)}`])).toBeUndefined();
-    expect(findContainer([`0::${`/${ID}x`.repeat(5000)}`])).toBeUndefined();
-    expect(performance.now() - began).toBeLessThan(1000);
+  // A search whose time grows with the square of the length would end long after the test's time limit.
+  test("in a path of a million names", () => {
+    expect(findContainer([`0::${"/a".repeat(1_000_000)}`])).toBeUndefined();
+    expect(findContainer([`0::${`/${ID}x`.repeat(50_000)}`])).toBeUndefined();
   });
 });
 

@@ -12,7 +12,7 @@ import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
-import { criStatus } from "../../cli/cri-status.ts";
+import { KubernetesNode } from "../../cli/kubernetes-node.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
 import type { Cluster, ContainerdVersion } from "./cluster.ts";
@@ -176,7 +176,8 @@ async function putsBack(node: Node): Promise<void> {
   const before = containerdSettings({ directory } as Place, cni);
   writeFileSync(config, before);
   const program = node.start("containerd", [containerd["1.6"]], ["containerd", "--config", config]);
-  const runs = async () => (await criStatus(socket))?.isReady ?? false;
+  const status = () => new KubernetesNode(socket).status();
+  const runs = async () => (await status().catch(() => undefined))?.isReady ?? false;
   await program.untilReady(runs);
   const again = async () => {
     await program.end("SIGTERM");
