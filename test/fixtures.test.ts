@@ -24,6 +24,8 @@ import type { Process } from "../server/process.ts";
 import { findContainer } from "../server/process.ts";
 import type { Capture } from "./lab/capture.ts";
 
+/** As it is where no user namespace was made; captures of such places lack it. */
+const EVERYBODY = "0 0 4294967295\n";
 const folder = join(import.meta.dirname, "fixtures/engines");
 const source = join(import.meta.dirname, "../server/process.ts");
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-fixtures-"));
@@ -55,7 +57,7 @@ test.each(nameless ?? [])("$name: its cgroup names no container", (capture) => {
 });
 
 describe.each(named ?? [])("$name:", (capture) => {
-  const { pid, container, files, bootMs, userNamespace: serverUserNamespace } = capture;
+  const { pid, container, files, bootMs, userNamespace } = capture;
   const lines = (files.cgroup ?? "").trimEnd().split("\n");
 
   test("the cgroup names the container that the engine knows", () => {
@@ -89,7 +91,7 @@ describe.each(named ?? [])("$name:", (capture) => {
       init: seen,
       mounts: [],
       imageLabels,
-      serverUserNamespace,
+      userNamespace,
       bootMs,
     };
     const reason = REFUSED[capture.name];
@@ -112,7 +114,7 @@ function readLaidOut({
     mkdirSync(dirname(join(root, path)), { recursive: true });
     return join(root, path);
   };
-  for (const [file, text] of Object.entries({ environ: "", ...files }))
+  for (const [file, text] of Object.entries({ environ: "", uid_map: EVERYBODY, ...files }))
     writeFileSync(place(`proc/${pid}/${file}`), text);
   for (const [link, target] of Object.entries(links))
     symlinkSync(target, place(`proc/${pid}/${link}`));
