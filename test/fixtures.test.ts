@@ -100,6 +100,26 @@ describe.each(named ?? [])("$name:", (capture) => {
   });
 });
 
+describe("the uid inside, by the map of the process's user namespace:", () => {
+  const mapped = captures.find(({ name }) => name === "docker-20.10-userns");
+  test.each([
+    ["users are remapped", "         0     165536      65536\n", 1001],
+    ["one user keeps its id", "0 100000 1001\n1001 166537 1\n1002 101001 64535\n", 1001],
+    ["it is root there", "0 166537 1\n", 0],
+    ["it is the last of a range", "0 300000 10\n10 166528 10\n", 19],
+    ["no user namespace was made", EVERYBODY, 166_537],
+    ["it is in no range", "0 166538 65536\n65536 100000 66537\n", -1],
+    ["there is no map yet", "", -1],
+  ])("%s", (name, uid_map, uid_inside) => {
+    if (!mapped) throw new Error("test/lab captures it");
+    const capture = { ...mapped, name: `map-${name}`, files: { ...mapped.files, uid_map } };
+    expect(readLaidOut(capture)).toMatchObject({
+      uids: [166_537, 166_537, 166_537, 166_537],
+      uid_inside,
+    });
+  });
+});
+
 /** What server/process.ts reads where /proc and /sys/fs/cgroup are the captured ones. */
 function readLaidOut({
   name,
