@@ -447,9 +447,8 @@ async function withMappedUsers(): Promise<Visited> {
 
 /** The command says of this engine what the server does, with the setting and without it. */
 async function explainsMappedUsers(configuration: string, outcomes: Outcome[]): Promise<void> {
-  const [service = "", bare = ""] = [outcomes[0]?.line.container, `${configuration}.bare`].map(
-    String,
-  );
+  const service = String(outcomes[0]?.line.container);
+  const bare = `${configuration}.bare`;
   const { user_namespaces, ...others } = JSON.parse(readFileSync(configuration, "utf8"));
   writeFileSync(bare, JSON.stringify(others), { mode: 0o600 });
 
