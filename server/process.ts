@@ -173,8 +173,8 @@ function startTicks(stat: string): number {
 
 /** By lines of INSIDE OUTSIDE COUNT, where OUTSIDE is as the server calls it (user_namespaces(7)). */
 function uidInside(map: string, uid = -1): number {
-  for (const line of map.trimEnd().split("\n")) {
-    const [inside = 0, outside = 0, count = 0] = line.trim().split(/ +/).map(Number);
+  for (const range of map.matchAll(/(\d+) +(\d+) +(\d+)/g)) {
+    const [, inside = 0, outside = 0, count = 0] = range.map(Number);
     if (uid >= outside && uid < outside + count) return inside + uid - outside;
   }
   return -1;
