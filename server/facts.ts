@@ -3,7 +3,6 @@
 // Input: what the kernel fixed at connect(); /proc and the engine are asked for the rest.
 // Guaranteed: facts of one and the same process if it is still alive afterwards, which peercred
 // checks last. They are facts, not a decision: policy.ts and checks.ts judge them.
-import { readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Container, Engine, ImageLabels } from "./engine.ts";
@@ -14,6 +13,7 @@ import {
   type Process,
   readProcess,
   readWritableMounts,
+  serverUserNamespace,
 } from "./process.ts";
 
 export type Facts = {
@@ -31,8 +31,6 @@ export type Facts = {
   /** The wall clock's time at boot, in milliseconds. */
   bootMs: number;
 };
-
-const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 
 /** Who is asked. */
 export type Sources = { engine: Engine; peercred: Pick<Peercred, "ownerOfPids"> };
