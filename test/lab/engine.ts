@@ -36,15 +36,9 @@ export const FIRST_MAPPED = 165_536;
  * /etc of its own. */
 export const MAPPED_USERS = {
   changes: { "userns-remap": "daemon" },
-  before: mappedRange(`daemon:${FIRST_MAPPED}:65536`),
+  before: `mkdir /run/sub; echo daemon:${FIRST_MAPPED}:65536 >/run/sub/ids
+    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`,
 };
-/** What lets Podman take a range of its own for each container (`--userns=auto`). */
-export const RANGES_OF_PODMAN = mappedRange(`containers:${2 ** 31}:${2 ** 22}`);
-
-function mappedRange(line: string): string {
-  return `mkdir /run/sub; echo ${line} >/run/sub/ids
-    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`;
-}
 
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
@@ -208,9 +202,9 @@ function dockerSettings(changes: object) {
 }
 
 /** Podman's service, as root; `insecure` is a registry on loopback that speaks no TLS. */
-export async function startPodman(tree: Tree, insecure: string, before = ""): Promise<Engine> {
+export async function startPodman(tree: Tree, insecure: string): Promise<Engine> {
   const { directory, socket, home, command } = podmanSettings("overlay", insecure);
-  return await startEngine(directory, socket, inNamespace(tree, `${home}\n${before}`, command));
+  return await startEngine(directory, socket, inNamespace(tree, home, command));
 }
 
 /** Podman's service, of a user that only it knows, with user ids of its own. */

@@ -24,7 +24,6 @@ import {
   type Engine,
   FIRST_MAPPED,
   MAPPED_USERS,
-  RANGES_OF_PODMAN,
   removeBridge,
   removeCgroups,
   startDocker,
@@ -199,7 +198,6 @@ const places: Place[] = [
   { name: "the systemd cgroup driver", fixture: "docker-26-systemd", visit: underSystemd },
   { name: "Docker in Docker", visit: dockerInDocker },
   { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
-  { name: "Podman 4.3, users are mapped", visit: withRanges },
 ];
 
 /** The command of this repository: what it printed, and how it ended. */
@@ -442,28 +440,6 @@ async function withMappedUsers(): Promise<Visited> {
     };
     const seen = `uid_map "${outer.map}" in ${outer.user}, "${inner.map}" in ${inner.user} below it`;
     return { findings, judge, extra: [seen] };
-  } finally {
-    await engine.stop();
-  }
-}
-
-/** Each container has another range, and the policy pins the user as the container calls it. */
-async function withRanges(): Promise<Visited> {
-  const host = { UsernsMode: "auto" };
-  const mapped = COMPANY.map((actor) => ({ ...actor, host }));
-  const actors: Actor[] = [
-    ...mapped,
-    { name: "another range", expect: "granted", host },
-    { name: "none", expect: "granted" },
-  ];
-  const engine = await had(
-    startPodman(await podman(), `127.0.0.1:${registry.port}`, RANGES_OF_PODMAN),
-  );
-  try {
-    const findings = await play({ ...sceneOn(engine.socket), userNamespaces: true, actors });
-    const uids = findings.outcomes.map(({ line }) => Number(line.uid));
-    const judge = () => expect(new Set([uids[0], uids[3], uids[4]]).size).toBe(3);
-    return { findings, judge, extra: [`uids ${uids.join(", ")}`] };
   } finally {
     await engine.stop();
   }
