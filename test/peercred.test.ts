@@ -395,6 +395,21 @@ describe("the user namespace that owns a process's pid namespace", () => {
     expect(await ownerOf(2147483647)).toBe("0");
   });
 
+  test("is to be asked for later, where no descriptor is left: others have used them up", async () => {
+    const few = ["--nofile=16:16", "--"];
+    const peercred = new Program("prlimit", ...few, binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const sleepers = Array.from({ length: 20 }, () => new Program("sleep", "60"));
+    for (const { pid } of sleepers) peercred.tell(`watch ${pid}`);
+    peercred.tell(`owner ${process.pid}`);
+    expect(await peercred.says(new RegExp(`^owner (\\w+) ${process.pid}$`))).toEqual(["later"]);
+    for (const { child } of sleepers.slice(0, 2)) child.kill("SIGKILL");
+    await peercred.says(/^exit \d+\nexit \d+$/);
+    peercred.tell(`owner ${process.pid}`);
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(userNamespace("self"));
+  });
+
   test("is 0, where it is above the helper's own: EPERM, which is a refusal", async () => {
     const under = ["unshare", ...ROOT_OF_ITS_OWN];
     expect(await ownerOf("helper", { under })).toBe("0"); // its own may be opened
