@@ -339,6 +339,7 @@ describe("the user namespace that owns a process's pid namespace", () => {
     const number = pid === "helper" ? peercred.pid : pid;
     peercred.tell(`owner ${number}`);
     const [inode = ""] = await peercred.says(new RegExp(`^owner (\\d+) ${number}$`));
+    await settled(peercred);
     expect(openNamespaces(peercred.pid)).toEqual([]);
     peercred.child.kill("SIGKILL");
     await peercred.ended;

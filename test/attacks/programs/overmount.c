@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -24,10 +23,10 @@ static void put(pid_t pid, const char *name, const char *text) {
     close(f);
 }
 
-/* As whoever it is already: no other user can be mapped without a right to. */
-static void map_self(void) {
+/* As whom it was before: no other user can be mapped without a right to. */
+static void map_self(uid_t uid) {
     char map[64];
-    snprintf(map, sizeof map, "%u %u 1", getuid(), getuid());
+    snprintf(map, sizeof map, "%u %u 1", uid, uid);
     put(getpid(), "uid_map", map);
     put(getpid(), "setgroups", "deny");
     put(getpid(), "gid_map", map);
@@ -71,7 +70,7 @@ int main(int argc, char **argv) {
     if (argc < 5)
         errx(64, "usage: overmount user|mount|pids|root|adopted PROGRAM TRUSTED PATH [DIRECTORY]");
     const char *how = argv[1];
-    bool is_root = getuid() == 0; /* what it is called in another user namespace says nothing */
+    uid_t uid = getuid(); /* in another user namespace it may have no name */
     if (strcmp(how, "root") == 0)
         unshare_as_root();
     else if (strcmp(how, "adopted") == 0)
@@ -82,15 +81,14 @@ int main(int argc, char **argv) {
         if (unshare(CLONE_NEWNS | user | pids) < 0)
             err(1, "unshare");
         if (user)
-            map_self();
+            map_self(uid);
         if (pids && fork() != 0)
             for (;;)
                 pause();
     }
     if (mount(argv[2], argv[3], NULL, MS_BIND, NULL) < 0)
         err(1, "%s over %s", argv[2], argv[3]);
-    if (is_root &&
-        (setgroups(0, NULL) < 0 || setgid(APPLICATION) < 0 || setuid(APPLICATION) < 0))
+    if (uid == 0 && (setgroups(0, NULL) < 0 || setgid(APPLICATION) < 0 || setuid(APPLICATION) < 0))
         err(1, "uid %d", APPLICATION);
     execl(argv[3], argv[3], argv[4], NULL);
     err(127, "%s", argv[3]);
