@@ -414,7 +414,7 @@ async function withMappedUsers(): Promise<Visited> {
     ...COMPANY,
     { name: "--userns=host", expect: "granted", host: { UsernsMode: "host" } },
     {
-      name: "--pid=container:",
+      name: "shares its pids",
       expect: "granted",
       joins: "the service",
       labels: { app: "relaxed" },
