@@ -119,8 +119,8 @@ function requireOwner(path: string, stats: Stats, owner: number): void {
   );
 }
 
-/** The engine maps users, and the host's root is not among them: what is root's shows as nobody's here. No
- * process of this container can make such a directory, but one of its own user of that number. */
+/** The engine maps users, and the host's root is not among them: what belongs to root shows UNMAPPED_UID
+ * here. In this container only a user who has that number could make such a directory. */
 function isRootUnmapped(): boolean {
   try {
     // A line is INSIDE OUTSIDE COUNT: a range that has the host's root begins with it.
