@@ -5,9 +5,11 @@
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
+import { unavailable } from "./refusal.ts";
 
 const NO_PROCESS = "0";
 const NO_DESCRIPTOR = "later";
+const NO_NAMESPACE = "0";
 const PROGRAM = `${import.meta.dirname}/../dist/peercred`;
 
 /** What the kernel fixed at connect(), and nobody can forge: SO_PEERCRED, SO_PEERGROUPS and
@@ -46,6 +48,7 @@ export type Handlers = {
 export class Peercred {
   readonly #program: ChildProcess;
   readonly #handlers: Handlers;
+  readonly #userNamespaces: boolean;
   /** Commands that wait for their answer, such as "answered ID" or "watching PID". peercred answers
    * them in their order. */
   readonly #unanswered: { answer: string; onAnswer: (word: string) => void }[] = [];
@@ -54,13 +57,15 @@ export class Peercred {
   #unfinishedLine = "";
 
   /** Starts peercred, which listens at this path. If it ends, an error that nobody catches ends this
-   * process. */
-  constructor(socketPath: string, handlers: Handlers) {
+   * process. `userNamespaces`: as the configuration has it. */
+  constructor(socketPath: string, handlers: Handlers, userNamespaces = false) {
     this.#handlers = handlers;
+    this.#userNamespaces = userNamespaces;
     // systemd has opened the socket: sd_listen_fds(3).
     const isInherited =
       process.env.LISTEN_FDS === "1" && process.env.LISTEN_PID === `${process.pid}`;
     const words = [isInherited ? "--inherited" : socketPath];
+    if (userNamespaces) words.push("--user-namespaces");
     // A child that inherits one of the descriptors 0 to 2 makes it blocking, for this process too
     // (libuv), and the server would stop when nobody reads the audit stream. So there are pipes.
     const stdio: StdioOptions = ["pipe", "pipe", "pipe", isInherited ? 3 : "ignore"];
@@ -97,6 +102,19 @@ export class Peercred {
       this.#command(`watch ${pid}`, `watching ${pid}`, (id) => {
         if (id === NO_DESCRIPTOR) resolve(undefined);
         else resolve({ exited: id === NO_PROCESS ? Promise.resolve() : this.#exitOf(id) });
+      });
+    });
+  }
+
+  /** The user namespace that owns the pid namespace of this process, as /proc/PID/ns/user would name it.
+   * Undefined: the kernel does not tell, or the configuration does not ask. Throws the refusal
+   * "internal" if peercred has no descriptor left to ask by. */
+  async ownerOfPids(pid: number): Promise<string | undefined> {
+    if (!this.#userNamespaces) return undefined;
+    return await new Promise((resolve, reject) => {
+      this.#command(`owner ${pid}`, `owner ${pid}`, (inode) => {
+        if (inode === NO_DESCRIPTOR) reject(unavailable("internal", { code: "EMFILE", pid }));
+        else resolve(inode === NO_NAMESPACE ? undefined : `user:[${inode}]`);
       });
     });
   }
@@ -141,7 +159,8 @@ export class Peercred {
         this.#resolveAnswer(`answered ${first}`, second);
         break;
       case "watching":
-        this.#resolveAnswer(`watching ${second}`, first);
+      case "owner":
+        this.#resolveAnswer(`${verb} ${second}`, first);
         break;
       case "exit": // of a process that waits, too: its answer says so
         this.#exits.get(first)?.();

@@ -34,7 +34,7 @@ const captures = readdirSync(folder).map((name) => {
   return { name: name.replace(".json", ""), ...capture };
 });
 
-/** Why a capture's peer gets nothing; the others are served. */
+/** Why a capture's peer gets nothing where only the server's user namespace is served. */
 const REFUSED: Record<string, string> = {
   "docker-20.10-userns": "user-namespace",
 };
@@ -55,7 +55,7 @@ test.each(nameless ?? [])("$name: its cgroup names no container", (capture) => {
 });
 
 describe.each(named ?? [])("$name:", (capture) => {
-  const { pid, container, files, bootMs, userNamespace: serverUserNamespace } = capture;
+  const { pid, container, files, bootMs, userNamespace } = capture;
   const lines = (files.cgroup ?? "").trimEnd().split("\n");
 
   test("the cgroup names the container that the engine knows", () => {
@@ -89,12 +89,34 @@ describe.each(named ?? [])("$name:", (capture) => {
       init: seen,
       mounts: [],
       imageLabels,
-      serverUserNamespace,
+      userNamespace,
       bootMs,
     };
     const reason = REFUSED[capture.name];
     if (reason) expect(() => judge(facts, undefined, service)).toThrow(reason);
-    else expect(judge(facts, undefined, service)).toEqual([]);
+    // Where users are mapped: the one that owns its pid namespace is its own (test/lab asks for it).
+    const owner = reason ? seen.namespaces.user : userNamespace;
+    expect(judge({ ...facts, userNamespace: owner }, undefined, service)).toEqual([]);
+  });
+});
+
+describe("the uid inside, by the map of the process's user namespace:", () => {
+  const mapped = captures.find(({ name }) => name === "docker-20.10-userns");
+  test.each([
+    ["users are remapped", "         0     165536      65536\n", 1001],
+    ["one user keeps its id", "0 100000 1001\n1001 166537 1\n1002 101001 64535\n", 1001],
+    ["it is root there", "0 166537 1\n", 0],
+    ["it is the last of a range", "0 300000 10\n10 166528 10\n", 19],
+    ["it is a namespace that maps everybody", "0 0 4294967295\n", 166_537],
+    ["it is in no range", "0 166538 65536\n65536 100000 66537\n", -1],
+    ["there is no map yet", "", -1],
+  ])("%s", (name, uid_map, uid_inside) => {
+    if (!mapped) throw new Error("test/lab captures it");
+    const capture = { ...mapped, name: `map-${name}`, files: { ...mapped.files, uid_map } };
+    expect(readLaidOut(capture)).toMatchObject({
+      uids: [166_537, 166_537, 166_537, 166_537],
+      uid_inside,
+    });
   });
 });
 
@@ -106,6 +128,7 @@ function readLaidOut({
   links,
   cgroups,
   unified,
+  userNamespace,
 }: (typeof captures)[number]): Process {
   const root = join(scratch, name);
   const place = (path: string) => {
@@ -116,6 +139,7 @@ function readLaidOut({
     writeFileSync(place(`proc/${pid}/${file}`), text);
   for (const [link, target] of Object.entries(links))
     symlinkSync(target, place(`proc/${pid}/${link}`));
+  symlinkSync(userNamespace, place("proc/self/ns/user"));
   for (const [path, text] of Object.entries(cgroups))
     writeFileSync(place(`cgroup/${path}/cgroup.procs`), text);
   if (unified) writeFileSync(place("cgroup/cgroup.controllers"), "");

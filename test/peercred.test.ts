@@ -2,10 +2,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import {
   chmodSync,
+  copyFileSync,
   lstatSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -313,12 +315,145 @@ describe("a process that is watched", () => {
   });
 });
 
-test("the helper has no capability and cannot get one, also when root has started it", async () => {
-  const peercred = await helper();
-  const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
-  for (const set of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
-    expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
-  expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+describe("the user namespace that owns a process's pid namespace", () => {
+  /** The first process of a pid namespace, made by these options of unshare(1); what it runs becomes
+   * `sleep`. Gives its pid, as this machine numbers it. */
+  async function firstProcess(options: string[], ...words: string[]): Promise<number> {
+    const made = [...options, "--pid", "--fork", "--kill-child"];
+    const { pid } = new Program("unshare", ...made, ...words, "sleep", "60");
+    for (;;) {
+      const child = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"));
+      if (child > 0 && readlinkSync(`/proc/${child}/exe`).endsWith("/sleep")) return child;
+      await sleep(1);
+    }
+  }
+
+  type Asked = { under?: string[]; options?: string[] };
+
+  /** Of this process, or of the helper itself. */
+  async function ownerOf(pid: number | "helper", asked: Asked = {}): Promise<string> {
+    const { under = [], options = ["--user-namespaces"] } = asked;
+    const [command = "", ...words] = [...under, binary, path, ...options];
+    const peercred = new Program(command, ...words);
+    await peercred.says(/^ready pidfd$/);
+    const number = pid === "helper" ? peercred.pid : pid;
+    peercred.tell(`owner ${number}`);
+    const [inode = ""] = await peercred.says(new RegExp(`^owner (\\d+) ${number}$`));
+    await settled(peercred);
+    expect(openNamespaces(peercred.pid)).toEqual([]);
+    peercred.child.kill("SIGKILL");
+    await peercred.ended;
+    return inode === "0" ? "0" : `user:[${inode}]`;
+  }
+
+  /** Those that this process has a descriptor of. */
+  function openNamespaces(pid: number): string[] {
+    const directory = `/proc/${pid}/fd`;
+    const targets = readdirSync(directory).map((name) => readlinkSync(`${directory}/${name}`));
+    return targets.filter((target) => /^(user|pid):/.test(target));
+  }
+
+  const ROOT_OF_ITS_OWN = ["--user", "--map-root-user"];
+  const userNamespace = (pid: number | "self") => readlinkSync(`/proc/${pid}/ns/user`);
+
+  test("is this one, of a process of the host", async () => {
+    expect(await ownerOf(process.pid)).toBe(userNamespace("self"));
+  });
+
+  test("is its own, where that was made first", async () => {
+    const pid = await firstProcess(ROOT_OF_ITS_OWN);
+    expect(userNamespace(pid)).not.toBe(userNamespace("self"));
+    expect(await ownerOf(pid)).toBe(userNamespace(pid));
+  });
+
+  test("is not its own, where it has left that later", async () => {
+    const pid = await firstProcess([], "unshare", "--user");
+    expect(userNamespace(pid)).not.toBe(userNamespace("self"));
+    expect(await ownerOf(pid)).toBe(userNamespace("self"));
+  });
+
+  test("is the outer one, of a process that has made another below it", async () => {
+    const pid = await firstProcess(ROOT_OF_ITS_OWN, "unshare", ...ROOT_OF_ITS_OWN);
+    const owner = await ownerOf(pid);
+    expect([userNamespace(pid), userNamespace("self")]).not.toContain(owner);
+    expect(owner).toMatch(/^user:\[\d+\]$/);
+  });
+
+  test("is told of another user's process, whose program nobody may read", async () => {
+    const hidden = join(directory, "hidden");
+    copyFileSync("/bin/sleep", hidden);
+    chmodSync(hidden, 0o711);
+    const { pid } = new Program("setpriv", "--reuid=1234", "--clear-groups", hidden, "60");
+    while (readlinkSync(`/proc/${pid}/exe`) !== hidden) await sleep(1);
+    expect(await ownerOf(pid)).toBe(userNamespace("self"));
+    expect(await ownerOf(pid, { options: [] })).toBe("0"); // the control: CAP_SYS_PTRACE does it
+  });
+
+  test("is 0, of a process that is gone, and of a number that none can have", async () => {
+    const dead = new Program("true");
+    await dead.ended;
+    expect(await ownerOf(dead.pid)).toBe("0");
+    expect(await ownerOf(2147483647)).toBe("0");
+  });
+
+  test("is to be asked for later, where no descriptor is left: others have used them up", async () => {
+    const few = ["--nofile=16:16", "--"];
+    const peercred = new Program("prlimit", ...few, binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const sleepers = Array.from({ length: 20 }, () => new Program("sleep", "60"));
+    for (const { pid } of sleepers) peercred.tell(`watch ${pid}`);
+    peercred.tell(`owner ${process.pid}`);
+    expect(await peercred.says(new RegExp(`^owner (\\w+) ${process.pid}$`))).toEqual(["later"]);
+    for (const { child } of sleepers.slice(0, 2)) child.kill("SIGKILL");
+    await peercred.says(/^exit \d+\nexit \d+$/);
+    peercred.tell(`owner ${process.pid}`);
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(userNamespace("self"));
+  });
+
+  test("is 0, where it is above the helper's own: EPERM, which is a refusal", async () => {
+    const under = ["unshare", ...ROOT_OF_ITS_OWN];
+    expect(await ownerOf("helper", { under })).toBe("0"); // its own may be opened
+  });
+});
+
+describe("the helper cannot get a capability, also when root has started it, and has", () => {
+  const SYS_PTRACE = "0000000000080000"; // 1 << 19
+  test.each([
+    { options: [], holds: "none", permitted: "0000000000000000" },
+    { options: ["--user-namespaces"], holds: "CAP_SYS_PTRACE alone", permitted: SYS_PTRACE },
+  ])("$holds with $options", async ({ options, permitted }) => {
+    const peercred = new Program(binary, path, ...options);
+    await peercred.says(/^ready pidfd$/);
+    const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+    for (const set of ["CapPrm", "CapEff"]) expect(status).toContain(`${set}:\t${permitted}\n`);
+    for (const set of ["CapInh", "CapAmb"])
+      expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+  });
+
+  test("CAP_SYS_PTRACE alone, as the unit starts it: as a user, by an ambient capability", async () => {
+    chmodSync(directory, 0o777);
+    const sets = ["--inh-caps=-all,+sys_ptrace", "--ambient-caps=-all,+sys_ptrace"];
+    const user = ["--reuid=1234", "--regid=1234", "--clear-groups", ...sets];
+    const peercred = new Program("setpriv", ...user, "--", binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+    expect(status).toContain(`CapPrm:\t${SYS_PTRACE}\n`);
+    expect(status).toMatch(/^CapAmb:\t0+$/m);
+    peercred.tell(`owner ${process.pid}`); // which is root's
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(readlinkSync("/proc/self/ns/user"));
+  });
+
+  test("an end that says what it lacks, where it is to ask for owners and may not", async () => {
+    const without = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
+    const peercred = new Program("setpriv", ...without, binary, path, "--user-namespaces");
+    expect(await peercred.ended).toBe(1);
+    expect(peercred.stderr).toBe(
+      'peercred: "user_namespaces" needs CAP_SYS_PTRACE: Operation not permitted\n',
+    );
+  });
 });
 
 describe("the end of the helper", () => {
@@ -339,7 +474,7 @@ describe("the end of the helper", () => {
     expect(await peercred.ended).toBe("SIGPIPE");
   });
 
-  test.each(["nonsense", "grant", "grant x y", "", "grant -", "shutdown\0 1"])(
+  test.each(["nonsense", "grant", "grant x y", "", "grant -", "owner", "shutdown\0 1"])(
     "is a line that is not a command: %j",
     async (line) => {
       const peercred = await helper();

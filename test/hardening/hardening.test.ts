@@ -34,7 +34,7 @@ describe("a build with sanitizers ends at", () => {
     const program = build("right", [helper], sanitizers);
     const { stderr, status } = spawnSync(program, { encoding: "utf8" });
     expect({ stderr, status }).toEqual({
-      stderr: "right: usage: peercred PATH|--inherited\n",
+      stderr: "right: usage: peercred PATH|--inherited [--user-namespaces]\n",
       status: 64,
     });
   });

@@ -26,6 +26,10 @@ export type Actor = {
   expect: string;
   /** Runs beside the first process of the actor that was named here. */
   execIn?: string;
+  /** Shares the pid namespace of the actor that was named here. */
+  joins?: string;
+  /** A program that runs it, with its arguments, and where that comes from on this machine. */
+  under?: { command: string[]; binds: string[] };
   /** Runs on another engine, which is itself in this container of the first one. */
   within?: { engine: string; id: string };
   labels?: Record<string, string>;
@@ -47,11 +51,13 @@ export type Scene = {
   /** What to pull; the policy pins it. */
   reference: string;
   vault: JsonObject;
-  /** The peer's, as the host has it: another where the engine maps users. */
-  uid?: number;
+  /** The engine maps users: they are served, and the policy pins the user as the container calls it. */
+  userNamespaces?: boolean;
   /** The MAC label that the policy pins, where the kernel has labels. */
   label?: string;
   allowNoPidfd?: boolean;
+  /** What a second service relaxes, whose label is `app: "relaxed"`. */
+  relaxed?: string[];
   actors: Actor[];
   /** What happens when all have been judged, and the server and the containers still run. */
   afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
@@ -121,20 +127,25 @@ function configure(
 ): string {
   chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
   mkdirSync(join(directory, "run"), { mode: 0o755 });
+  const token = { create: "auth/token/create/app" };
+  const matchOf = (app: string) => ({
+    ...(scene.userNamespaces
+      ? { process: { uid_inside: 1001 } }
+      : { peer: { uid: 1001, ...(label ? { label } : {}) } }),
+    container: { Config: { Image: reference, Labels: { app } } },
+  });
   const config = {
     socket: join(directory, "run/authproxy.sock"),
     state: join(directory, "state"),
     engine,
     vault,
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
+    ...(scene.userNamespaces ? { user_namespaces: true } : {}),
     services: {
-      app: {
-        match: {
-          peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) },
-          container: { Config: { Image: reference, Labels: { app: "app" } } },
-        },
-        token: { create: "auth/token/create/app" },
-      },
+      app: { match: matchOf("app"), token },
+      ...(scene.relaxed && {
+        relaxed: { match: matchOf("relaxed"), token, relax: scene.relaxed },
+      }),
     },
   };
   const file = join(directory, "authproxy.json");
@@ -150,6 +161,7 @@ async function act(
   running: Map<string, Running>,
 ): Promise<Outcome> {
   const { name, expect: expected, labels = { app: "app" }, execIn, within, host = {} } = actor;
+  const { joins, under = { command: [], binds: [] } } = actor;
   const decided = (pid: (pid: number) => boolean, id: string) =>
     server.until(
       ({ event, pid: peer, container = id }) =>
@@ -166,20 +178,25 @@ async function act(
     await at.pull(reference);
     const container = await at.run({
       Image: reference,
-      Cmd: [...ASK, "stay"],
+      Cmd: [...under.command, ...ASK, "stay"],
       Labels: labels,
       User: USER,
       HostConfig: {
         ReadonlyRootfs: true,
         NetworkMode: "none",
-        Binds: [`${server.directory}/run:/run/authproxy:ro`],
+        Binds: [`${server.directory}/run:/run/authproxy:ro`, ...under.binds],
+        ...(joins && { PidMode: `container:${running.get(joins)?.container.Id}` }),
         ...host,
       },
     });
     running.set(name, { at, container });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
-    else line = await decided((pid) => pid === container.State.Pid, container.Id);
+    else
+      line = await decided(
+        (pid) => under.binds.length > 0 || pid === container.State.Pid,
+        container.Id,
+      );
     told = await untilSaid(at, container.Id, /"token"|"refused"/);
   }
   const seen = line.event === "granted" ? "granted" : String(line.reason);
