@@ -93,8 +93,9 @@ async function neighboursOf({ socket, engine }: Config): Promise<Neighbour[]> {
   }
 }
 
-async function checkRunning({ services, engine }: Config, { json }: Options): Promise<number> {
-  const report = await judgeRunning(services, engine);
+async function checkRunning(config: Config, { json }: Options): Promise<number> {
+  const { services, engine, user_namespaces } = config;
+  const report = await judgeRunning(services, engine, user_namespaces);
   if (json) printJson(report);
   else print(runningLines(report));
   return report.refused.length > 0 ? EXIT.refused : 0;
@@ -111,9 +112,9 @@ function remarkFlaw(file: string, flaw: LocatedFlaw): void {
 async function explainProcess(subject: string | undefined, options: Options): Promise<number> {
   if (options.last) return await explainLastRefusal(subject, options);
   if (!subject) throw new Failure("usage", "explain needs a pid, a container or a pod", HELP_HINT);
-  const { engine, services } = readConfig(options.config);
+  const { engine, services, user_namespaces } = readConfig(options.config);
   const pid = await pidOf(subject, engine);
-  const explanation = explain(await observe(pid, engine), services);
+  const explanation = explain(await observe(pid, engine, user_namespaces), services);
   if (options.json) printJson(explanation);
   else print(explanationLines(explanation));
   const exitCodes = { granted: 0, refused: EXIT.refused, unavailable: EXIT.tryAgain };
@@ -162,7 +163,7 @@ function requireReadable(file: string): string {
 async function suggestService(subject: string | undefined, options: Options): Promise<number> {
   if (!subject) throw new Failure("usage", "suggest needs a container or a pod", HELP_HINT);
   const engine = engineFor(subject, options.config);
-  const observation = await observe(await pidOf(subject, engine), engine);
+  const observation = await observe(await pidOf(subject, engine), engine, true);
   const { facts } = observation;
   if (!facts) {
     const { happened, advice } = explainReason(observation.refusal.reason);
