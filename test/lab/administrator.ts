@@ -16,7 +16,9 @@ const USER = "1001:1001";
 const TELL = ["/app/tell", "PASSWORD", "KEY_FILE"];
 
 /** How the runtime is named: to Docker by `authproxy runtime install`, to Podman by an option. */
-export type Runtime = { daemonJson: string } | { podman: string[]; program: string };
+export type Runtime =
+  | { daemonJson: string }
+  | { podman: string[]; program: string; options?: string[] };
 
 type Ran = { status: number; stdout: string; stderr: string };
 
@@ -71,7 +73,8 @@ export async function startByRuntime(
     words.push("--runtime", runtime.program, "--runtime-flag", `sockets=${sockets}`);
     words.push("run", "--detach", "--read-only", "--network", "host", "--user", USER);
     words.push("--log-driver", "k8s-file", "--label", "app=app");
-    words.push(...VARIABLES.flatMap((variable) => ["--env", variable]), image, ...TELL);
+    words.push(...VARIABLES.flatMap((variable) => ["--env", variable]));
+    words.push(...(runtime.options ?? []), image, ...TELL);
     const { status, stdout, stderr } = await run(podman, words);
     assert.equal(status, 0, stderr);
     return stdout.trim();

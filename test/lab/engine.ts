@@ -260,6 +260,7 @@ export async function startRootlessPodman(tree: Tree, insecure: string): Promise
 /** What Podman wants to find at home: whom it trusts, and limits that this root may set. */
 function podmanSettings(storage: string, insecure: string) {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
+  chmodSync(directory, 0o711); // as in dockerSettings
   const socket = join(directory, "s");
   const settings = join(directory, ".config/containers");
   mkdirSync(settings, { recursive: true });

@@ -121,13 +121,15 @@ async function on<Started extends Engine>(
 }
 
 /** The command is tried as well, and the runtime. */
-function withAll(engine: Engine | Podman): Partial<Scene> {
-  const runtime =
-    "command" in engine
-      ? { podman: engine.command, program: join(project, "dist/runtime/authproxy-runc") }
-      : { daemonJson: daemonJsonOf(engine) };
-  return { asked: true, runtime };
-}
+const withAll = (engine: Engine): Partial<Scene> => ({
+  asked: true,
+  runtimes: [{ daemonJson: daemonJsonOf(engine) }],
+});
+
+const withAllOfPodman = ({ command: podman }: Podman): Partial<Scene> => ({
+  asked: true,
+  runtimes: [{ podman, program: join(project, "dist/runtime/authproxy-runc") }],
+});
 
 /** What the mirror has not, or does not start here, is not the server's fault. */
 class NotHad extends Error {}
@@ -163,7 +165,7 @@ const places: Place[] = [
     fixture: "podman-4.3",
     visit: async () => {
       const tree = await podman("bookworm");
-      return { findings: await on(startPodman(tree, insecure), withAll) };
+      return { findings: await on(startPodman(tree, insecure), withAllOfPodman) };
     },
   },
   { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
@@ -265,15 +267,17 @@ async function podmanWithNamespaces(): Promise<Visited> {
     {
       name: "in a pod with --userns=auto",
       expect: "granted",
-      podman: { pod: { ...nothing, userns: { nsmode: "auto" } } },
+      podman: {
+        pod: { ...nothing, userns: { nsmode: "auto" }, idmappings: { AutoUserNs: true } },
+      },
     },
     { name: "exec in --userns=auto", expect: "init", execIn: "--userns=auto" },
   ];
-  const findings = await on(startPodman(await podman("trixie"), insecure), (engine) => ({
-    ...withAll(engine),
-    actors,
-    userNamespaces: true,
-  }));
+  const findings = await on(startPodman(await podman("trixie"), insecure), (engine) => {
+    const { runtimes = [], ...others } = withAllOfPodman(engine);
+    const mapped = runtimes.map((runtime) => ({ ...runtime, options: ["--userns=auto"] }));
+    return { ...others, runtimes: [...runtimes, ...mapped], actors, userNamespaces: true };
+  });
   return { findings };
 }
 
@@ -281,13 +285,14 @@ async function podmanWithNamespaces(): Promise<Visited> {
 async function withCrun(): Promise<Visited> {
   const Annotations = { "run.oci.keep_original_groups": "1" };
   const labels = { app: "annotated" };
+  const annotated = { container: { annotations: Annotations } };
   const pinned = { Config: { Labels: labels }, HostConfig: { Annotations } };
   const scene: Scene = {
     ...sceneOn("/run/podman/podman.sock", "/lab/vault-ca.pem"),
     actors: [
       ...COMPANY,
-      { name: "with an annotation of crun's", expect: "seccomp", host: { Annotations } },
-      { name: "with one that is pinned", expect: "granted", labels, host: { Annotations } },
+      { name: "with an annotation of crun's", expect: "seccomp", podman: annotated },
+      { name: "with one that is pinned", expect: "granted", labels, podman: annotated },
       // As Quadlet starts them.
       {
         name: "with --cgroups=split",
@@ -297,7 +302,7 @@ async function withCrun(): Promise<Visited> {
     ],
     alsoServes: { match: { container: pinned }, token: { create: "auth/token/create/app" } },
     asked: true,
-    runtime: { podman: ["podman"], program: "/lab/authproxy/dist/runtime/authproxy-crun" },
+    runtimes: [{ podman: ["podman"], program: "/lab/authproxy/dist/runtime/authproxy-crun" }],
   };
   const guest = { lacks: lacks(), scene };
   const wanted = { tree: await podman("trixie"), qemu: await qemu(), layer, ca: bao.ca, guest };

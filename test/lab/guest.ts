@@ -93,7 +93,7 @@ async function makeDisk(
   for (const name of ["server", "dist/peercred"]) copy(name);
   for (const name of ["package.json", "test/lab"]) copy(name);
   if (guest.scene.asked) copyCommand(copy);
-  if (guest.scene.runtime) copyRuntime(copy, lab);
+  if (guest.scene.runtimes) copyRuntime(copy, lab);
   copyFileSync(layer, join(lab, "layer.tar"));
   writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));
   writeFileSync(join(lab, "vault-ca.pem"), ca);

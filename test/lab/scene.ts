@@ -72,8 +72,8 @@ export type Scene = {
   actors: Actor[];
   /** The command is asked about the first and the third actor, as COMPANY has them. */
   asked?: boolean;
-  /** By which another container of the service comes, when all have been judged. */
-  runtime?: Runtime;
+  /** By each of these another container of the service comes, when all have been judged. */
+  runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
   afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
 };
@@ -114,7 +114,8 @@ export async function play(scene: Scene): Promise<Findings> {
       outcomes.push(await act(actor, scene, api, server, running));
     }
     if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
-    if (scene.runtime) outcomes.push(await actByRuntime(scene.runtime, scene, api, server));
+    for (const runtime of scene.runtimes ?? [])
+      outcomes.push(await actByRuntime(runtime, scene, api, server));
     await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
@@ -287,7 +288,9 @@ async function actByRuntime(
     const isTold = told.includes("variable of the lab, file of the lab\n");
     const seen = line.event === "granted" ? "granted" : String(line.reason);
     const expected = "granted";
-    return { actor: "by the runtime", expected, seen, told: isTold ? "a token" : told, line };
+    const options = "podman" in runtime ? (runtime.options ?? []) : [];
+    const actor = ["by the runtime", ...options].join(" ");
+    return { actor, expected, seen, told: isTold ? "a token" : told, line };
   } finally {
     await api.remove(id);
   }
