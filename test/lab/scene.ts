@@ -75,7 +75,7 @@ export type Scene = {
   /** By each of these another container of the service comes, when all have been judged. */
   runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
-  afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
+  afterwards?: () => Promise<void>;
 };
 
 type Running = { at: Api; container: Container; pod?: string };
@@ -116,7 +116,7 @@ export async function play(scene: Scene): Promise<Findings> {
     if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
     for (const runtime of scene.runtimes ?? [])
       outcomes.push(await actByRuntime(runtime, scene, api, server));
-    await scene.afterwards?.(configuration, outcomes);
+    await scene.afterwards?.();
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
