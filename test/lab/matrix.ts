@@ -7,7 +7,7 @@ import type { Findings, Outcome } from "./scene.ts";
 
 const COLUMNS = [
   ...["place", "engine", "architecture", "kernel", "LSM", "cgroup", "image store"],
-  ...["users", "seconds", "granted", "refused, and why"],
+  ...["users", "seconds", "granted", "refused, and why", "seen"],
 ];
 
 /** The path of a file, one row of cells a line, for the processes that Vitest starts. */
@@ -39,15 +39,15 @@ export function ran(place: string, findings: Findings, extra: string[], startedM
   add([
     ...[place, about.ServerVersion, about.Architecture, kernel, lsm, cgroup, store],
     ...[usersOf(about), seconds(startedMs), granted.map(outcomeText).join("; ")],
-    [...refused.map(outcomeText), ...extra].join("; "),
+    ...[refused.map(outcomeText).join("; "), extra.join("; ")],
   ]);
 }
 
 /** For what could not be had; why it could not, in one line. */
 export function notRun(place: string, error: Error, startedMs: number): void {
   const why = error.message.trim().split("\n").at(-1);
-  const unknown = COLUMNS.slice(1, -3).map(() => "");
-  add([place, ...unknown, seconds(startedMs), "", `NOT RUN: ${why}`]);
+  const unknown = COLUMNS.slice(1, -4).map(() => "");
+  add([place, ...unknown, seconds(startedMs), "", "", `NOT RUN: ${why}`]);
 }
 
 function table(rows: string[][]): string {
