@@ -59,10 +59,7 @@ export type Scene = {
   /** What to pull; the policy pins it. */
   reference: string;
   vault: JsonObject;
-  /** The peer's, as the host has it: another where the engine maps users. */
-  uid?: number;
-  /** The server serves containers in user namespaces of their own, and the policy has the number that
-   * the user has there, instead of the host's. */
+  /** The engine maps users: they are served, and the policy pins the user as the container calls it. */
   userNamespaces?: boolean;
   /** Another service. */
   alsoServes?: JsonObject;
@@ -75,7 +72,7 @@ export type Scene = {
   /** By each of these another container of the service comes, when all have been judged. */
   runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
-  afterwards?: () => Promise<void>;
+  afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
 };
 
 type Running = { at: Api; container: Container; pod?: string };
@@ -116,7 +113,7 @@ export async function play(scene: Scene): Promise<Findings> {
     if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
     for (const runtime of scene.runtimes ?? [])
       outcomes.push(await actByRuntime(runtime, scene, api, server));
-    await scene.afterwards?.();
+    await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
@@ -172,7 +169,7 @@ function configure(
         match: {
           ...(scene.userNamespaces
             ? { process: { uid_inside: 1001 } }
-            : { peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) } }),
+            : { peer: { uid: 1001, ...(label ? { label } : {}) } }),
           container: { Config: { Image: reference, Labels: { app: "app" } } },
         },
         token: { create: "auth/token/create/app" },
