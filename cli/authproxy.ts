@@ -14,7 +14,7 @@ import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configu
 import { explain } from "./explain.ts";
 import { explanationLines } from "./explanation-text.ts";
 import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
-import { describeHost, describeImage } from "./host.ts";
+import { describeHost, describeImage, USERS_ARE_MAPPED } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { findNeighbours, type Neighbour } from "./neighbours.ts";
 import { observe } from "./observe.ts";
@@ -72,6 +72,7 @@ async function check(subject: string | undefined, options: Options): Promise<num
   const host = await describeHost(config.engine);
   const services = advise(config, host);
   const neighbours = host.engine ? await neighboursOf(config) : [];
+  if (host.mapsUsers && !config.user_namespaces) remark("warning", USERS_ARE_MAPPED);
   if (json) printJson({ file, flaws, services, neighbours });
   else {
     print([

@@ -410,6 +410,20 @@ describe("the helper cannot get a capability, also when root has started it, and
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
   });
 
+  test("CAP_SYS_PTRACE alone, as the unit starts it: as a user, by an ambient capability", async () => {
+    chmodSync(directory, 0o777);
+    const sets = ["--inh-caps=-all,+sys_ptrace", "--ambient-caps=-all,+sys_ptrace"];
+    const user = ["--reuid=1234", "--regid=1234", "--clear-groups", ...sets];
+    const peercred = new Program("setpriv", ...user, "--", binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+    expect(status).toContain(`CapPrm:\t${SYS_PTRACE}\n`);
+    expect(status).toMatch(/^CapAmb:\t0+$/m);
+    peercred.tell(`owner ${process.pid}`); // which is root's
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(readlinkSync("/proc/self/ns/user"));
+  });
+
   test("an end that says what it lacks, where it is to ask for owners and may not", async () => {
     const without = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
     const peercred = new Program("setpriv", ...without, binary, path, "--user-namespaces");
