@@ -42,6 +42,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]' >/tmp/containerd.toml
 }
 
 start_podman() {
+  mkdir -p /run/podman /var/tmp
   {
     podman system service --time 0 unix:///run/podman/podman.sock >/tmp/engine.log 2>&1
     die "podman ended"
