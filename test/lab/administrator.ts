@@ -35,10 +35,14 @@ async function run(file: string, words: string[]): Promise<Ran> {
   return await promise;
 }
 
-/** `explain`, `suggest`, `check --running`. `service` and `stranger` are ids of containers that run. */
+/** What is asked: `explain`; or `suggest` and `check --running` too, where the machine is no slow one. */
+export type Questions = "explain" | "all";
+
+/** `service` and `stranger` are ids of containers that run. */
 export async function askAbout(
   configuration: string,
   { service, stranger, match }: { service: string; stranger: string; match: JsonObject },
+  questions: Questions,
 ): Promise<void> {
   const ask = async (status: number, ...words: string[]) => {
     const ran = await authproxy(...words, "--config", configuration, "--json");
@@ -53,6 +57,7 @@ export async function askAbout(
     answer: "refused",
     reason: "no-match",
   });
+  if (questions === "explain") return;
   const [suggested] = Object.values((await ask(0, "suggest", service)).services);
   assert.partialDeepStrictEqual(suggested, { match });
   const { running, refused } = await ask(0, "check", "--running");

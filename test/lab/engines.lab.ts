@@ -124,12 +124,12 @@ async function on<Started extends Engine>(
 
 /** The command is tried as well, and the runtime. */
 const withAll = (engine: Engine): Partial<Scene> => ({
-  asked: true,
+  asked: "all",
   runtimes: [{ daemonJson: daemonJsonOf(engine) }],
 });
 
 const withAllOfPodman = ({ command: podman }: Podman): Partial<Scene> => ({
-  asked: true,
+  asked: "all",
   runtimes: [{ podman, program: join(project, "dist/runtime/authproxy-runc") }],
 });
 
@@ -311,7 +311,7 @@ async function withCrun(): Promise<Visited> {
     ],
     userNamespaces: true,
     alsoServes: { match: { container: pinned }, token: { create: "auth/token/create/app" } },
-    asked: true,
+    asked: "explain",
     runtimes: [{ podman: ["podman"], program: "/lab/authproxy/dist/runtime/authproxy-crun" }],
   };
   const guest = { lacks: lacks(), scene };

@@ -21,7 +21,7 @@ import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Container } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
-import { askAbout, type Runtime, startByRuntime } from "./administrator.ts";
+import { askAbout, type Questions, type Runtime, startByRuntime } from "./administrator.ts";
 import { type About, Api } from "./api.ts";
 import { type Capture, capture } from "./capture.ts";
 
@@ -74,7 +74,7 @@ export type Scene = {
   relaxed?: string[];
   actors: Actor[];
   /** The command is asked about the first and the third actor, as COMPANY has them. */
-  asked?: boolean;
+  asked?: Questions;
   /** By each of these another container of the service comes, when all have been judged. */
   runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
@@ -116,7 +116,7 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
-    if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
+    if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes, scene.asked);
     for (const runtime of scene.runtimes ?? [])
       outcomes.push(await actByRuntime(runtime, scene, api, server));
     await scene.afterwards?.(configuration, outcomes);
@@ -273,11 +273,12 @@ async function askAboutTwo(
   configuration: string,
   reference: string,
   outcomes: Outcome[],
+  questions: Questions,
 ): Promise<void> {
   const [service = "", , stranger = ""] = outcomes.map(({ line }) => String(line.container));
   const Config = { Image: reference, Labels: { app: "app" } };
   const match = { peer: { uid: 1001 }, container: { Config } };
-  await askAbout(configuration, { service, stranger, match });
+  await askAbout(configuration, { service, stranger, match }, questions);
 }
 
 async function actByRuntime(
