@@ -49,18 +49,13 @@ function mappedRange(line: string): string {
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
 /** A Docker engine: `changes` are members of its daemon.json, `before` lines of shell that prepare
- * its namespace, `program` is another dockerd than the tree's. */
-export async function startDocker(
-  tree: Tree,
-  changes: object = {},
-  before = "",
-  program = "dockerd",
-): Promise<Engine> {
+ * its namespace. */
+export async function startDocker(tree: Tree, changes: object = {}, before = ""): Promise<Engine> {
   const { directory, socket, file } = dockerSettings(changes);
   return await startEngine(
     directory,
     socket,
-    inNamespace(tree, before, [program, "--config-file", file]),
+    inNamespace(tree, before, ["dockerd", "--config-file", file]),
   );
 }
 
