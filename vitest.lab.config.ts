@@ -11,7 +11,7 @@ export default defineConfig({
     env: { TESTCONTAINERS_RYUK_DISABLED: "true" }, // as in vitest.config.ts
     // Two guests and an engine: each guest is one thread, and an engine mostly waits.
     maxConcurrency: 3,
-    testTimeout: 600_000,
+    testTimeout: 900_000, // of a guest, which may be started twice
     hookTimeout: 60_000,
   },
 });
