@@ -61,7 +61,7 @@ describe.each(containerdVersions)("containerd %s", (containerd) => {
       await server.until({ event: "revoked", service: "app" });
     });
 
-    test("has none for a process that `kubectl exec` runs", async () => {
+    test("shows a process that `kubectl exec` runs the reference", async () => {
       await scene.run("stays", { script: 'echo "got $PASSWORD"; exec sleep 1000' }, apart);
       await scene.cluster.says("stays", GOT);
       expect((await scene.cluster.exec("stays", ["env"])).stdout).toContain("PASSWORD=vault:");
