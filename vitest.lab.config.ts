@@ -6,11 +6,12 @@ export default defineConfig({
   test: {
     include: ["test/**/*.lab.ts"],
     pool: "forks",
+    globalSetup: "test/lab/matrix.ts", // it prints what ran where, at the end
     fileParallelism: false, // apt locks its folder
     env: { TESTCONTAINERS_RYUK_DISABLED: "true" }, // as in vitest.config.ts
     // Two guests and an engine: each guest is one thread, and an engine mostly waits.
     maxConcurrency: 3,
-    testTimeout: 600_000,
+    testTimeout: 900_000, // of a guest, which may be started twice
     hookTimeout: 60_000,
   },
 });

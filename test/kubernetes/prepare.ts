@@ -88,15 +88,22 @@ async function compilePause(): Promise<void> {
   await run(process.env.CC ?? "cc", [...flags, ...words]);
 }
 
-/** A directory of containerd's own programs: runc is this machine's, as Debian's newer ones need a newer
- * C library. */
+/** A directory of containerd's own programs. The newest has its own runc, which makes user namespaces (from
+ * 1.2 on); the others have this machine's. */
 function linkContainerd(version: ContainerdVersion, { path }: Tree): string {
   const place = join(built(), `containerd-${version}`);
   rmSync(place, { recursive: true, force: true });
   mkdirSync(place);
   for (const name of ["containerd", "containerd-shim-runc-v2", "ctr"])
     symlinkSync(join(path, "usr/bin", name), join(place, name));
+  if (version === "2") writeFileSync(join(place, "runc"), runcOf(path), { mode: 0o755 });
   return place;
+}
+
+/** It needs a newer C library than this machine may have: it has the tree's /usr, which no one else sees. */
+function runcOf(tree: string): string {
+  const enter = `mount --bind "${tree}/usr" /usr; exec /usr/sbin/runc "$@"`;
+  return `#!/bin/sh\nexec unshare --mount --propagation slave sh -ec '${enter}' sh "$@"\n`;
 }
 
 /** kubelet, API server and kubectl in one go: they are made of the same packages, for the most part. */

@@ -2,16 +2,26 @@
 // Input:    an engine's socket; a real Vault; the lab's image by its digest; the actors: what each
 //           container is started with, and what is expected of the server.
 // Output:   for each actor what the server decided, with the line of its audit stream, and what the
-//           actor itself was told; what the engine says of itself; a capture of one actor's /proc.
+//           actor itself was told; what the engine says of itself; a capture of one actor's /proc. Where
+//           they are wanted, the command and the runtime are tried as well (administrator.ts).
 // Promise:  the real server (server/main.ts by this Node, dist/peercred), and nothing left behind.
 //           Only Node's own modules: a guest has no others (inside.ts).
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Container } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
+import { askAbout, type Questions, type Runtime, startByRuntime } from "./administrator.ts";
 import { type About, Api } from "./api.ts";
 import { type Capture, capture } from "./capture.ts";
 
@@ -37,6 +47,8 @@ export type Actor = {
   before?: (outcomes: Outcome[]) => Promise<void>;
   /** What differs in Docker's HostConfig. */
   host?: JsonObject;
+  /** It is made by Podman's own API, with these members more; in a pod, if there is one. */
+  podman?: { container?: JsonObject; pod?: JsonObject };
 };
 
 /** On every engine: one container as it should be, a stranger inside it, a container of no service. */
@@ -53,17 +65,23 @@ export type Scene = {
   vault: JsonObject;
   /** The engine maps users: they are served, and the policy pins the user as the container calls it. */
   userNamespaces?: boolean;
+  /** Another service. */
+  alsoServes?: JsonObject;
   /** The MAC label that the policy pins, where the kernel has labels. */
   label?: string;
   allowNoPidfd?: boolean;
   /** What a second service relaxes, whose label is `app: "relaxed"`. */
   relaxed?: string[];
   actors: Actor[];
+  /** The command is asked about the first and the third actor, as COMPANY has them. */
+  asked?: Questions;
+  /** By each of these another container of the service comes, when all have been judged. */
+  runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
   afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
 };
 
-type Running = { at: Api; container: Container };
+type Running = { at: Api; container: Container; pod?: string };
 export type AuditLine = JsonObject & { event: string };
 export type Outcome = {
   actor: string;
@@ -75,6 +93,8 @@ export type Outcome = {
 export type Findings = {
   about: About;
   kernel: string;
+  /** What the kernel labels processes by. */
+  lsm: string;
   node: string;
   ready: AuditLine;
   outcomes: Outcome[];
@@ -96,13 +116,28 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
+    if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes, scene.asked);
+    for (const runtime of scene.runtimes ?? [])
+      outcomes.push(await actByRuntime(runtime, scene, api, server));
     await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
-    return { about, kernel: release(), node: process.version, ready, outcomes, captured };
+    const kernel = release();
+    return {
+      about,
+      kernel,
+      lsm: securityModule(),
+      node: process.version,
+      ready,
+      outcomes,
+      captured,
+    };
   } finally {
-    for (const { at, container } of running.values()) await at.remove(container.Id);
+    for (const { at, container, pod } of running.values()) {
+      await at.remove(container.Id);
+      if (pod) await at.removePod(pod);
+    }
     await api.removeImage(scene.reference).catch(() => {}); // it was not pulled
     await server.end();
     rmSync(directory, { recursive: true, force: true });
@@ -142,6 +177,7 @@ function configure(
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
     ...(scene.userNamespaces ? { user_namespaces: true } : {}),
     services: {
+      ...(scene.alsoServes ? { other: scene.alsoServes } : {}),
       app: { match: matchOf("app"), token },
       ...(scene.relaxed && {
         relaxed: { match: matchOf("relaxed"), token, relax: scene.relaxed },
@@ -176,20 +212,21 @@ async function act(
   } else {
     const at = within ? new Api(within.engine) : api;
     await at.pull(reference);
-    const container = await at.run({
-      Image: reference,
-      Cmd: [...under.command, ...ASK, "stay"],
-      Labels: labels,
-      User: USER,
-      HostConfig: {
-        ReadonlyRootfs: true,
-        NetworkMode: "none",
-        Binds: [`${server.directory}/run:/run/authproxy:ro`, ...under.binds],
-        ...(joins && { PidMode: `container:${running.get(joins)?.container.Id}` }),
-        ...host,
-      },
-    });
-    running.set(name, { at, container });
+    const sockets = `${server.directory}/run`;
+    const HostConfig = {
+      ReadonlyRootfs: true,
+      NetworkMode: "none",
+      Binds: [`${sockets}:/run/authproxy:ro`, ...under.binds],
+      ...(joins && { PidMode: `container:${running.get(joins)?.container.Id}` }),
+      ...host,
+    };
+    const Cmd = [...under.command, ...ASK, "stay"];
+    const wanted = { Image: reference, Cmd, Labels: labels, User: USER, HostConfig };
+    const started = actor.podman
+      ? await startByPodman(at, actor.podman, labels, reference, sockets)
+      : { container: await at.run(wanted) };
+    const { container } = started;
+    running.set(name, { at, ...started });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
     else
@@ -207,6 +244,77 @@ async function act(
     told: told.includes('"token"') ? "a token" : "refused",
     line,
   };
+}
+
+/** As an actor is usually started, by Podman's own API. */
+async function startByPodman(
+  at: Api,
+  { container: changes, pod: wanted }: NonNullable<Actor["podman"]>,
+  labels: Record<string, string>,
+  image: string,
+  source: string,
+): Promise<{ container: Container; pod?: string }> {
+  const pod = wanted && (await at.makePod(wanted));
+  const mount = { destination: "/run/authproxy", type: "bind", source, options: ["ro", "rbind"] };
+  const container = await at.runByPodman({
+    image,
+    command: [...ASK, "stay"],
+    labels,
+    user: USER,
+    read_only_filesystem: true,
+    mounts: [mount],
+    ...(pod ? { pod } : { netns: { nsmode: "none" } }),
+    ...changes,
+  });
+  return pod ? { container, pod } : { container };
+}
+
+async function askAboutTwo(
+  configuration: string,
+  reference: string,
+  outcomes: Outcome[],
+  questions: Questions,
+): Promise<void> {
+  const [service = "", , stranger = ""] = outcomes.map(({ line }) => String(line.container));
+  const Config = { Image: reference, Labels: { app: "app" } };
+  const match = { peer: { uid: 1001 }, container: { Config } };
+  await askAbout(configuration, { service, stranger, match }, questions);
+}
+
+async function actByRuntime(
+  runtime: Runtime,
+  { reference }: Scene,
+  api: Api,
+  server: Server,
+): Promise<Outcome> {
+  const id = await startByRuntime(runtime, api, `${server.directory}/run`, reference);
+  try {
+    const line = await server.until(
+      ({ event, container }) => ["granted", "refused"].includes(event) && container === id,
+    );
+    const told = await untilSaid(api, id, /file .*\n|authproxy: error/);
+    const isTold = told.includes("variable of the lab, file of the lab\n");
+    const seen = line.event === "granted" ? "granted" : String(line.reason);
+    const expected = "granted";
+    const options = "podman" in runtime ? (runtime.options ?? []) : [];
+    const actor = ["by the runtime", ...options].join(" ");
+    return { actor, expected, seen, told: isTold ? "a token" : told, line };
+  } finally {
+    await api.remove(id);
+  }
+}
+
+/** As the kernel that runs here has it. */
+function securityModule(): string {
+  const enforces = "/sys/fs/selinux/enforce";
+  if (existsSync(enforces))
+    return readFileSync(enforces, "utf8").trim() === "1"
+      ? "SELinux, enforcing"
+      : "SELinux, permissive";
+  const appArmor = "/sys/module/apparmor/parameters/enabled";
+  return existsSync(appArmor) && readFileSync(appArmor, "utf8").startsWith("Y")
+    ? "AppArmor"
+    : "none";
 }
 
 /** What an actor has printed, once this is in it: the audit is sooner there than the engine's log. */
