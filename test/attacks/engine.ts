@@ -11,7 +11,8 @@ const REAL = "/var/run/docker.sock";
 export class StandInEngine {
   readonly socket: string;
   readonly #known = new Map<string, Buffer>();
-  readonly #stuck = new Set<string>();
+  /** By the container's id: how much earlier it is said to have started. */
+  readonly #stuck = new Map<string, number>();
   #stepMs = 0;
   #steppedAtMs = 0;
 
@@ -31,9 +32,9 @@ export class StandInEngine {
     return engine;
   }
 
-  /** From now on it says of this container what it said last. */
-  stickTo(container: Container): void {
-    this.#stuck.add(container.id);
+  /** From now on it says of this container what it said last, and that it started so much earlier. */
+  stickTo(container: Container, earlierMs: number): void {
+    this.#stuck.set(container.id, earlierMs);
   }
 
   /** Its wall clock is stepped: what starts from now on, starts by another time. */
@@ -44,8 +45,8 @@ export class StandInEngine {
 
   async #answer(url: string): Promise<{ status: number; body: Buffer }> {
     const known = this.#known.get(url);
-    if (known && [...this.#stuck].some((id) => url.includes(id)))
-      return { status: 200, body: known };
+    const [, earlierMs = 0] = [...this.#stuck].find(([id]) => url.includes(id)) ?? [];
+    if (known && earlierMs > 0) return { status: 200, body: moved(known, -earlierMs) };
     const sent = request({ socketPath: REAL, path: url }).end();
     const [answer] = await once(sent, "response");
     const body = this.#stepped(await buffer(answer));
@@ -57,7 +58,14 @@ export class StandInEngine {
     const value = JSON.parse(body.toString());
     const startedMs = Date.parse(value.State?.StartedAt);
     if (!(startedMs > this.#steppedAtMs)) return body; // an image has no such time
-    value.State.StartedAt = new Date(startedMs + this.#stepMs).toISOString();
-    return Buffer.from(JSON.stringify(value));
+    return moved(body, this.#stepMs);
   }
+}
+
+/** What it says of a container, started at another time. */
+function moved(body: Buffer, milliseconds: number): Buffer {
+  const value = JSON.parse(body.toString());
+  const startedMs = Date.parse(value.State.StartedAt);
+  value.State.StartedAt = new Date(startedMs + milliseconds).toISOString();
+  return Buffer.from(JSON.stringify(value));
 }
