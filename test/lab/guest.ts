@@ -1,6 +1,7 @@
 // Question: how does a kernel of another version, or with another security module, run here?
 // Input:    a tree with a kernel, a Docker engine and busybox; a tree with qemu; what to play.
-// Output:   the results of inside.ts, from a guest whose root file system is the tree.
+// Output:   the results of inside.ts, or of another program, from a guest whose root file system is the
+//           tree.
 // Promise:  needs no KVM: a machine that is itself a guest often has one that hangs. The guest
 //           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
 import { execFile } from "node:child_process";
@@ -38,6 +39,20 @@ for module in /modules/*; do /bin/busybox insmod "$module"; done
 exec /bin/busybox switch_root /root /lab/init
 `;
 
+/** The emulator of a processor, and what the kernel calls its two serial lines. */
+type Machine = { emulator: string[]; console: string; results: string };
+const X64: Machine = {
+  emulator: ["qemu-system-x86_64", "-cpu", "max"],
+  console: "ttyS0",
+  results: "ttyS1",
+};
+/** `virt` has no processor of its own; this one is in servers, and quick to emulate. */
+export const ARM64: Machine = {
+  emulator: ["qemu-system-aarch64", "-machine", "virt", "-cpu", "neoverse-n1"],
+  console: "ttyAMA0",
+  results: "ttyAMA1",
+};
+
 export type Wanted = {
   tree: Tree;
   qemu: Tree;
@@ -47,16 +62,21 @@ export type Wanted = {
   ca: string;
   guest: Guest;
   selinux?: boolean;
+  machine?: Machine;
+  /** What plays in the guest, in this folder. */
+  program?: string;
+  /** More of this machine's files and directories, and where they are in the guest. */
+  files?: [from: string, to: string][];
 };
 
-export async function runGuest(wanted: Wanted): Promise<Results> {
+export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-guest-"));
   try {
     await makeDisk(directory, wanted);
     await makeInitramfs(directory, wanted);
     for (let attempt = 1; ; attempt++) {
       try {
-        return await boot(directory, wanted);
+        return JSON.parse(await boot(directory, wanted));
       } catch (error) {
         if (attempt === ATTEMPTS) throw error;
       }
@@ -69,7 +89,7 @@ export async function runGuest(wanted: Wanted): Promise<Results> {
 /** The tree, by hard links, and /lab with the project's files. */
 async function makeDisk(
   directory: string,
-  { tree, qemu, layer, ca, guest, selinux }: Wanted,
+  { tree, qemu, layer, ca, guest, selinux, files = [] }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
   await run("cp", ["--archive", "--link", tree.path, root]);
@@ -101,6 +121,7 @@ async function makeDisk(
     symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
   if (selinux) {
     writeFileSync(join(directory, "policy.cil"), policy());
     const compiled = join(lab, "policy.bin");
@@ -128,8 +149,8 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
   const root = join(directory, "initramfs");
   for (const name of ["bin", "dev", "root", "modules"])
     mkdirSync(join(root, name), { recursive: true });
-  const busybox = join(tree.path, "usr/bin/busybox");
-  copyFileSync(busybox, join(root, "bin/busybox"));
+  copyFileSync(join(tree.path, "usr/bin/busybox"), join(root, "bin/busybox"));
+  const busybox = "/usr/bin/busybox"; // this machine's: the tree may be another processor's
   writeFileSync(join(root, "init"), FIRST_INIT, { mode: 0o755 });
   const modules = join(tree.path, "usr/lib/modules");
   const files = readdirSync(modules, { recursive: true, encoding: "utf8" });
@@ -156,12 +177,15 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
   await run("sh", ["-ec", archive]);
 }
 
-async function boot(directory: string, { tree, qemu, selinux }: Wanted): Promise<Results> {
+async function boot(
+  directory: string,
+  { tree, qemu, selinux, machine = X64, program = "inside.ts" }: Wanted,
+): Promise<string> {
   const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
   const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
   const console = join(directory, "console");
   const results = join(directory, "results");
-  const words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1"];
+  const words = [...machine.emulator, "-accel", "tcg", "-smp", "1"];
   words.push("-m", "2500", "-display", "none", "-monitor", "none", "-no-reboot");
   words.push("-kernel", join(tree.path, "boot", kernel ?? ""));
   words.push("-initrd", join(directory, "initramfs.cpio"));
@@ -169,11 +193,12 @@ async function boot(directory: string, { tree, qemu, selinux }: Wanted): Promise
   words.push("-nic", "user,model=virtio-net-pci");
   words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
   // The guest has no source of randomness but the emulated processor's.
-  const append = `console=ttyS0 quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
-  words.push("-append", append);
+  const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
+  // Of words that it does not know, the kernel makes variables of the first process.
+  words.push("-append", `${append} results=${machine.results} program=${program}`);
   try {
     await inTree(qemu, ["nice", ...words], DEADLINE_MS);
-    return JSON.parse(readFileSync(results, "utf8"));
+    return readFileSync(results, "utf8");
   } catch (error) {
     const lines = readFileSync(console, "utf8").trimEnd().split("\n").slice(-12).join("\n");
     throw new Error(`the guest brought no result (${(error as Error).message}):\n${lines}`);
