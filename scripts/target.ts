@@ -65,7 +65,7 @@ export function ownTarget(): Target {
 async function foreignTarget(architecture: string): Promise<Target> {
   const foreign = FOREIGN[architecture];
   if (!foreign) {
-    const known = [process.arch, ...Object.keys(FOREIGN)].join(" or ");
+    const known = [...new Set([process.arch, ...Object.keys(FOREIGN)])].join(" or ");
     throw new Error(`no archive for ${architecture} can be built here: take ${known}`);
   }
   const tool = (name: string) => foreign.prefix + name;

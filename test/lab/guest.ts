@@ -190,7 +190,8 @@ async function boot(
   words.push("-kernel", join(tree.path, "boot", kernel ?? ""));
   words.push("-initrd", join(directory, "initramfs.cpio"));
   words.push("-drive", `file=${directory}/disk,if=virtio,format=raw,snapshot=on`);
-  words.push("-nic", "user,model=virtio-net-pci");
+  // Without a ROM to start from the network: qemu for arm64 has none.
+  words.push("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=");
   words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
   // The guest has no source of randomness but the emulated processor's.
   const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
