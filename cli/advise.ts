@@ -110,6 +110,7 @@ function openSettings(selectors: Selector[], starter: string, { store }: Host): 
   const isPinned = (path: string) => {
     if (path === ENV_PATH && namesVariables) return true;
     if (path === "container.Image") return selectors.some(isImageDigest);
+    if (path === "peer.uid" && names.has("process.uid_inside")) return true;
     return names.has(path);
   };
   const ofDocker = store === "containerd" ? [...PINNED_PATHS, MANIFEST_PATH] : PINNED_PATHS;

@@ -14,7 +14,7 @@ import { DEFAULT_FILE, OTHER_FILE_HINT, readConfig, readOrFail } from "./configu
 import { explain } from "./explain.ts";
 import { explanationLines } from "./explanation-text.ts";
 import { type LocatedFlaw, locateFlaws } from "./flaws.ts";
-import { describeHost, describeImage } from "./host.ts";
+import { describeHost, describeImage, USERS_ARE_MAPPED } from "./host.ts";
 import { lastRefusal, refusalLines } from "./last.ts";
 import { findNeighbours, type Neighbour } from "./neighbours.ts";
 import { observe } from "./observe.ts";
@@ -72,6 +72,7 @@ async function check(subject: string | undefined, options: Options): Promise<num
   const host = await describeHost(config.engine);
   const services = advise(config, host);
   const neighbours = host.engine ? await neighboursOf(config) : [];
+  if (host.mapsUsers && !config.user_namespaces) remark("warning", USERS_ARE_MAPPED);
   if (json) printJson({ file, flaws, services, neighbours });
   else {
     print([
@@ -93,8 +94,9 @@ async function neighboursOf({ socket, engine }: Config): Promise<Neighbour[]> {
   }
 }
 
-async function checkRunning({ services, engine }: Config, { json }: Options): Promise<number> {
-  const report = await judgeRunning(services, engine);
+async function checkRunning(config: Config, { json }: Options): Promise<number> {
+  const { services, engine, user_namespaces } = config;
+  const report = await judgeRunning(services, engine, user_namespaces);
   if (json) printJson(report);
   else print(runningLines(report));
   return report.refused.length > 0 ? EXIT.refused : 0;
@@ -111,9 +113,9 @@ function remarkFlaw(file: string, flaw: LocatedFlaw): void {
 async function explainProcess(subject: string | undefined, options: Options): Promise<number> {
   if (options.last) return await explainLastRefusal(subject, options);
   if (!subject) throw new Failure("usage", "explain needs a pid, a container or a pod", HELP_HINT);
-  const { engine, services } = readConfig(options.config);
+  const { engine, services, user_namespaces } = readConfig(options.config);
   const pid = await pidOf(subject, engine);
-  const explanation = explain(await observe(pid, engine), services);
+  const explanation = explain(await observe(pid, engine, user_namespaces), services);
   if (options.json) printJson(explanation);
   else print(explanationLines(explanation));
   const exitCodes = { granted: 0, refused: EXIT.refused, unavailable: EXIT.tryAgain };
@@ -162,7 +164,7 @@ function requireReadable(file: string): string {
 async function suggestService(subject: string | undefined, options: Options): Promise<number> {
   if (!subject) throw new Failure("usage", "suggest needs a container or a pod", HELP_HINT);
   const engine = engineFor(subject, options.config);
-  const observation = await observe(await pidOf(subject, engine), engine);
+  const observation = await observe(await pidOf(subject, engine), engine, true);
   const { facts } = observation;
   if (!facts) {
     const { happened, advice } = explainReason(observation.refusal.reason);

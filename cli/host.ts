@@ -4,7 +4,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Container } from "../server/engine.ts";
-import type { JsonObject } from "../server/json.ts";
+import { type JsonObject, wordsOf } from "../server/json.ts";
 import { askEngine } from "./ask-engine.ts";
 import { type EngineAddress, runningContainers } from "./containers.ts";
 import { KubernetesNode } from "./kubernetes-node.ts";
@@ -20,10 +20,16 @@ export type Host = {
   engine?: "docker" | "podman" | "cri";
   /** "classic" or "containerd". */
   store?: string;
+  /** The engine gives each container a user namespace of its own, unless it is told otherwise. */
+  mapsUsers?: boolean;
   images?: Image[];
   /** The engine's answer about any of its containers. */
   container?: JsonObject;
 };
+
+export const USERS_ARE_MAPPED =
+  "the engine maps users, and its containers get no token until the configuration has " +
+  '"user_namespaces": true';
 
 /** The security modules that label processes, as the kernel names them. */
 const LABELLING_MODULES = ["selinux", "apparmor", "smack"];
@@ -61,7 +67,9 @@ export async function describeHost(engine: EngineAddress): Promise<Host> {
 async function describeEngine(host: Host, socketPath: string): Promise<void> {
   // In this order: an engine with many images may take long to list them.
   host.engine = engineKind((await askEngine("version", socketPath)) as JsonObject);
-  host.store = imageStore((await askEngine("info", socketPath)) as JsonObject);
+  const info = (await askEngine("info", socketPath)) as JsonObject;
+  host.store = imageStore(info);
+  host.mapsUsers = mapsUsers(info);
   const container = await anyContainer(socketPath);
   if (container) host.container = container;
   host.images = (await askEngine("images/json?digests=1", socketPath)) as Image[];
@@ -102,6 +110,11 @@ async function anyContainer(socketPath: string): Promise<JsonObject | undefined>
 export function engineKind({ Components }: JsonObject): "docker" | "podman" {
   const names = JSON.stringify(Components ?? []);
   return names.includes("Podman Engine") ? "podman" : "docker";
+}
+
+/** By the engine's `info`: Docker was started with `userns-remap`. */
+export function mapsUsers({ SecurityOptions }: JsonObject): boolean {
+  return wordsOf(SecurityOptions).includes("name=userns");
 }
 
 /** "classic" or "containerd", by the engine's `info`: the containerd store names its snapshotter

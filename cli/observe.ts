@@ -9,6 +9,7 @@ import type { Peer } from "../server/peercred.ts";
 import { glanceAt, readProcess } from "../server/process.ts";
 import { type Refusal, toRefusal, unavailable } from "../server/refusal.ts";
 import { ENGINE_SOCKET } from "./ask-engine.ts";
+import { askForOwner } from "./ask-peercred.ts";
 import { type EngineAddress, engineAt } from "./containers.ts";
 
 /** All facts; or those that could be gathered, and why there are no more. */
@@ -16,16 +17,19 @@ export type Observation =
   | { facts: Facts }
   | { facts?: never; partialFacts: Partial<Facts>; refusal: Refusal };
 
-/** `pid` is the process's, `address` the engine's. Does not throw: what went wrong is the
- * refusal. */
+/** `pid` is the process's, `address` the engine's, `userNamespaces` as the configuration has it. Does not
+ * throw: what went wrong is the refusal. */
 export async function observe(
   pid: number,
   address: EngineAddress = ENGINE_SOCKET,
+  userNamespaces = false,
 ): Promise<Observation> {
   const partialFacts: Partial<Facts> = {};
   try {
     const engine = await engineAt(address);
-    const facts = await gatherFacts(peerByProc(pid), glanceAt(pid), engine, partialFacts);
+    const peercred = { ownerOfPids: userNamespaces ? askForOwner : async () => undefined };
+    const sources = { engine, peercred };
+    const facts = await gatherFacts(peerByProc(pid), glanceAt(pid), sources, partialFacts);
     // Which service it is decides whether the server needs these two.
     const imageLabels = await engine.imageLabels(facts.container);
     return { facts: { ...facts, process: readProcess(pid, true), imageLabels } };

@@ -31,11 +31,24 @@ export function pinEverything(
   store?: string,
 ): { match: JsonObject; notes: string[] } {
   const pins = new Pins(facts);
+  pinMappedUser(pins);
   if (facts.container.pod) pinPod(pins, facts.container, facts.container.pod, imageEnv);
   else pinContainer(pins, facts, imageEnv, store);
   if (pins.seen("process.dumpable") === false) pins.pin("process.dumpable");
-  const { peer = {}, container = {}, ...others } = pins.match;
-  return { match: { peer, ...others, container }, notes: pins.notes };
+  const { peer, container = {}, ...others } = pins.match;
+  return { match: { ...(peer && { peer }), ...others, container }, notes: pins.notes };
+}
+
+/** Where the engine maps users. Docker has one map for all its containers, so that the host's numbers
+ * are the same at each start; others may take another range each time. */
+function pinMappedUser(pins: Pins): void {
+  const inside = pins.seen("process.uid_inside");
+  if (inside === null || inside === pins.seen("peer.uid")) return;
+  pins.pin("process.uid_inside");
+  if (pins.seen("container.HostConfig.UsernsMode") === "") return;
+  pins.skip("peer.uid");
+  for (const path of ["peer.gid", "peer.groups"])
+    pins.leaveOpen(path, "the engine may map it to another number at each start");
 }
 
 function pinContainer(pins: Pins, facts: Facts, imageEnv: string[], store?: string): void {

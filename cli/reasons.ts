@@ -75,9 +75,12 @@ const WORDS: Record<Reason, ReasonWords> = {
     advice: "Detach the debugger or tracer, and start the container again.",
   },
   "user-namespace": {
-    happened: "the process is not in the server's user namespace",
+    happened: "the process is in another user namespace than its container began with",
     advice:
-      "Start the container without a user namespace of its own (docker run --userns=host; in a pod, without hostUsers: false).",
+      "If the engine maps users (userns-remap, --userns=auto, hostUsers: false), set " +
+      '"user_namespaces": true in the configuration and start the server again. If that is set, ' +
+      "start the client without a program before it that makes or enters a user namespace " +
+      "(unshare, bubblewrap).",
   },
   namespace: {
     happened: "the process is not in the cgroup and namespaces of the container's first process",

@@ -40,14 +40,15 @@ export type RunningReport = {
 /** Only the server knows `once`; of the others an application may do what its client must not. */
 const LATER_CHECKS: Reason[] = ["once", "alone", "credentials"];
 
-/** Throws the Failure "unavailable". */
+/** `userNamespaces`: as the configuration has it. Throws the Failure "unavailable". */
 export async function judgeRunning(
   services: Record<string, Service>,
   engine?: EngineAddress,
+  userNamespaces = false,
 ): Promise<RunningReport> {
   const report: RunningReport = { running: [], matching: 0, refused: [], unknown: [] };
   for (const container of await runningContainers(engine)) {
-    const observation = await observe(container.State.Pid, engine);
+    const observation = await observe(container.State.Pid, engine, userNamespaces);
     const name = nameOf(container);
     if (!observation.facts) {
       const { reason, detail } = observation.refusal;

@@ -29,7 +29,8 @@ const FORGERS: Forger[] = [
   },
   { pattern: /^peer\.pid$/, rank: "kernel", forgedBy: "changes with each start" },
   {
-    pattern: /^peer\./,
+    // The engine made the map, and the uid in it is the kernel's.
+    pattern: /^(peer\.|process\.uid_inside$)/,
     rank: "kernel",
     forgedBy: "STARTER (-u, --group-add)",
     inPod: "STARTER (securityContext)",

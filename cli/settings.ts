@@ -91,6 +91,10 @@ export const SETTINGS: Setting[] = [
     "container.Config.Image":
       "run another image, where its name has a digest and stands for Image; else Image says it",
   }),
+  ...given("sees", {
+    "process.uid_inside":
+      "run it as another user; pinned where the engine maps users, in place of peer.uid where the map may differ by start",
+  }),
   ...given("shares", {
     "process.dumpable":
       "take the token from a client that does not hide its memory; pinned where it does",
@@ -187,6 +191,10 @@ export const POD_SETTINGS: Setting[] = [
   }),
   ...always("shares", {
     "container.HostConfig.PidMode": "trace it, or signal it, from another container or the node",
+  }),
+  ...given("sees", {
+    "process.uid_inside":
+      "run it as another user; pinned where the engine maps users, in place of peer.uid where the map may differ by start",
   }),
   ...given("shares", {
     "process.dumpable":

@@ -19,6 +19,11 @@ export type Suggestion = { services: Record<string, Service>; notes: string[] };
 export function suggest(facts: Facts, imageEnv: string[], store?: string): Suggestion {
   const { peer, container } = facts;
   const { match, notes } = pinEverything(facts, imageEnv, store);
+  if (facts.process.uid_inside !== peer.uid) {
+    notes.push(
+      'its users are mapped: the server serves it where its configuration has "user_namespaces": true',
+    );
+  }
   if (peer.label) {
     notes.push(
       `the kernel labels it ${JSON.stringify(peer.label)}: if the audit stream shows the same ` +

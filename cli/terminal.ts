@@ -55,6 +55,6 @@ export function printJson(value: object): void {
 }
 
 /** On standard error, beside what is on standard output. */
-export function remark(kind: "error" | "hint" | "note", text: string): void {
+export function remark(kind: "error" | "warning" | "hint" | "note", text: string): void {
   process.stderr.write(`authproxy: ${kind}: ${printable(text)}\n`);
 }

@@ -6,7 +6,7 @@
 //             socket, a place in its backlog, the server's own Vault.
 // Guaranteed: the client never sends a byte to the server (docs/protocol.md).
 
-import { lstatSync, type Stats } from "node:fs";
+import { lstatSync, readFileSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 import { errorCode, fail } from "./failure.ts";
 import { requirePrivate } from "./inspector.ts";
@@ -19,6 +19,8 @@ import { attemptMs, nowMs, waitBeforeRetry } from "./wait.ts";
 /** The engine and Vault have 10 s for each answer, and few take that long. Then it is asked again. */
 const ANSWER_MS_MAX = 15_000;
 const ANSWER_CHARACTERS_MAX = 256 * 1024;
+/** As stat(2) shows a user who is not in the map of this user namespace (user_namespaces(7)). */
+const UNMAPPED_UID = 65_534;
 
 /** What the server grants: its line, without the members that the client does not use. */
 export type Grant = {
@@ -109,11 +111,23 @@ function readStats(path: string): Stats | undefined {
 
 function requireOwner(path: string, stats: Stats, owner: number): void {
   if (stats.uid === 0 || stats.uid === owner) return;
+  if (stats.uid === UNMAPPED_UID && isRootUnmapped()) return;
   fail(
     "config",
     `${path} belongs to uid ${stats.uid}, not to root`,
     `where a user namespace shows root as that uid: --socket-owner ${stats.uid}`,
   );
+}
+
+/** The engine maps users, and the host's root is not among them: what is root's shows as nobody's here. No
+ * process of this container can make such a directory, but one of its own user of that number. */
+function isRootUnmapped(): boolean {
+  try {
+    // A line is INSIDE OUTSIDE COUNT: a range that has the host's root begins with it.
+    return !/^ *\d+ +0 /m.test(readFileSync("/proc/self/uid_map", "utf8"));
+  } catch {
+    return false; // the kernel has no user namespaces
+  }
 }
 
 /** Connects and reads until end of file. Rejects with an error of Node's where it cannot connect. */

@@ -62,8 +62,8 @@ export function evaluate(facts: Facts, spentBy: Spent | undefined, service: Serv
     {
       // In a user namespace of its own a process can mount what it likes over what is read here.
       name: "user-namespace",
-      holds: namespaces.user === facts.serverUserNamespace,
-      detail: namespaces.user,
+      holds: namespaces.user === facts.userNamespace,
+      detail: { seen: namespaces.user, wanted: facts.userNamespace ?? null },
     },
     {
       // Invariant 4: the name of a cgroup counts only where the engine's own process is as well.
@@ -137,11 +137,10 @@ function labelOfImage({ container, imageLabels }: Facts, match: JsonObject): str
 }
 
 /** By the engine's word, which a process cannot take back, and by the kernel's. SYS_PTRACE reaches the
- * processes of its own pid namespace only. */
+ * processes of its own pid namespace only. In a user namespace of the container's own a capability
+ * reaches less, but SYS_ADMIN mounts over the program there too. */
 function grantedCapabilities(facts: Facts): string[] {
-  const { process: peer, init, container, serverUserNamespace } = facts;
-  if (init.namespaces.user !== serverUserNamespace) return []; // they count in that one only
-
+  const { process: peer, init, container } = facts;
   const { Privileged, CapAdd } = container.HostConfig;
   const added = wordsOf(CapAdd).map((name) => name.toUpperCase().replace(/^CAP_/, ""));
   const isAll = Privileged || added.includes("ALL");

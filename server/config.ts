@@ -53,6 +53,8 @@ export type Config = {
   /** The socket of Docker's API, or of a CRI. */
   engine: string | { cri: string };
   allow_no_pidfd: boolean;
+  /** Containers may have user namespaces of their own. */
+  user_namespaces: boolean;
   vault: VaultConfig;
   /** What containers are told. */
   for_clients: VaultAddress;
@@ -66,7 +68,8 @@ type WrittenVault = {
   login: LoginConfig;
   for_clients?: { address?: string; ca_file?: string };
 };
-type WrittenConfig = Partial<Pick<Config, "socket" | "state" | "engine" | "allow_no_pidfd">> & {
+type Defaulted = "socket" | "state" | "engine" | "allow_no_pidfd" | "user_namespaces";
+type WrittenConfig = Partial<Pick<Config, Defaulted>> & {
   vault: WrittenVault;
   services: Record<string, Service>;
 };
@@ -97,6 +100,7 @@ export function loadConfig(file: string): Config {
     state: written.state ?? "/run/authproxy-state",
     engine,
     allow_no_pidfd: written.allow_no_pidfd ?? false,
+    user_namespaces: written.user_namespaces ?? false,
     vault: { address, ca: readCertificate(ca_file), namespace, login },
     for_clients: {
       address: for_clients?.address ?? address,

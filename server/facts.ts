@@ -7,7 +7,7 @@ import { readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Container, Engine, ImageLabels } from "./engine.ts";
-import type { Peer } from "./peercred.ts";
+import type { Peer, Peercred } from "./peercred.ts";
 import {
   containerOf,
   type Glance,
@@ -26,13 +26,16 @@ export type Facts = {
   mounts: string[] | undefined;
   /** Undefined where the image is gone, or was not asked for: only matched labels need it. */
   imageLabels: ImageLabels | undefined;
-  /** The server's own, as /proc/self/ns/user says. */
-  serverUserNamespace: string;
+  /** Where the process may be: `findUserNamespace`. */
+  userNamespace: string | undefined;
   /** The wall clock's time at boot, in milliseconds. */
   bootMs: number;
 };
 
 const serverUserNamespace = readlinkSync("/proc/self/ns/user");
+
+/** What is asked. */
+export type Sources = { engine: Engine; peercred: Pick<Peercred, "ownerOfPids"> };
 
 /** Asks the engine, and the rest of /proc; for labels of images, `Engine.imageLabels` does.
  * `partialFacts` gets peer, process and container as soon as they are known, so that a caller can tell
@@ -40,11 +43,11 @@ const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 export async function gatherFacts(
   peer: Peer,
   glance: Glance,
-  engine: Engine,
+  sources: Sources,
   partialFacts: Partial<Facts> = {},
 ): Promise<Facts> {
   partialFacts.peer = peer;
-  const inspecting = engine.inspect(containerOf(glance).id);
+  const inspecting = sources.engine.inspect(containerOf(glance).id);
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
   const reading = nextTurn().then(() => {
     partialFacts.process = readProcess(peer.pid, false, glance);
@@ -65,7 +68,21 @@ export async function gatherFacts(
     init: ofInit.process,
     mounts: ofInit.mounts,
     imageLabels: undefined,
-    serverUserNamespace,
+    userNamespace: await findUserNamespace(ofPeer.process, container, sources),
     bootMs: Date.now() - uptime() * 1000,
   };
+}
+
+/** The user namespace in which this process may be: the server's, if it is there, or the one that owns the
+ * pid namespace of the engine's State.Pid. An engine makes a container's user namespace first and its pid
+ * namespace in it, and no process can leave its pid namespace. So a user namespace that a process of the
+ * container makes or enters owns none that a container began with, whatever its parent and its map.
+ * Undefined: it cannot be learned, or the configuration does not ask for it. */
+export async function findUserNamespace(
+  { namespaces }: Process,
+  { State }: Container,
+  { peercred }: Sources,
+): Promise<string | undefined> {
+  const isServers = namespaces.user === serverUserNamespace;
+  return isServers ? serverUserNamespace : await peercred.ownerOfPids(State.Pid);
 }

@@ -9,7 +9,7 @@ import { record } from "./audit.ts";
 import { judge, matchedLabels, needsCloseLook } from "./checks.ts";
 import type { VaultAddress } from "./config.ts";
 import type { Container, Engine } from "./engine.ts";
-import { type Facts, gatherFacts } from "./facts.ts";
+import { type Facts, findUserNamespace, gatherFacts } from "./facts.ts";
 import type { Lease } from "./lease-files.ts";
 import type { Leases } from "./leases.ts";
 import type { Delivery, Peer, Peercred } from "./peercred.ts";
@@ -78,7 +78,7 @@ export async function grant(request: Request, glance: Glance, server: Server): P
   const { leases, peercred } = server;
 
   if (request.claimed) requireInit(glance, server.services);
-  const facts = await gatherFacts(peer, glance, server.engine, request.facts);
+  const facts = await gatherFacts(peer, glance, server, request.facts);
   const [serviceName, service] = choose(documentOf(facts), server.services);
   request.service = serviceName;
   if (matchedLabels(service.match).length > 0)
@@ -99,8 +99,9 @@ export async function grant(request: Request, glance: Glance, server: Server): P
     const token = await leases.mint(lease, service.token);
 
     // Invariant 3: what was judged is what gets the token.
+    const userNamespace = await findUserNamespace(facts.process, facts.container, server);
     const processNow = readProcess(peer.pid, isClose);
-    const relaxedNow = judge({ ...facts, process: processNow }, spentBy, service);
+    const relaxedNow = judge({ ...facts, process: processNow, userNamespace }, spentBy, service);
     request.relaxed = [...new Set([...request.relaxed, ...relaxedNow])];
     requireUnchanged(facts.process, processNow);
 

@@ -8,7 +8,7 @@ import { type Engine, openEngine } from "./engine.ts";
 import type { Server } from "./grant.ts";
 import { LeaseFiles } from "./lease-files.ts";
 import { Leases } from "./leases.ts";
-import { Peercred } from "./peercred.ts";
+import { type Handlers, Peercred } from "./peercred.ts";
 import { Requests } from "./requests.ts";
 import { Vault } from "./vault.ts";
 
@@ -17,7 +17,7 @@ const DEFAULT_FILE = "/etc/authproxy/authproxy.json";
 function serve(file: string, config: Config, engine: Engine): void {
   const leaseFiles = new LeaseFiles(config.state);
   const vault = new Vault(config.vault);
-  const peercred = new Peercred(config.socket, {
+  const handlers: Handlers = {
     ready: (hasPidfd) => {
       if (!hasPidfd && !config.allow_no_pidfd)
         throw new Error('this kernel has no SO_PEERPIDFD (Linux 6.5 has it): see "allow_no_pidfd"');
@@ -29,7 +29,8 @@ function serve(file: string, config: Config, engine: Engine): void {
     peer: (peer) => void requests.attend(peer),
     drop: (reason, peer) =>
       noteCounted(`${reason} ${peer.uid}`, "refused", { ...peer, pidfd: server.hasPidfd, reason }),
-  });
+  };
+  const peercred = new Peercred(config.socket, handlers, config.user_namespaces);
   const server: Server = {
     engine,
     leases: new Leases(leaseFiles, vault, peercred),

@@ -10,27 +10,32 @@
  *           or whose process has exited (invariants 1 and 3).
  * Life:     the server's. End of file on stdin, or a write that fails, ends this process, and its end
  *           ends the server.
- * Rights:   none. It drops every capability once the socket is open.
+ * Rights:   none. It drops every capability once the socket is open; with --user-namespaces all but
+ *           CAP_SYS_PTRACE, which the command `owner` needs.
  *
- * Usage: peercred PATH|--inherited     (inherited: a listening socket on descriptor 3)
+ * Usage: peercred PATH|--inherited [--user-namespaces]
+ *                                      (inherited: a listening socket on descriptor 3)
  *
  *   peercred tells the server                 the server tells peercred
  *   ready pidfd|no-pidfd                      grant ID TEXT    send TEXT, then watch the process
  *   peer ID PID UID GID GROUPS LABEL          refuse ID TEXT   send TEXT, then forget the peer
  *   drop REASON PID UID GID (it got no id)    watch PID        after a restart of the server
- *   answered ID sent|spoke|exited|closed
+ *   answered ID sent|spoke|exited|closed      owner PID        of that process's pid namespace
  *   exit ID (a process that waits or is watched)
  *   watching ID PID (ID 0: no process has that number)
  *   watching later PID (no descriptor is left to watch it by)
+ *   owner INODE PID (of a user namespace; INODE 0: there is no such process, or EPERM, EACCES)
  *
  * GROUPS is "" or "1,2,3,"; LABEL, perhaps empty, is the rest of the line.
  * Sources: unix(7) for SO_PEERCRED, SO_PEERSEC, SIOCINQ; pidfd_open(2); SO_PEERPIDFD is Linux 6.5;
- * capabilities(7).
+ * capabilities(7); ioctl_ns(2).
  */
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/nsfs.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -201,6 +206,21 @@ static void watch(pid_t pid) {
     say("watching %s %d\n", is_gone ? "0" : "later", pid);
 }
 
+/* Tells the server which user namespace owns the pid namespace of this process: the one in which that
+ * was made. All namespaces are on one device, so that the inode names one (fs/nsfs.c). The kernel
+ * names only this process's own and those below it (EPERM). */
+static void tell_owner(pid_t pid) {
+    char path[64];
+    struct stat owner = {0};
+    snprintf(path, sizeof path, "/proc/%d/ns/pid", pid);
+    int pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
+    int user_namespace = ioctl(pid_namespace, NS_GET_USERNS);
+    fstat(user_namespace, &owner);
+    say("owner %ju %d\n", (uintmax_t)owner.st_ino, pid);
+    close(user_namespace); /* if it is -1, this does nothing */
+    close(pid_namespace);
+}
+
 /* One line of the server, which is trusted: a line that is not a command is a bug in it. */
 static void handle_command(const char *line, size_t length) {
     char verb[8];
@@ -211,6 +231,8 @@ static void handle_command(const char *line, size_t length) {
     struct peer *p = find_waiting(number);
     if (strcmp(verb, "watch") == 0)
         watch((pid_t)number);
+    else if (strcmp(verb, "owner") == 0)
+        tell_owner((pid_t)number);
     else if (p)
         answer(p, strcmp(verb, "grant") == 0, line + used + 1, length - (size_t)used - 1);
     else
@@ -253,23 +275,26 @@ static int bind_to(const char *path) {
     return s;
 }
 
-/* Nothing here needs a right that other processes lack: gives up all capabilities, those of root
- * included, and every way to get one back. */
-static void drop_capabilities(void) {
+/* Gives up the capabilities, those of root included, and every way to get one back. `kept` is a set of
+ * those below 32. */
+static void drop_capabilities_but(uint32_t kept) {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capset, &header, none) < 0)
-        err(1, "cannot drop capabilities");
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {
+        {.permitted = kept, .effective = kept}};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_capset, &header, sets) < 0)
+        err(1, kept ? "\"user_namespaces\" needs CAP_SYS_PTRACE" : "cannot drop capabilities");
 }
 
 int main(int argc, char **argv) {
-    if (argc != 2)
-        errx(64, "usage: peercred PATH|--inherited");
+    bool asks_for_owners = argc == 3 && strcmp(argv[2], "--user-namespaces") == 0;
+    if (argc != 2 && !asks_for_owners)
+        errx(64, "usage: peercred PATH|--inherited [--user-namespaces]");
     /* An inherited socket is descriptor 3 (sd_listen_fds(3)). */
     int listener = strcmp(argv[1], "--inherited") == 0 ? 3 : bind_to(argv[1]);
     if (listen(listener, SOMAXCONN) < 0)
         err(1, "%s: cannot listen", argv[1]);
-    drop_capabilities();
+    /* Without it the namespaces of other users' processes cannot be opened. */
+    drop_capabilities_but(asks_for_owners ? 1U << CAP_SYS_PTRACE : 0);
     /* The peer of a listening socket is its own process, so it serves as a probe. */
     int probe = open_pidfd(listener, 0);
     no_pidfd = probe < 0;

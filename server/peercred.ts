@@ -8,6 +8,7 @@ import { closeSync } from "node:fs";
 
 const NO_PROCESS = "0";
 const NO_DESCRIPTOR = "later";
+const NO_NAMESPACE = "0";
 const PROGRAM = `${import.meta.dirname}/../dist/peercred`;
 
 /** What the kernel fixed at connect(), and nobody can forge: SO_PEERCRED, SO_PEERGROUPS and
@@ -46,6 +47,7 @@ export type Handlers = {
 export class Peercred {
   readonly #program: ChildProcess;
   readonly #handlers: Handlers;
+  readonly #userNamespaces: boolean;
   /** Commands that wait for their answer, such as "answered ID" or "watching PID". peercred answers
    * them in their order. */
   readonly #unanswered: { answer: string; onAnswer: (word: string) => void }[] = [];
@@ -54,13 +56,15 @@ export class Peercred {
   #unfinishedLine = "";
 
   /** Starts peercred, which listens at this path. If it ends, an error that nobody catches ends this
-   * process. */
-  constructor(socketPath: string, handlers: Handlers) {
+   * process. `userNamespaces`: as the configuration has it. */
+  constructor(socketPath: string, handlers: Handlers, userNamespaces = false) {
     this.#handlers = handlers;
+    this.#userNamespaces = userNamespaces;
     // systemd has opened the socket: sd_listen_fds(3).
     const isInherited =
       process.env.LISTEN_FDS === "1" && process.env.LISTEN_PID === `${process.pid}`;
     const words = [isInherited ? "--inherited" : socketPath];
+    if (userNamespaces) words.push("--user-namespaces");
     // A child that inherits one of the descriptors 0 to 2 makes it blocking, for this process too
     // (libuv), and the server would stop when nobody reads the audit stream. So there are pipes.
     const stdio: StdioOptions = ["pipe", "pipe", "pipe", isInherited ? 3 : "ignore"];
@@ -97,6 +101,17 @@ export class Peercred {
       this.#command(`watch ${pid}`, `watching ${pid}`, (id) => {
         if (id === NO_DESCRIPTOR) resolve(undefined);
         else resolve({ exited: id === NO_PROCESS ? Promise.resolve() : this.#exitOf(id) });
+      });
+    });
+  }
+
+  /** The user namespace that owns the pid namespace of this process, as /proc/PID/ns/user would name it.
+   * Undefined: that cannot be learned, or is not to be asked. */
+  async ownerOfPids(pid: number): Promise<string | undefined> {
+    if (!this.#userNamespaces) return undefined;
+    return await new Promise((resolve) => {
+      this.#command(`owner ${pid}`, `owner ${pid}`, (inode) => {
+        resolve(inode === NO_NAMESPACE ? undefined : `user:[${inode}]`);
       });
     });
   }
@@ -141,7 +156,8 @@ export class Peercred {
         this.#resolveAnswer(`answered ${first}`, second);
         break;
       case "watching":
-        this.#resolveAnswer(`watching ${second}`, first);
+      case "owner":
+        this.#resolveAnswer(`${verb} ${second}`, first);
         break;
       case "exit": // of a process that waits, too: its answer says so
         this.#exits.get(first)?.();

@@ -30,6 +30,8 @@ export type Process = {
   /** Real, effective, saved and file system id. */
   uids: number[];
   gids: number[];
+  /** Its effective user as it is called in its own user namespace; -1 if it has no name there. */
+  uid_inside: number;
   /** Other processes of its uid can read its memory and take its descriptors. */
   dumpable: boolean;
   /** It is pid 1 of a pid namespace of its own. */
@@ -140,6 +142,7 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
       start_ticks: startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")),
       uids,
       gids: numbersOf(status, "Gid"),
+      uid_inside: uidInside(readFileSync(`/proc/${pid}/uid_map`, "utf8"), uids[1]),
       // The files of a process that is not dumpable belong to root.
       dumpable: statSync(`/proc/${pid}/environ`).uid === uids[1],
       alone: others === undefined,
@@ -166,6 +169,15 @@ export function isRunning(pid: number, ticks: number): boolean {
 /** Field 22 of /proc/PID/stat. Field 2, the name, may hold anything: count from the last ")". */
 function startTicks(stat: string): number {
   return Number(/^.*\) \S(?: -?\d+){18} (\d+)/s.exec(stat)?.[1]);
+}
+
+/** By lines of INSIDE OUTSIDE COUNT, where OUTSIDE is as the server calls it (user_namespaces(7)). */
+function uidInside(map: string, uid = -1): number {
+  for (const line of map.trimEnd().split("\n")) {
+    const [inside = 0, outside = 0, count = 0] = line.trim().split(/ +/).map(Number);
+    if (uid >= outside && uid < outside + count) return inside + uid - outside;
+  }
+  return -1;
 }
 
 /** Of any thread: one that is not the first can have a tracer of its own (ptrace(2)). */

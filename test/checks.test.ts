@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { evaluate, judge, needsCloseLook } from "../server/checks.ts";
+import { judge, needsCloseLook } from "../server/checks.ts";
 import type { Service } from "../server/config.ts";
 import type { Container } from "../server/engine.ts";
 import type { Facts } from "../server/facts.ts";
@@ -23,6 +23,7 @@ const first: Process = {
   ppid: 6,
   uids: [1001, 1001, 1001, 1001],
   gids: [1001, 1001, 1001, 1001],
+  uid_inside: 1001,
   dumpable: true,
   init: true,
   alone: true,
@@ -54,7 +55,7 @@ const facts: Facts = {
   init: first,
   mounts: [],
   imageLabels: { labels: { vendor: "us" }, areOfManifest: true },
-  serverUserNamespace: "user:[1]",
+  userNamespace: "user:[1]",
   bootMs,
 };
 const service: Service = {
@@ -90,6 +91,12 @@ const profile = (action: string) =>
 const capable = (...capabilities: string[]): Changes => ({
   process: { ...first, capabilities },
   init: { ...first, capabilities },
+});
+/** Peer and first process are in this one; `owner` is that of the container's pid namespace. */
+const inUserNamespace = (user: string, owner: string | undefined): Changes => ({
+  process: { ...first, namespaces: { ...first.namespaces, user } },
+  init: { ...first, namespaces: { ...first.namespaces, user } },
+  userNamespace: owner,
 });
 const seenMounts = (...points: string[]): Changes => ({
   mounts: points,
@@ -158,15 +165,11 @@ describe.each<[string, [string, Changes][], [string, Changes][]]>([
   [
     "refused: user-namespace",
     [
-      [
-        "one of the container's own",
-        {
-          process: { ...first, namespaces: { ...first.namespaces, user: "user:[9]" } },
-          init: { ...first, namespaces: { ...first.namespaces, user: "user:[9]" } },
-        },
-      ],
+      ["another than owns the container's pid namespace", inUserNamespace("user:[9]", "user:[8]")],
+      ["the server's, where the container's is another", { userNamespace: "user:[8]" }],
+      ["one of its own, and nobody can say whose that is", inUserNamespace("user:[9]", undefined)],
     ],
-    [],
+    [["the one that owns the container's pid namespace", inUserNamespace("user:[9]", "user:[9]")]],
   ],
   [
     "refused: namespace",
@@ -843,7 +846,16 @@ describe("a refusal says what was seen:", () => {
       { uids: [1001, 1001, 1001, 1001], gids: [0, 1, 2, 3] },
     ],
     ["the tracer", ofProcess({ tracer: 9 }), { tracer: 9 }],
-    ["the user namespace", { serverUserNamespace: "user:[9]" }, "user:[1]"],
+    [
+      "that the user namespace it may be in is not known",
+      { userNamespace: undefined },
+      { seen: "user:[1]", wanted: null },
+    ],
+    [
+      "both user namespaces",
+      { userNamespace: "user:[9]" },
+      { seen: "user:[1]", wanted: "user:[9]" },
+    ],
     [
       "the place",
       { init: { ...first, cgroup: [] } },
@@ -1015,14 +1027,14 @@ describe("threads and hierarchies are all looked at", () => {
   });
 });
 
-test("capabilities in a user namespace of the container's own are no host's", () => {
+test("a capability counts in a user namespace of the container's own too: it mounts over the program", () => {
   const own = {
     ...first,
     capabilities: ["SYS_ADMIN"],
     namespaces: { ...first.namespaces, user: "x" },
   };
-  const checks = evaluate({ ...facts, process: own, init: own }, undefined, service);
-  expect(checks.find(({ name }) => name === "capabilities")).toMatchObject({ holds: true });
+  const seen = { ...facts, process: own, init: own, userNamespace: "x" };
+  expect(() => judge(seen, undefined, service)).toThrow("capabilities");
 });
 
 describe("of a pod's container", () => {

@@ -390,6 +390,12 @@ export function clientSuite(client: Client): void {
         expect(server.connections).toBe(0);
         expect((await at(server.socket, "--socket-owner=1234")).exitCode).toBe(0);
       });
+      test("who is uid 65534, where root is another", async () => {
+        await using server = await Playground.open(answer(grant()));
+        for (const path of [server.place, server.socket]) chownSync(path, 65_534, 0);
+        expectFailure(await at(server.socket), 78, /belongs to uid 65534/);
+        expect(server.connections).toBe(0);
+      });
     });
   });
 

@@ -24,6 +24,8 @@ import type { Process } from "../server/process.ts";
 import { findContainer } from "../server/process.ts";
 import type { Capture } from "./lab/capture.ts";
 
+/** As it is where no user namespace was made; captures of such places lack it. */
+const EVERYBODY = "0 0 4294967295\n";
 const folder = join(import.meta.dirname, "fixtures/engines");
 const source = join(import.meta.dirname, "../server/process.ts");
 const scratch = mkdtempSync(join(tmpdir(), "authproxy-fixtures-"));
@@ -55,7 +57,7 @@ test.each(nameless ?? [])("$name: its cgroup names no container", (capture) => {
 });
 
 describe.each(named ?? [])("$name:", (capture) => {
-  const { pid, container, files, bootMs, userNamespace: serverUserNamespace } = capture;
+  const { pid, container, files, bootMs, userNamespace } = capture;
   const lines = (files.cgroup ?? "").trimEnd().split("\n");
 
   test("the cgroup names the container that the engine knows", () => {
@@ -89,12 +91,32 @@ describe.each(named ?? [])("$name:", (capture) => {
       init: seen,
       mounts: [],
       imageLabels,
-      serverUserNamespace,
+      userNamespace,
       bootMs,
     };
     const reason = REFUSED[capture.name];
     if (reason) expect(() => judge(facts, undefined, service)).toThrow(reason);
     else expect(judge(facts, undefined, service)).toEqual([]);
+  });
+});
+
+describe("the uid inside, by the map of the process's user namespace:", () => {
+  const mapped = captures.find(({ name }) => name === "docker-20.10-userns");
+  test.each([
+    ["users are remapped", "         0     165536      65536\n", 1001],
+    ["one user keeps its id", "0 100000 1001\n1001 166537 1\n1002 101001 64535\n", 1001],
+    ["it is root there", "0 166537 1\n", 0],
+    ["it is the last of a range", "0 300000 10\n10 166528 10\n", 19],
+    ["no user namespace was made", EVERYBODY, 166_537],
+    ["it is in no range", "0 166538 65536\n65536 100000 66537\n", -1],
+    ["there is no map yet", "", -1],
+  ])("%s", (name, uid_map, uid_inside) => {
+    if (!mapped) throw new Error("test/lab captures it");
+    const capture = { ...mapped, name: `map-${name}`, files: { ...mapped.files, uid_map } };
+    expect(readLaidOut(capture)).toMatchObject({
+      uids: [166_537, 166_537, 166_537, 166_537],
+      uid_inside,
+    });
   });
 });
 
@@ -112,7 +134,7 @@ function readLaidOut({
     mkdirSync(dirname(join(root, path)), { recursive: true });
     return join(root, path);
   };
-  for (const [file, text] of Object.entries({ environ: "", ...files }))
+  for (const [file, text] of Object.entries({ environ: "", uid_map: EVERYBODY, ...files }))
     writeFileSync(place(`proc/${pid}/${file}`), text);
   for (const [link, target] of Object.entries(links))
     symlinkSync(target, place(`proc/${pid}/${link}`));

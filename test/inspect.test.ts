@@ -66,6 +66,7 @@ async function verdict(tried: Case): Promise<string> {
     ppid: 1,
     uids: [1001, 1001, 1001, 1001],
     gids: [1001, 1001, 1001, 1001],
+    uid_inside: 1001,
     dumpable: false,
     init: true,
     alone: true,
@@ -82,9 +83,9 @@ async function verdict(tried: Case): Promise<string> {
     const container = await engine.inspect(String(Id));
     choose({ peer, process: first, container }, [["app", service]]);
     const imageLabels = await engine.imageLabels(container);
-    const serverUserNamespace = "user:[1]";
+    const userNamespace = "user:[1]";
     const known = { peer, process: first, container, init: first, mounts, imageLabels };
-    const facts: Facts = { ...known, serverUserNamespace, bootMs };
+    const facts: Facts = { ...known, userNamespace, bootMs };
     judge(facts, undefined, service);
     return "granted";
   } catch (error) {
@@ -303,7 +304,7 @@ test("every member that a check reads is among those that are changed", () => {
   const process = first as object as Process;
   const peer = { id: "1", pid: 1, uid: 1, gid: 1, groups: [], label: "" };
   const known = { peer, process, container: seen, init: process, mounts: [], bootMs: 0 };
-  const facts: Facts = { ...known, imageLabels: undefined, serverUserNamespace: "" };
+  const facts: Facts = { ...known, imageLabels: undefined, userNamespace: "" };
   const relax = ["init", "readonly", "labels", "capabilities", "seccomp"];
   expect(() => judge(facts, undefined, { ...service, relax })).toThrow(Refusal);
   const tried = new Set(members);

@@ -2,10 +2,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
 import {
   chmodSync,
+  copyFileSync,
   lstatSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -313,12 +315,109 @@ describe("a process that is watched", () => {
   });
 });
 
-test("the helper has no capability and cannot get one, also when root has started it", async () => {
-  const peercred = await helper();
-  const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
-  for (const set of ["CapInh", "CapPrm", "CapEff", "CapAmb"])
-    expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
-  expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+describe("the user namespace that owns a process's pid namespace", () => {
+  /** Runs `sleep` with this before it; gives its pid, as this machine numbers it. */
+  async function sleeperUnder(...words: string[]): Promise<number> {
+    const [command = "", ...rest] = [...words, "sleep", "60"];
+    const { pid } = new Program(command, ...rest);
+    const forks = words.includes("--fork");
+    for (let asleep = 0; ; await sleep(1)) {
+      asleep = forks ? Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")) : pid;
+      if (asleep > 0 && readlinkSync(`/proc/${asleep}/exe`).endsWith("/sleep")) return asleep;
+    }
+  }
+
+  /** By a helper that is asked for owners. */
+  async function ownerOf(pid: number, before: string[] = [], isAsked = true): Promise<string> {
+    const [command = "", ...words] = [...before, binary, path];
+    const peercred = new Program(command, ...words, ...(isAsked ? ["--user-namespaces"] : []));
+    await peercred.says(/^ready pidfd$/);
+    peercred.tell(`owner ${pid || peercred.pid}`);
+    const [inode = ""] = await peercred.says(new RegExp(`^owner (\\d+) ${pid || peercred.pid}$`));
+    await settled(peercred);
+    expect(openNamespaces(peercred.pid)).toEqual([]);
+    return inode === "0" ? "0" : `user:[${inode}]`;
+  }
+
+  /** Those that this process has a descriptor of. */
+  function openNamespaces(pid: number): string[] {
+    const directory = `/proc/${pid}/fd`;
+    const targets = readdirSync(directory).map((name) => readlinkSync(`${directory}/${name}`));
+    return targets.filter((target) => /^(user|pid):/.test(target));
+  }
+
+  const userNamespace = (pid: number | "self") => readlinkSync(`/proc/${pid}/ns/user`);
+
+  test("is this one, of a process of the host", async () => {
+    expect(await ownerOf(process.pid)).toBe(userNamespace("self"));
+  });
+
+  test("is its own, where that was made first", async () => {
+    const pid = await sleeperUnder("unshare", "--user", "--map-root-user", "--pid", "--fork");
+    expect(userNamespace(pid)).not.toBe(userNamespace("self"));
+    expect(await ownerOf(pid)).toBe(userNamespace(pid));
+  });
+
+  test("is not its own, where it has left that later", async () => {
+    const pid = await sleeperUnder("unshare", "--pid", "--fork", "unshare", "--user");
+    expect(userNamespace(pid)).not.toBe(userNamespace("self"));
+    expect(await ownerOf(pid)).toBe(userNamespace("self"));
+  });
+
+  test("is the outer one, of a process that has made another below it", async () => {
+    const outer = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
+    const pid = await sleeperUnder(...outer, "unshare", "--user", "--map-root-user");
+    const owner = await ownerOf(pid);
+    expect([userNamespace(pid), userNamespace("self")]).not.toContain(owner);
+    expect(owner).toMatch(/^user:\[\d+\]$/);
+  });
+
+  test("is told of another user's process, whose program nobody may read", async () => {
+    const hidden = join(directory, "hidden");
+    copyFileSync("/bin/sleep", hidden);
+    chmodSync(hidden, 0o711);
+    const { pid } = new Program("setpriv", "--reuid=1234", "--clear-groups", hidden, "60");
+    while (readlinkSync(`/proc/${pid}/exe`) !== hidden) await sleep(1);
+    expect(await ownerOf(pid)).toBe(userNamespace("self"));
+    expect(await ownerOf(pid, [], false)).toBe("0"); // the control: it is CAP_SYS_PTRACE that does it
+  });
+
+  test("is 0, of a process that is gone, and of a number that none can have", async () => {
+    const dead = new Program("true");
+    await dead.ended;
+    expect(await ownerOf(dead.pid)).toBe("0");
+    expect(await ownerOf(2147483647)).toBe("0");
+  });
+
+  test("is 0, where it is above the helper's own: EPERM, which is a refusal", async () => {
+    const below = ["unshare", "--user", "--map-root-user"];
+    expect(await ownerOf(0, below)).toBe("0"); // of the helper itself, which may open its own
+  });
+});
+
+describe("the helper cannot get a capability, also when root has started it, and has", () => {
+  const SYS_PTRACE = "0000000000080000"; // 1 << 19
+  test.each([
+    { options: [], holds: "none", permitted: "0000000000000000" },
+    { options: ["--user-namespaces"], holds: "CAP_SYS_PTRACE alone", permitted: SYS_PTRACE },
+  ])("$holds with $options", async ({ options, permitted }) => {
+    const peercred = new Program(binary, path, ...options);
+    await peercred.says(/^ready pidfd$/);
+    const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+    for (const set of ["CapPrm", "CapEff"]) expect(status).toContain(`${set}:\t${permitted}\n`);
+    for (const set of ["CapInh", "CapAmb"])
+      expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+  });
+
+  test("an end that says what it lacks, where it is to ask for owners and may not", async () => {
+    const without = ["--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", "--"];
+    const peercred = new Program("setpriv", ...without, binary, path, "--user-namespaces");
+    expect(await peercred.ended).toBe(1);
+    expect(peercred.stderr).toBe(
+      'peercred: "user_namespaces" needs CAP_SYS_PTRACE: Operation not permitted\n',
+    );
+  });
 });
 
 describe("the end of the helper", () => {
@@ -339,7 +438,7 @@ describe("the end of the helper", () => {
     expect(await peercred.ended).toBe("SIGPIPE");
   });
 
-  test.each(["nonsense", "grant", "grant x y", "", "grant -", "shutdown\0 1"])(
+  test.each(["nonsense", "grant", "grant x y", "", "grant -", "owner", "shutdown\0 1"])(
     "is a line that is not a command: %j",
     async (line) => {
       const peercred = await helper();

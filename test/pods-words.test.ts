@@ -230,6 +230,7 @@ function factsOf(changes: Partial<Container> = {}, podChanges: Partial<Pod> = {}
     exe: "/bin/app",
     uids: [1001, 1001, 1001, 1001],
     gids: [1001, 1001, 1001, 1001],
+    uid_inside: 1001,
     dumpable: false,
     init: true,
     alone: true,
@@ -247,7 +248,7 @@ function factsOf(changes: Partial<Container> = {}, podChanges: Partial<Pod> = {}
     init: ofProcess,
     mounts: [],
     imageLabels: { labels: {}, areOfManifest: true },
-    serverUserNamespace: "u",
+    userNamespace: "u",
     bootMs: 0,
   } as unknown as Facts;
 }

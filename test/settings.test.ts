@@ -169,6 +169,20 @@ describe("what is pinned where it was given", () => {
     expect(valueAt(pinned({ dumpable: true }), "process")).toBeUndefined();
   });
 
+  test("the user as the container calls it, where users are mapped: beside Docker's own number", () => {
+    expect(valueAt(pinned({ uid_inside: 1 }), "process")).toBeUndefined();
+    const ofDocker = pinned({ uid_inside: 1001 }, {}, { UsernsMode: "" });
+    expect(ofDocker).toMatchObject({ peer: { uid: 1 }, process: { uid_inside: 1001 } });
+  });
+
+  test.each(["private", null])(
+    "the user as the container calls it, and no number of the host's, by UsernsMode %s",
+    (UsernsMode) => {
+      const { peer, process } = pinned({ uid_inside: 1001 }, {}, { UsernsMode });
+      expect({ peer, process }).toEqual({ process: { uid_inside: 1001 } });
+    },
+  );
+
   test("the variables that the image declares, references and options, and no value beside them", () => {
     const given = ["A=image", "B=hunter2", "C=vault:secret/data/a#b", "AUTHPROXY_WAIT=5"];
     const secret = [

@@ -1,14 +1,15 @@
 // Question: does the engine answer, can the server see its containers, and do they see the server?
 // Input: the engine's API, by the server's own functions; of each container's first process, what the
 // kernel says of its mounts. A Kubernetes node's engine has checks of its own beside these: node.ts.
-import { existsSync, lstatSync, readFileSync, realpathSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import type { Config } from "../../server/config.ts";
 import { type Container, EngineApi } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
+import { askEngine } from "../ask-engine.ts";
 import { type EngineAddress, nameOf, runningContainers } from "../containers.ts";
 import { RUNTIME_NAME } from "../daemon-json.ts";
-import { engineKind } from "../host.ts";
+import { engineKind, mapsUsers } from "../host.ts";
 import { KubernetesNode } from "../kubernetes-node.ts";
 import { mountsIn, placeIn, readProc } from "../neighbours.ts";
 import { observe } from "../observe.ts";
@@ -30,11 +31,12 @@ import { mayWrite, type User } from "./user.ts";
 
 const ENGINE_ADVICE = 'check that it runs, and that "engine" in the configuration is its socket';
 
-export async function checkEngine({ socket, engine }: Config, user: User): Promise<Finding[]> {
+export async function checkEngine(config: Config, user: User): Promise<Finding[]> {
+  const { socket, engine } = config;
   const [first, ...more] = await attempt("engine", ENGINE_ADVICE, () => checkApi(engine, user));
   const findings = first ? [first, ...more] : [];
   if (first?.status === "failed" || first?.status === "not checked") {
-    const others = ["containers", "mounts", "runtime"];
+    const others = ["containers", "user namespaces", "mounts", "runtime"];
     const advice = "correct what is said of the engine first";
     return [
       ...findings,
@@ -44,6 +46,7 @@ export async function checkEngine({ socket, engine }: Config, user: User): Promi
   return [
     ...findings,
     ...(await attempt("containers", ENGINE_ADVICE, () => checkView(dirname(socket), engine))),
+    ...(await attempt("user namespaces", ENGINE_ADVICE, () => checkUserNamespaces(config))),
     ...(await attempt("mounts", ENGINE_ADVICE, () => checkMounts(socket, engine))),
     ...(await attempt("runtime", "see docs/runtime.md", () =>
       typeof engine === "string"
@@ -126,6 +129,37 @@ async function checkView(directory: string, engine: EngineAddress): Promise<Find
       "be in the host's pid namespace: hostPID: true, or --pid=host",
     ),
   ];
+}
+
+/** Docker says that it maps users; of other engines a container shows it that runs. */
+async function checkUserNamespaces({ engine, user_namespaces }: Config): Promise<Finding[]> {
+  if (!isRoot()) return [needsRoot("user namespaces")];
+  const ours = readlinkSync("/proc/self/ns/user");
+  const running = await runningContainers(engine);
+  const apart = running.find(({ State }) => namespaceOf(State.Pid) !== ours);
+  const isOfEngine =
+    typeof engine === "string" && mapsUsers((await askEngine("info", engine)) as JsonObject);
+  if (!apart && !isOfEngine) return [ok("user namespaces", "no container has one of its own")];
+  const who = apart
+    ? `${subjectOf(apart)} has one of its own`
+    : "the engine makes them (userns-remap)";
+  if (user_namespaces) return [ok("user namespaces", `${who}, and is served`)];
+  return [
+    warning(
+      "user namespaces",
+      `${who}, and the server refuses it`,
+      'add "user_namespaces": true to the configuration, and start the server again',
+    ),
+  ];
+}
+
+/** Of a process that has ended, ours: nothing is to be said of it. */
+function namespaceOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/user`);
+  } catch {
+    return readlinkSync("/proc/self/ns/user");
+  }
 }
 
 /** Those whose process is the same a moment later. */

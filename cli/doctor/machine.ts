@@ -1,20 +1,13 @@
 // Question: has this machine what the server needs: the kernel, Node, cgroups, and a security module
-// that does not stand in the way? Nothing is changed: peercred, which asks the kernel for SO_PEERPIDFD,
-// gets a socket in the abstract namespace (unix(7)), which is no file.
-import { type StdioOptions, spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
-import { once } from "node:events";
+// that does not stand in the way? Nothing is changed.
 import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { release } from "node:os";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import type { Config } from "../../server/config.ts";
+import { askPeercred, PEERCRED } from "../ask-peercred.ts";
 import { securityModule } from "../host.ts";
 import { attempt, type Finding, failed, isRoot, needsRoot, ok, warning } from "./finding.ts";
 import type { ServerProcess } from "./user.ts";
 
-const PEERCRED = join(import.meta.dirname, "../../dist/peercred");
 const NODE_MAJOR_MIN = 24;
 const CAP_SYS_PTRACE = 19n;
 const MANUAL = 'see "What a host needs" in docs/operate.md';
@@ -34,7 +27,7 @@ export async function checkMachine(
 
 async function checkKernel(allowsNoPidfd = false): Promise<Finding[]> {
   const kernel = `Linux ${release()}`;
-  const answer = await askPeercred();
+  const answer = await askPeercred("");
   if (answer === "ready pidfd") return [ok("kernel", `${kernel}, with SO_PEERPIDFD`)];
   if (answer !== "ready no-pidfd") {
     const advice = "`npm run prepare-machine` makes it, and an archive has it";
@@ -45,36 +38,6 @@ async function checkKernel(allowsNoPidfd = false): Promise<Finding[]> {
   return allowsNoPidfd
     ? [warning("kernel", without, `"allow_no_pidfd" is set: ${price}; Linux 6.5 has it`)]
     : [failed("kernel", without, `take Linux 6.5 or newer; "allow_no_pidfd" starts, but ${price}`)];
-}
-
-/** What peercred says of this kernel before it ends, because its standard input has ended. */
-async function askPeercred(): Promise<string> {
-  const listener = createServer().listen(`\0authproxy-doctor-${randomUUID()}`);
-  await once(listener, "listening");
-  try {
-    return await outputOfPeercred(descriptorOf(listener));
-  } finally {
-    listener.close();
-  }
-}
-
-/** Node has no public name for it. */
-function descriptorOf(listener: Server): number {
-  return (listener as unknown as { _handle: { fd: number } })._handle.fd;
-}
-
-async function outputOfPeercred(socket: number): Promise<string> {
-  const stdio: StdioOptions = ["pipe", "pipe", "pipe", socket];
-  const child = spawn(PEERCRED, ["--inherited"], { stdio, env: {} });
-  child.stdin?.on("error", () => {}).end();
-  const ended = new Promise<string>((resolve) => {
-    child.on("error", (error) => resolve(error.message));
-    child.on("close", (code, signal) => resolve(String(signal ?? code)));
-  });
-  const streams = [child.stdout, child.stderr].map((stream) => (stream ? text(stream) : ""));
-  const [said = "", complaint = ""] = await Promise.all(streams);
-  const end = await ended;
-  return said.trim() || complaint.trim() || end;
 }
 
 function checkNode(): Finding {

@@ -54,6 +54,12 @@ export const attacks = {
   "36": "SIGUSR1 before the script's first line",
   "37": "a client that speaks after accept",
   "38": "pid 1 unshares user and mount namespace, mounts over the trusted program, execs it",
+  "38b":
+    "uid 0 of an ordinary container makes a user namespace with all its users, mounts over the trusted program, execs it",
+  "38c":
+    "as 38b, below the user namespace of a container whose users are mapped, with the same map",
+  "38d": "as 38b, in the user namespace of another container, which sends it a descriptor of that",
+  "38e": "as 38, the first process of a pid namespace in that user namespace",
   "39": "company or another program arrives while Vault is slow",
   "40": "`A/../../x_FILE=vault:…` writes outside the directory",
   "41": "the token is used up, and its container asks again",

@@ -12,13 +12,27 @@ const spoken = [
   'grant \x82 {"service":"app","token":"hvs.CAES"}\n',
   'grant \x83 {"service":"app","token":"hvs.CAES"}\n',
   "watch 1\n",
+  "owner 1\n",
 ];
 
 /** Each was once answered with what lies behind it in memory. */
 const found = ["\nrefuse \x80 no\n", "grant\n\x80 the-token\n"];
 
 const word = fc.oneof(
-  fc.constantFrom("grant", "refuse", "watch", " ", "\n", "\0", "\t", "-", "+", "0", "2147483647"),
+  fc.constantFrom(
+    "grant",
+    "refuse",
+    "watch",
+    "owner",
+    " ",
+    "\n",
+    "\0",
+    "\t",
+    "-",
+    "+",
+    "0",
+    "2147483647",
+  ),
   fc.constantFrom("18446744073709551615", "99999999999999999999", "4294967297"),
   fc.constantFrom("\x80", "\x80", "\x81", "\x82", "\x83", "\xff"),
   fc.constantFrom(...spoken, ...found),

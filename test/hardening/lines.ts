@@ -140,7 +140,7 @@ export const everyLineIsHeard = (ear: Ear) =>
 export const otherLinesThrow = (ear: Ear) =>
   fc.asyncProperty(
     fc.oneof(
-      text.filter((line) => !/^(ready|peer|drop|answered|watching|exit)( |$)/.test(line)),
+      text.filter((line) => !/^(ready|peer|drop|answered|watching|owner|exit)( |$)/.test(line)),
       text.map((word) => `drop ${word.replaceAll(" ", "")}? 1 2 3`),
     ),
     async (line) => {

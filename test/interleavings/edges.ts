@@ -67,6 +67,8 @@ function textAt(path: string): string {
       const capabilities = "CapPrm:\t0\nCapBnd:\t0\n";
       return `PPid:\t1\nTracerPid:\t0\nUid:\t${ids}\nGid:\t${ids}\nNSpid:\t${pid}\t${inside}\n${capabilities}`;
     }
+    case "uid_map":
+      return "0 0 4294967295\n";
     case "mounts":
       return "overlay / overlay ro 0 0\n";
     case "stat":

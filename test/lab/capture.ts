@@ -7,7 +7,7 @@ import { join } from "node:path";
 import type { Container } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
 
-const FILES = ["status", "stat", "cgroup", "mountinfo"];
+const FILES = ["status", "stat", "cgroup", "mountinfo", "uid_map"];
 const LINKS = ["exe", "ns/user", "ns/pid", "ns/mnt"];
 
 export type Capture = {

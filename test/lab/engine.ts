@@ -30,6 +30,16 @@ const ROOTLESS = "54321"; // a user id
 const START_DEADLINE_MS = 60_000;
 const STOP_DEADLINE_MS = 15_000;
 
+/** The first of the host's users that an engine with `MAPPED_USERS` runs its containers as. */
+export const FIRST_MAPPED = 165_536;
+/** What makes a Docker engine map users: its setting, and the files that name their range, in a /run and
+ * /etc of its own. */
+export const MAPPED_USERS = {
+  changes: { "userns-remap": "daemon" },
+  before: `mkdir /run/sub; echo daemon:${FIRST_MAPPED}:65536 >/run/sub/ids
+    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`,
+};
+
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
 /** A Docker engine: `changes` are members of its daemon.json, `before` lines of shell that prepare

@@ -6,9 +6,15 @@ import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { provision, startOpenBao, client as vaultClient } from "../../scripts/openbao.ts";
+import {
+  type OpenBao,
+  provision,
+  startOpenBao,
+  client as vaultClient,
+} from "../../scripts/openbao.ts";
+import type { JsonObject } from "../../server/json.ts";
 import { block } from "../documents.ts";
-import { bridgeAddress } from "../lab/engine.ts";
+import { bridgeAddress, FIRST_MAPPED, MAPPED_USERS } from "../lab/engine.ts";
 import { password, until, vaultAt } from "../stage.ts";
 import { client, compile, compileFor, REFERENCE, root, Scene } from "./scene.ts";
 
@@ -98,18 +104,56 @@ describe("an image that holds only busybox", () => {
   });
 });
 
-test("where users are mapped it starts, and the server refuses it: docs/runtime.md", async () => {
-  const before = `mkdir /run/sub; echo daemon:165536:65536 >/run/sub/ids
-    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`;
-  await using mapped = await Scene.open(undefined, { "userns-remap": "daemon" }, before);
-  chmodSync(mapped.stage.directory, 0o711); // that root is nobody here
-  const server = await mapped.serve();
-  const image = mapped.busybox();
-  const options = ["--network", "none", ...user];
-  expect((await mapped.run(...options, image, "id")).stdout).toContain("uid=1001");
-  const asking = [...options, "--env", "AUTHPROXY_SOCKET_OWNER=65534", ...wanted];
-  expect(await mapped.run(...asking, image, "id")).toMatchObject({ status: 77, stdout: "" });
-  expect(await server.until({ event: "refused" })).toMatchObject({ reason: "user-namespace" });
+// Beside the service's user: the container's root; the variable and the file. Without the setting:
+// refused. The socket, its directory and the tmpfs are as server and runtime made them.
+describe("where the engine maps users", () => {
+  let mapped: Scene;
+  let image: string;
+  let near: OpenBao;
+  beforeAll(async () => {
+    mapped = await Scene.open(undefined, MAPPED_USERS.changes, MAPPED_USERS.before);
+    chmodSync(mapped.stage.directory, 0o711); // its root is nobody here
+    image = mapped.busybox();
+    near = await startOpenBao({ listen: bridgeAddress }); // such an engine shares no network of the host
+  });
+  afterAll(async () => {
+    await near.stop();
+    await mapped[Symbol.asyncDispose]();
+  });
+  const bridged = ["--network", "bridge"];
+
+  async function serve(changes: JsonObject = {}) {
+    const ids = await provision(near, { services: { app: { password } } });
+    const vault = vaultAt(near.address, near, ids.roleId);
+    return await mapped.serve({ vault, ...changes }, ids.secretId);
+  }
+
+  test("a container without a reference starts, and one with it is refused without the setting", async () => {
+    const server = await serve();
+    expect((await mapped.run(...bridged, ...user, image, "id")).stdout).toContain("uid=1001");
+    const asked = await mapped.run(...bridged, ...user, ...wanted, image, "id");
+    expect(asked).toMatchObject({ status: 77, stdout: "" });
+    const line = await server.until({ event: "refused" });
+    expect(line).toMatchObject({ reason: "user-namespace", uid: FIRST_MAPPED + 1001 });
+    expect(line.detail).toMatchObject({ wanted: null });
+    await server.end("SIGTERM");
+  });
+
+  test.each([
+    ["the service's user", user, 1001],
+    ["its root", [], 0],
+  ])("%s gets its secret, and no option is given by hand", async (_, words, inside) => {
+    const server = await serve({ user_namespaces: true });
+    const look = 'echo "$PASSWORD"; cat "$DB_FILE"; echo; stat -c %u "$DB_FILE"';
+    const asking = [...bridged, ...words, ...wanted, image, "sh", "-c", look];
+    expect(await mapped.run(...asking)).toEqual({
+      status: 0,
+      stdout: `${password}\n${password}\n${inside}\n`,
+      stderr: "",
+    });
+    expect(await server.until({ event: "granted" })).toMatchObject({ uid: FIRST_MAPPED + inside });
+    await server.end("SIGTERM");
+  });
 });
 
 test("`docker exec` and health checks see the reference", async () => {
