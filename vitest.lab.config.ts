@@ -6,6 +6,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.lab.ts"],
     pool: "forks",
+    globalSetup: "test/lab/matrix.ts", // it prints what ran where, at the end
     fileParallelism: false, // apt locks its folder
     env: { TESTCONTAINERS_RYUK_DISABLED: "true" }, // as in vitest.config.ts
     // Two guests and an engine: each guest is one thread, and an engine mostly waits.

@@ -27,7 +27,7 @@ import { targetOf } from "../../scripts/target.ts";
 import { fetchTree } from "./fetch.ts";
 import { ARM64, runGuest } from "./guest.ts";
 import type { RuntimeResults } from "./inside-runtime.ts";
-import { matrix, ran } from "./matrix.ts";
+import { ran } from "./matrix.ts";
 import { startRegistry } from "./registry.ts";
 import { COMPANY, type Scene } from "./scene.ts";
 
@@ -50,10 +50,7 @@ const archive = await makeArchive(directory, target);
 execFileSync("tar", ["-xzf", archive.file, "-C", directory]);
 const unpacked = archive.file.replace("-arm64.tar.gz", "");
 
-afterAll(() => {
-  rmSync(directory, { recursive: true, force: true });
-  console.log(matrix());
-});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 /** e_machine of each ELF file. */
 function machinesIn(place: string): Map<string, number> {

@@ -19,11 +19,11 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Api } from "./api.ts";
-import type { Tree } from "./fetch.ts";
+import { fetchTree, type Tree } from "./fetch.ts";
 
 const run = promisify(execFile);
 const ROOTLESS = "54321"; // a user id
@@ -43,14 +43,24 @@ export const MAPPED_USERS = {
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
 /** A Docker engine: `changes` are members of its daemon.json, `before` lines of shell that prepare
- * its namespace. */
-export async function startDocker(tree: Tree, changes: object = {}, before = ""): Promise<Engine> {
+ * its namespace, `program` is another dockerd than the tree's. */
+export async function startDocker(
+  tree: Tree,
+  changes: object = {},
+  before = "",
+  program = "dockerd",
+): Promise<Engine> {
   const { directory, socket, file } = dockerSettings(changes);
   return await startEngine(
     directory,
     socket,
-    inNamespace(tree, before, ["dockerd", "--config-file", file]),
+    inNamespace(tree, before, [program, "--config-file", file]),
   );
+}
+
+/** What `authproxy runtime install` is told, for an engine that startDocker has started. */
+export function daemonJsonOf({ socket }: Engine): string {
+  return join(dirname(socket), "daemon.json");
 }
 
 /** A Docker engine whose containers live on while it is stopped and started. `restart` takes lines of
@@ -201,47 +211,89 @@ function dockerSettings(changes: object) {
   return { directory, socket, file };
 }
 
+/** Podman with both runtimes, and with what our runtime needs of a host: a shell. Trixie's is also a
+ * guest's, which needs a kernel. */
+export async function fetchPodman(suite: "bookworm" | "trixie"): Promise<Tree> {
+  const packages = ["podman", "runc", "uidmap", "util-linux", "dash", "grep", "coreutils"];
+  if (suite === "bookworm") return await fetchTree(suite, packages);
+  const kernel = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
+  return await fetchTree(suite, ["crun", ...packages, "catatonit", ...kernel]);
+}
+
+/** `command` is the one that works on this engine, to which a runtime can be named. */
+export type Podman = Engine & { command: string[] };
+
 /** Podman's service, as root; `insecure` is a registry on loopback that speaks no TLS. */
-export async function startPodman(tree: Tree, insecure: string): Promise<Engine> {
-  const { directory, socket, home, command } = podmanSettings("overlay", insecure);
-  return await startEngine(directory, socket, inNamespace(tree, home, command));
+export async function startPodman(tree: Tree, insecure: string): Promise<Podman> {
+  const { directory, socket, home, options, service } = podmanSettings("overlay", insecure);
+  const before = `${home}
+    ${mapsFor("containers:2147483647:2147483648")}`;
+  const engine = await startEngine(
+    directory,
+    socket,
+    inNamespace(tree, before, ["podman", ...options, ...service]),
+  );
+  const environment = readFileSync(`/proc/${engine.pid}/environ`, "utf8").split("\0");
+  const enter = [
+    "nsenter",
+    "--target",
+    `${engine.pid}`,
+    "--mount",
+    "--",
+    "env",
+    "--ignore-environment",
+  ];
+  return { ...engine, command: [...enter, ...environment.filter(Boolean), "podman", ...options] };
+}
+
+/** Shell that gives a user host ids for user namespaces, by a line of subuid(5). */
+function mapsFor(line: string): string {
+  return `mkdir /run/lab
+    echo ${line} >/run/lab/ids
+    for file in subuid subgid; do mount --bind /run/lab/ids /etc/$file; done`;
 }
 
 /** Podman's service, of a user that only it knows, with user ids of its own. */
 export async function startRootlessPodman(tree: Tree, insecure: string): Promise<Engine> {
-  const { directory, socket, home, command } = podmanSettings("vfs", insecure);
+  const { directory, socket, home, options, service } = podmanSettings("vfs", insecure);
   await run("chown", ["--recursive", `${ROOTLESS}:${ROOTLESS}`, directory]);
   const before = `${home}
-    mkdir /run/lab
+    ${mapsFor("lab:300000:65536")}
     echo lab:x:${ROOTLESS}:${ROOTLESS}::${directory}:/bin/sh >/run/lab/passwd
     echo lab:x:${ROOTLESS}: >/run/lab/group
-    for file in subuid subgid; do echo lab:300000:65536 >/run/lab/$file; done
-    for file in passwd group subuid subgid; do mount --bind /run/lab/$file /etc/$file; done`;
+    for file in passwd group; do mount --bind /run/lab/$file /etc/$file; done`;
   const as = ["setpriv", "--reuid", ROOTLESS, "--regid", ROOTLESS, "--clear-groups"];
-  return await startEngine(directory, socket, inNamespace(tree, before, [...as, ...command]));
+  const command = [...as, "podman", ...options, ...service];
+  return await startEngine(directory, socket, inNamespace(tree, before, command));
 }
 
 /** What Podman wants to find at home: whom it trusts, and limits that this root may set. */
 function podmanSettings(storage: string, insecure: string) {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-engine-"));
+  chmodSync(directory, 0o711); // as in dockerSettings
   const socket = join(directory, "s");
   const settings = join(directory, ".config/containers");
   mkdirSync(settings, { recursive: true });
-  const registry = `[[registry]]\nlocation = "${insecure}"\ninsecure = true\n`;
-  writeFileSync(join(settings, "registries.conf"), registry);
+  writeFileSync(join(settings, "registries.conf"), insecureRegistry(insecure));
   writeFileSync(join(settings, "policy.json"), '{"default":[{"type":"insecureAcceptAnything"}]}');
   const limits = '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n';
   writeFileSync(join(settings, "containers.conf"), limits);
   const home = `export HOME="${directory}" XDG_RUNTIME_DIR="${directory}"
     export CONTAINERS_CONF="${settings}/containers.conf"
-    export CONTAINERS_REGISTRIES_CONF="${settings}/registries.conf"`;
-  const command = ["podman", "--cgroup-manager", "cgroupfs", "--events-backend", "file"];
+    export CONTAINERS_REGISTRIES_CONF="${settings}/registries.conf"
+    export PODMAN_IGNORE_CGROUPSV1_WARNING=1`;
+  const options = ["--cgroup-manager", "cgroupfs", "--events-backend", "file"];
   const places = { root: "data", runroot: "exec", tmpdir: "tmp" };
   for (const [option, name] of Object.entries(places))
-    command.push(`--${option}`, join(directory, name));
-  command.push("--runtime", "runc", "--storage-driver", storage);
-  command.push("system", "service", "--time", "0", `unix://${socket}`);
-  return { directory, socket, home, command };
+    options.push(`--${option}`, join(directory, name));
+  options.push("--storage-driver", storage);
+  const service = ["--runtime", "runc", "system", "service", "--time", "0", `unix://${socket}`];
+  return { directory, socket, home, options, service };
+}
+
+/** A part of registries.conf. */
+export function insecureRegistry(location: string): string {
+  return `[[registry]]\nlocation = "${location}"\ninsecure = true\n`;
 }
 
 /** The line of shell after which /usr is the tree's. */

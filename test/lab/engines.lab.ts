@@ -23,7 +23,10 @@ import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
 import { compile } from "../programs.ts";
 import { Api } from "./api.ts";
 import {
+  daemonJsonOf,
   type Engine,
+  fetchPodman,
+  type Podman,
   removeBridge,
   removeCgroups,
   startDocker,
@@ -36,9 +39,11 @@ import {
 import { fetchTree, type Tree } from "./fetch.ts";
 import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
-import { matrix, notRun, ran } from "./matrix.ts";
+import { notRun, ran } from "./matrix.ts";
+import { buildDockerd } from "./moby.ts";
 import { startRegistry } from "./registry.ts";
 import {
+  type Actor,
   COMPANY,
   type Findings,
   type Outcome,
@@ -49,7 +54,8 @@ import {
 } from "./scene.ts";
 import { CONTAINER_LABEL } from "./selinux.ts";
 
-const fixtures = join(import.meta.dirname, "../fixtures/engines");
+const project = join(import.meta.dirname, "../..");
+const fixtures = join(project, "test/fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
 const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
 const REMAPPED = 165_536;
@@ -60,6 +66,7 @@ const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
 const layer = join(directory, "layer.tar");
 makeLayer();
 const registry = await startRegistry(readFileSync(layer));
+const insecure = `127.0.0.1:${registry.port}`;
 const bao = await startOpenBao();
 const ids = await provision(bao, { services: { app: { password: "of the lab" } } });
 
@@ -69,13 +76,12 @@ afterAll(async () => {
   await bao.stop();
   removeBridge();
   rmSync(directory, { recursive: true, force: true });
-  console.log(matrix());
 });
 
-/** The lab's image: two static programs, the same bytes on every machine with the same compiler. */
+/** The lab's image: static programs, the same bytes on every machine with the same compiler. */
 function makeLayer(): void {
   mkdirSync(join(directory, "image/app"), { recursive: true });
-  for (const name of ["ask", "nested"]) {
+  for (const name of ["ask", "nested", "tell"]) {
     const program = compile(name, join(import.meta.dirname, "programs"));
     execFileSync("cp", [program, join(directory, "image/app")]);
   }
@@ -105,14 +111,28 @@ type Place = {
 type Visited = { findings: Findings; extra?: string[]; judge?: () => void };
 
 /** The scene on an engine that is started for it. */
-async function on(start: Promise<Engine>, changes: Partial<Scene> = {}): Promise<Findings> {
+async function on<Started extends Engine>(
+  start: Promise<Started>,
+  changes: (engine: Started) => Partial<Scene> = () => ({}),
+): Promise<Findings> {
   const engine = await had(start);
   try {
-    return await play({ ...sceneOn(engine.socket), ...changes });
+    return await play({ ...sceneOn(engine.socket), ...changes(engine) });
   } finally {
     await engine.stop();
   }
 }
+
+/** The command is tried as well, and the runtime. */
+const withAll = (engine: Engine): Partial<Scene> => ({
+  asked: true,
+  runtimes: [{ daemonJson: daemonJsonOf(engine) }],
+});
+
+const withAllOfPodman = ({ command: podman }: Podman): Partial<Scene> => ({
+  asked: true,
+  runtimes: [{ podman, program: join(project, "dist/runtime/authproxy-runc") }],
+});
 
 /** What the mirror has not, or does not start here, is not the server's fault. */
 class NotHad extends Error {}
@@ -125,8 +145,9 @@ async function had<T>(what: Promise<T>): Promise<T> {
 
 const docker20 = () => had(fetchTree("bookworm", ["docker.io", ...KERNEL]));
 const docker26 = () => had(fetchTree("trixie", ["docker.io", ...KERNEL]));
-const docker28 = () => had(fetchTree("sid", ["docker.io"]));
-const podman = () => had(fetchTree("bookworm", ["podman", "runc", "uidmap", "util-linux"]));
+/** With a shell, which our runtime is. */
+const docker28 = () => had(fetchTree("sid", ["docker.io", "dash", "grep", "coreutils"]));
+const podman = (suite: "bookworm" | "trixie") => had(fetchPodman(suite));
 const qemu = () => had(fetchTree("trixie", QEMU));
 
 const places: Place[] = [
@@ -146,10 +167,12 @@ const places: Place[] = [
     must: true,
     fixture: "podman-4.3",
     visit: async () => {
-      const tree = await podman();
-      return { findings: await on(startPodman(tree, `127.0.0.1:${registry.port}`)) };
+      const tree = await podman("bookworm");
+      return { findings: await on(startPodman(tree, insecure), withAllOfPodman) };
     },
   },
+  { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
+  { name: "guest: Podman 5.4 and crun", must: true, fixture: "podman-5.4-crun", visit: withCrun },
   { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
   {
@@ -166,16 +189,17 @@ const places: Place[] = [
   {
     name: "Docker 28",
     fixture: "docker-28",
-    visit: async () => ({ findings: await on(startDocker(await docker28())) }),
+    visit: async () => ({ findings: await on(startDocker(await docker28()), withAll) }),
   },
   {
     name: "Docker 28, containerd's image store",
     fixture: "docker-28-containerd",
     visit: async () => {
       const features = { "containerd-snapshotter": true };
-      return { findings: await on(startDocker(await docker28(), { features })) };
+      return { findings: await on(startDocker(await docker28(), { features }), withAll) };
     },
   },
+  { name: "Docker 29", fixture: "docker-29", visit: docker29 },
   {
     name: "a cgroup parent",
     fixture: "docker-20.10-parent",
@@ -201,58 +225,93 @@ const places: Place[] = [
   { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
 ];
 
-/** The command of this repository: what it printed, and how it ended. */
-async function authproxy(...words: string[]) {
-  const program = join(import.meta.dirname, "../../cli/authproxy.ts");
-  return await new Promise<{ status: number; stdout: string; stderr: string }>((resolve) => {
-    execFile(process.execPath, [program, ...words], (error, stdout, stderr) => {
-      resolve({ status: error ? Number(error.code) : 0, stdout, stderr });
-    });
-  });
+/** As it comes: containerd's image store, and the API versions that it offers by itself. */
+async function docker29(): Promise<Visited> {
+  const [tree, program] = [await docker28(), await had(buildDockerd())];
+  let offered = "";
+  const findings = await on(startDocker(tree, {}, "", program), (engine) => ({
+    ...withAll(engine),
+    afterwards: async () => {
+      const { MinAPIVersion, ApiVersion } = await new Api(engine.socket).versions();
+      offered = `API ${MinAPIVersion} to ${ApiVersion}`;
+    },
+  }));
+  const judge = () => {
+    expect(findings.about.ServerVersion).toMatch(/^29\./);
+    expect(findings.about.DriverStatus.flat()).toContain("io.containerd.snapshotter.v1");
+  };
+  return { findings, judge, extra: [offered] };
 }
 
 /** As Docker 29.0 to 29.2 do by default. The server negotiates, and so does the command. */
 async function onlyNewVersions(): Promise<Visited> {
-  const engine = await had(startDocker(await docker28(), {}, REFUSE_OLD));
-  const api = new Api(engine.socket);
-  const afterwards = async (configuration: string, outcomes: Outcome[]) => {
-    expect(await api.speaks("1.41"), "the control: a client that has a fixed version").toBe(false);
-    await explainsAndSuggests(configuration, outcomes);
-    await installsRuntime(join(dirname(engine.socket), "daemon.json"), api);
+  const start = startDocker(await docker28(), {}, REFUSE_OLD);
+  const findings = await on(start, (engine) => ({
+    ...withAll(engine),
+    afterwards: async () => {
+      const speaks = await new Api(engine.socket).speaks("1.41");
+      expect(speaks, "the control: a client that has a fixed version").toBe(false);
+    },
+  }));
+  return { findings };
+}
+
+/** Where users are mapped to others of the host: by each container's own map, or by its pod's. */
+async function podmanWithNamespaces(): Promise<Visited> {
+  const nothing = { netns: { nsmode: "none" } };
+  const own = (name: string, UsernsMode: string): Actor => ({
+    ...{ name, expect: "granted", host: { UsernsMode } },
+  });
+  const actors: Actor[] = [
+    ...COMPANY,
+    { name: "in a pod", expect: "granted", podman: { pod: nothing } },
+    own("--userns=auto", "auto"),
+    own("--userns=keep-id", "keep-id"),
+    {
+      name: "in a pod with --userns=auto",
+      expect: "granted",
+      podman: {
+        pod: { ...nothing, userns: { nsmode: "auto" }, idmappings: { AutoUserNs: true } },
+      },
+    },
+    { name: "exec in --userns=auto", expect: "init", execIn: "--userns=auto" },
+  ];
+  const findings = await on(startPodman(await podman("trixie"), insecure), (engine) => {
+    const { runtimes = [], ...others } = withAllOfPodman(engine);
+    const mapped = runtimes.map((runtime) => ({ ...runtime, options: ["--userns=auto"] }));
+    return { ...others, runtimes: [...runtimes, ...mapped], actors, userNamespaces: true };
+  });
+  return { findings };
+}
+
+/** A runtime whose annotations change what it does: they are refused where the policy has none. */
+async function withCrun(): Promise<Visited> {
+  const Annotations = { "run.oci.keep_original_groups": "1" };
+  const labels = { app: "annotated" };
+  const annotated = { container: { annotations: Annotations } };
+  const pinned = { Config: { Labels: labels }, HostConfig: { Annotations } };
+  const scene: Scene = {
+    ...sceneOn("/run/podman/podman.sock", "/lab/vault-ca.pem"),
+    actors: [
+      ...COMPANY,
+      { name: "with an annotation of crun's", expect: "seccomp", podman: annotated },
+      { name: "with one that is pinned", expect: "granted", labels, podman: annotated },
+      // As Quadlet starts them.
+      {
+        name: "with --cgroups=split",
+        expect: "granted",
+        podman: { container: { cgroups_mode: "split" } },
+      },
+    ],
+    alsoServes: { match: { container: pinned }, token: { create: "auth/token/create/app" } },
+    asked: true,
+    runtimes: [{ podman: ["podman"], program: "/lab/authproxy/dist/runtime/authproxy-crun" }],
   };
-  try {
-    const findings = await play({ ...sceneOn(engine.socket), afterwards });
-    return { findings, extra: ["explain, suggest and runtime install work"] };
-  } finally {
-    await engine.stop();
-  }
-}
-
-async function explainsAndSuggests(configuration: string, outcomes: Outcome[]): Promise<void> {
-  const [service, , stranger] = outcomes.map(({ line }) => String(line.container));
-  const asked = (id = "") => ["--config", configuration, "--json", id];
-  const explained = await authproxy("explain", ...asked(service));
-  expect(explained).toMatchObject({ status: 0, stderr: "" });
-  expect(JSON.parse(explained.stdout)).toMatchObject({ answer: "granted", service: "app" });
-  const refused = await authproxy("explain", ...asked(stranger));
-  expect(refused).toMatchObject({ status: 77, stderr: "" });
-  expect(JSON.parse(refused.stdout)).toMatchObject({ answer: "refused", reason: "no-match" });
-  const suggested = await authproxy("suggest", ...asked(service));
-  expect(suggested).toMatchObject({ status: 0, stderr: "" });
-  const [block] = Object.values(JSON.parse(suggested.stdout).services);
-  const Config = { Image: registry.reference, Labels: { app: "app" } };
-  expect(block).toMatchObject({ match: { peer: { uid: 1001 }, container: { Config } } });
-}
-
-/** It asks the engine's `info` whether the engine follows. */
-async function installsRuntime(daemonJson: string, api: Api): Promise<void> {
-  const words = ["--daemon-json", daemonJson];
-  const installed = await authproxy("runtime", "install", ...words);
-  expect(installed).toMatchObject({ status: 0, stderr: "" });
-  expect(installed.stdout).toContain("has been told, and follows");
-  expect((await api.about()).Runtimes).toHaveProperty("authproxy");
-  expect(await authproxy("runtime", "uninstall", ...words)).toMatchObject({ status: 0 });
-  expect((await api.about()).Runtimes).not.toHaveProperty("authproxy");
+  const guest = { lacks: lacks(), scene };
+  const wanted = { tree: await podman("trixie"), qemu: await qemu(), layer, ca: bao.ca, guest };
+  const { findings } = await runGuest(wanted);
+  const judge = () => expect(findings.captured.files.cgroup).toMatch(/^0::\/\S+\n$/);
+  return { findings, judge };
 }
 
 /** The server keeps running while another engine takes the place of the one that it knows. */
@@ -354,8 +413,7 @@ async function withoutPidfd(): Promise<Visited> {
 /** A user's socket is refused at the start. By a relay of root's it is asked, and still its containers
  * are refused: a user may arrange its own cgroups, so their names are not believed. Here there is none. */
 async function rootless(): Promise<Visited> {
-  const start = startRootlessPodman(await podman(), `127.0.0.1:${registry.port}`);
-  const engine = await had(start);
+  const engine = await had(startRootlessPodman(await podman("bookworm"), insecure));
   const socket = join(directory, "relay.sock");
   const relay = createServer((local) => {
     const remote = connect(engine.socket);

@@ -1,5 +1,5 @@
 // Question: how does a kernel of another version, or with another security module, run here?
-// Input:    a tree with a kernel, a Docker engine and busybox; a tree with qemu; what to play.
+// Input:    a tree with a kernel, Docker or Podman, and busybox; a tree with qemu; what to play.
 // Output:   the results of inside.ts, or of another program, from a guest whose root file system is the
 //           tree.
 // Promise:  needs no KVM: a machine that is itself a guest often has one that hangs. The guest
@@ -9,6 +9,7 @@ import {
   chmodSync,
   copyFileSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -20,7 +21,7 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
-import { inTree } from "./engine.ts";
+import { insecureRegistry, inTree } from "./engine.ts";
 import type { Tree } from "./fetch.ts";
 import type { Guest, Results } from "./inside.ts";
 import { lxcContexts, policy } from "./selinux.ts";
@@ -111,6 +112,8 @@ async function makeDisk(
     cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
   for (const name of ["server", "dist/peercred"]) copy(name);
   for (const name of ["package.json", "test/lab"]) copy(name);
+  if (guest.scene.asked) copyCommand(copy);
+  if (guest.scene.runtimes) copyRuntime(copy, lab);
   copyFileSync(layer, join(lab, "layer.tar"));
   writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));
   writeFileSync(join(lab, "vault-ca.pem"), ca);
@@ -122,6 +125,8 @@ async function makeDisk(
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
+  if (existsSync(join(root, "usr/bin/podman")))
+    configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
   if (selinux) {
     writeFileSync(join(directory, "policy.cil"), policy());
     const compiled = join(lab, "policy.bin");
@@ -142,6 +147,28 @@ async function makeDisk(
   const size = `${Math.ceil(Number.parseInt(stdout, 10) * 1.1) + DISK_SPARE}M`;
   const disk = join(directory, "disk");
   await inTree(qemu, ["mkfs.ext4", "-q", "-O", "^has_journal", "-d", root, disk, size]);
+}
+
+type Copy = (name: string) => void;
+
+/** With what it imports. */
+function copyCommand(copy: Copy): void {
+  for (const name of ["cli", "client", "node_modules/jsonc-parser"]) copy(name);
+}
+
+function copyRuntime(copy: Copy, lab: string): void {
+  for (const name of ["dist/authproxy", "dist/runtime"]) copy(name);
+  symlinkSync("authproxy-runc", join(lab, "authproxy/dist/runtime/authproxy-crun"));
+}
+
+/** With crun, which is Debian's own choice, and this machine's registry. */
+function configurePodman(etc: string, registry: string): void {
+  const settings = join(etc, "containers");
+  writeFileSync(join(settings, "registries.conf.d/lab.conf"), insecureRegistry(registry));
+  const engine =
+    '[engine]\nruntime = "crun"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n';
+  writeFileSync(join(settings, "containers.conf"), engine);
+  for (const name of ["hosts", "resolv.conf"]) writeFileSync(join(etc, name), "");
 }
 
 /** What finds the disk: busybox, and the modules that the kernel has not built in. */

@@ -1,5 +1,5 @@
 // Question: does the runtime wrapper serve Podman, which starts runtimes by conmon and in its own words?
-// Input:    Podman of Debian's packages, as root; the wrapper by `--runtime`, as dist/ has it; the
+// Input:    Podman 5 of Debian's packages, as root; the wrapper by `--runtime`, as dist/ has it; the
 //           real server with Podman's socket for its engine; a real Vault.
 import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -9,8 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { archiveOf, busybox } from "../compose/archive.ts";
 import { block } from "../documents.ts";
 import { bao, password, Stage, until, vaultAt } from "../stage.ts";
-import { startPodman } from "./engine.ts";
-import { fetchTree } from "./fetch.ts";
+import { fetchPodman, startPodman } from "./engine.ts";
 
 const REFERENCE = "vault:secret/data/app#password";
 const IMAGE = "localhost/busybox:1";
@@ -18,28 +17,17 @@ const runtime = join(import.meta.dirname, "../../dist/runtime/authproxy-runc");
 
 const stage = new Stage();
 afterAll(() => stage[Symbol.asyncDispose]());
-// A shell, for the wrapper, and Podman.
-const packages = ["dash", "grep", "coreutils", "podman", "runc", "util-linux"];
-const engine = await startPodman(await fetchTree("bookworm", packages), "no.registry");
+const engine = await startPodman(await fetchPodman("trixie"), "no.registry");
 stage.defer(() => engine.stop());
-
-/** As the service was started: in its namespace, with its places and settings. */
-const started = (name: string) =>
-  readFileSync(`/proc/${engine.pid}/${name}`, "utf8").split("\0").filter(Boolean);
-const own = started("cmdline");
-const command = own.slice(0, own.indexOf("--runtime"));
-const storage = own.slice(own.indexOf("--storage-driver"), own.indexOf("system"));
-const env = Object.fromEntries(started("environ").map((text) => text.split(/=(.*)/s)));
 
 /** The podman command with the wrapper for its runtime: what it printed, and how it ended. */
 async function podman(...words: string[]) {
   const ours = ["--runtime", runtime, "--runtime-flag", `sockets=${sockets}`];
-  return await beside(env, ...command, ...ours, ...storage, ...words);
+  return await run([...engine.command, ...ours, ...words]);
 }
 
-async function beside(env: NodeJS.ProcessEnv, ...words: string[]) {
-  const argv = ["--target", `${engine.pid}`, "--mount", "--", ...words];
-  const ran = promisify(execFile)("nsenter", argv, { env, timeout: 50_000 });
+async function run([program = "", ...words]: string[]) {
+  const ran = promisify(execFile)(program, words, { timeout: 50_000 });
   return await ran.then(
     ({ stdout, stderr }) => ({ status: 0, stdout, stderr }),
     ({ code, stdout, stderr }) => ({ status: Number(code), stdout, stderr }),
@@ -132,9 +120,12 @@ test("containers.conf can make it the usual runtime: docs/compose.md", async () 
   const usual = shown.replace("/usr/local/lib/authproxy/runtime/authproxy-runc", runtime);
   expect(usual).not.toBe(shown);
   const file = join(stage.directory, "containers.conf");
-  writeFileSync(file, readFileSync(env.CONTAINERS_CONF ?? "", "utf8") + usual);
-  await beside(env, "ln", "--symbolic", sockets, "/run/authproxy");
-  const words = ["run", "--rm", ...at, ...wanted, IMAGE, ...TELL];
-  const ran = await beside({ ...env, CONTAINERS_CONF: file }, ...command, ...storage, ...words);
+  const place = engine.command.findIndex((word) => word.startsWith("CONTAINERS_CONF="));
+  const [, before = ""] = engine.command[place]?.split("=") ?? [];
+  writeFileSync(file, readFileSync(before, "utf8") + usual);
+  const inNamespace = engine.command.slice(0, engine.command.indexOf("env"));
+  await run([...inNamespace, "ln", "--symbolic", sockets, "/run/authproxy"]);
+  const command = engine.command.with(place, `CONTAINERS_CONF=${file}`);
+  const ran = await run([...command, "run", "--rm", ...at, ...wanted, IMAGE, ...TELL]);
   expect(ran).toMatchObject({ status: 0, stdout: expect.stringContaining(password) });
 });

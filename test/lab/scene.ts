@@ -2,16 +2,26 @@
 // Input:    an engine's socket; a real Vault; the lab's image by its digest; the actors: what each
 //           container is started with, and what is expected of the server.
 // Output:   for each actor what the server decided, with the line of its audit stream, and what the
-//           actor itself was told; what the engine says of itself; a capture of one actor's /proc.
+//           actor itself was told; what the engine says of itself; a capture of one actor's /proc. Where
+//           they are wanted, the command and the runtime are tried as well (administrator.ts).
 // Promise:  the real server (server/main.ts by this Node, dist/peercred), and nothing left behind.
 //           Only Node's own modules: a guest has no others (inside.ts).
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter, once } from "node:events";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Container } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
+import { askAbout, type Runtime, startByRuntime } from "./administrator.ts";
 import { type About, Api } from "./api.ts";
 import { type Capture, capture } from "./capture.ts";
 
@@ -33,6 +43,8 @@ export type Actor = {
   before?: (outcomes: Outcome[]) => Promise<void>;
   /** What differs in Docker's HostConfig. */
   host?: JsonObject;
+  /** It is made by Podman's own API, with these members more; in a pod, if there is one. */
+  podman?: { container?: JsonObject; pod?: JsonObject };
 };
 
 /** On every engine: one container as it should be, a stranger inside it, a container of no service. */
@@ -49,15 +61,24 @@ export type Scene = {
   vault: JsonObject;
   /** The peer's, as the host has it: another where the engine maps users. */
   uid?: number;
+  /** The server serves containers in user namespaces of their own, and the policy has the number that
+   * the user has there, instead of the host's. */
+  userNamespaces?: boolean;
+  /** Another service. */
+  alsoServes?: JsonObject;
   /** The MAC label that the policy pins, where the kernel has labels. */
   label?: string;
   allowNoPidfd?: boolean;
   actors: Actor[];
+  /** The command is asked about the first and the third actor, as COMPANY has them. */
+  asked?: boolean;
+  /** By each of these another container of the service comes, when all have been judged. */
+  runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
-  afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
+  afterwards?: () => Promise<void>;
 };
 
-type Running = { at: Api; container: Container };
+type Running = { at: Api; container: Container; pod?: string };
 export type AuditLine = JsonObject & { event: string };
 export type Outcome = {
   actor: string;
@@ -69,6 +90,8 @@ export type Outcome = {
 export type Findings = {
   about: About;
   kernel: string;
+  /** What the kernel labels processes by. */
+  lsm: string;
   node: string;
   ready: AuditLine;
   outcomes: Outcome[];
@@ -90,13 +113,28 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
-    await scene.afterwards?.(configuration, outcomes);
+    if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
+    for (const runtime of scene.runtimes ?? [])
+      outcomes.push(await actByRuntime(runtime, scene, api, server));
+    await scene.afterwards?.();
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
-    return { about, kernel: release(), node: process.version, ready, outcomes, captured };
+    const kernel = release();
+    return {
+      about,
+      kernel,
+      lsm: securityModule(),
+      node: process.version,
+      ready,
+      outcomes,
+      captured,
+    };
   } finally {
-    for (const { at, container } of running.values()) await at.remove(container.Id);
+    for (const { at, container, pod } of running.values()) {
+      await at.remove(container.Id);
+      if (pod) await at.removePod(pod);
+    }
     await api.removeImage(scene.reference).catch(() => {}); // it was not pulled
     await server.end();
     rmSync(directory, { recursive: true, force: true });
@@ -127,10 +165,14 @@ function configure(
     engine,
     vault,
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
+    ...(scene.userNamespaces ? { user_namespaces: true } : {}),
     services: {
+      ...(scene.alsoServes ? { other: scene.alsoServes } : {}),
       app: {
         match: {
-          peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) },
+          ...(scene.userNamespaces
+            ? { process: { uid_inside: 1001 } }
+            : { peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) } }),
           container: { Config: { Image: reference, Labels: { app: "app" } } },
         },
         token: { create: "auth/token/create/app" },
@@ -164,19 +206,12 @@ async function act(
   } else {
     const at = within ? new Api(within.engine) : api;
     await at.pull(reference);
-    const container = await at.run({
-      Image: reference,
-      Cmd: [...ASK, "stay"],
-      Labels: labels,
-      User: USER,
-      HostConfig: {
-        ReadonlyRootfs: true,
-        NetworkMode: "none",
-        Binds: [`${server.directory}/run:/run/authproxy:ro`],
-        ...host,
-      },
-    });
-    running.set(name, { at, container });
+    const sockets = `${server.directory}/run`;
+    const started = actor.podman
+      ? await startByPodman(at, actor.podman, labels, reference, sockets)
+      : { container: await startByDocker(at, host, labels, reference, sockets) };
+    const { container } = started;
+    running.set(name, { at, ...started });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
     else line = await decided((pid) => pid === container.State.Pid, container.Id);
@@ -190,6 +225,88 @@ async function act(
     told: told.includes('"token"') ? "a token" : "refused",
     line,
   };
+}
+
+async function startByDocker(
+  at: Api,
+  host: JsonObject,
+  Labels: Record<string, string>,
+  Image: string,
+  sockets: string,
+): Promise<Container> {
+  const Binds = [`${sockets}:/run/authproxy:ro`];
+  const HostConfig = { ReadonlyRootfs: true, NetworkMode: "none", Binds, ...host };
+  return await at.run({ Image, Cmd: [...ASK, "stay"], Labels, User: USER, HostConfig });
+}
+
+/** The same by Podman's own API. */
+async function startByPodman(
+  at: Api,
+  { container: changes, pod: wanted }: NonNullable<Actor["podman"]>,
+  labels: Record<string, string>,
+  image: string,
+  source: string,
+): Promise<{ container: Container; pod?: string }> {
+  const pod = wanted && (await at.makePod(wanted));
+  const mount = { destination: "/run/authproxy", type: "bind", source, options: ["ro", "rbind"] };
+  const container = await at.runByPodman({
+    image,
+    command: [...ASK, "stay"],
+    labels,
+    user: USER,
+    read_only_filesystem: true,
+    mounts: [mount],
+    ...(pod ? { pod } : { netns: { nsmode: "none" } }),
+    ...changes,
+  });
+  return pod ? { container, pod } : { container };
+}
+
+async function askAboutTwo(
+  configuration: string,
+  reference: string,
+  outcomes: Outcome[],
+): Promise<void> {
+  const [service = "", , stranger = ""] = outcomes.map(({ line }) => String(line.container));
+  const Config = { Image: reference, Labels: { app: "app" } };
+  const match = { peer: { uid: 1001 }, container: { Config } };
+  await askAbout(configuration, { service, stranger, match });
+}
+
+async function actByRuntime(
+  runtime: Runtime,
+  { reference }: Scene,
+  api: Api,
+  server: Server,
+): Promise<Outcome> {
+  const id = await startByRuntime(runtime, api, `${server.directory}/run`, reference);
+  try {
+    const line = await server.until(
+      ({ event, container }) => ["granted", "refused"].includes(event) && container === id,
+    );
+    const told = await untilSaid(api, id, /file .*\n|authproxy: error/);
+    const isTold = told.includes("variable of the lab, file of the lab\n");
+    const seen = line.event === "granted" ? "granted" : String(line.reason);
+    const expected = "granted";
+    const options = "podman" in runtime ? (runtime.options ?? []) : [];
+    const actor = ["by the runtime", ...options].join(" ");
+    return { actor, expected, seen, told: isTold ? "a token" : told, line };
+  } finally {
+    await api.remove(id);
+  }
+}
+
+/** As the kernel that runs here has it. */
+function securityModule(): string {
+  const enforces = "/sys/fs/selinux/enforce";
+  if (existsSync(enforces))
+    return readFileSync(enforces, "utf8").trim() === "1"
+      ? "SELinux, enforcing"
+      : "SELinux, permissive";
+  const appArmor = "/sys/module/apparmor/parameters/enabled";
+  return existsSync(appArmor) && readFileSync(appArmor, "utf8").startsWith("Y")
+    ? "AppArmor"
+    : "none";
 }
 
 /** What an actor has printed, once this is in it: the audit is sooner there than the engine's log. */
