@@ -382,6 +382,16 @@ describe("the user namespace that owns a process's pid namespace", () => {
     expect(await ownerOf(pid, [], false)).toBe("0"); // the control: it is CAP_SYS_PTRACE that does it
   });
 
+  test("is told a user's helper without any capability, of that user's; of another's it is 0", async () => {
+    chmodSync(directory, 0o777);
+    const as = (uid: number) => ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups"];
+    const apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
+    const own = await sleeperUnder(...as(54321), ...apart);
+    const foreign = await sleeperUnder(...as(54322), ...apart);
+    expect(await ownerOf(own, as(54321))).toBe(userNamespace(own));
+    expect(await ownerOf(foreign, as(54321))).toBe("0");
+  });
+
   test("is 0, of a process that is gone, and of a number that none can have", async () => {
     const dead = new Program("true");
     await dead.ended;

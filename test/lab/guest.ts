@@ -6,6 +6,7 @@
 //           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
 import { execFile } from "node:child_process";
 import {
+  appendFileSync,
   chmodSync,
   copyFileSync,
   cpSync,
@@ -31,6 +32,7 @@ const project = join(import.meta.dirname, "../..");
 const DEADLINE_MS = 240_000;
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
+export const SUBIDS = 300_000;
 const DISK_SPARE = 64; // MB
 const POLICY_VERSION = "33"; // what Linux 5.18 and later read
 const FIRST_INIT = `#!/bin/busybox sh
@@ -66,6 +68,8 @@ export type Wanted = {
   machine?: Machine;
   /** What plays in the guest, in this folder. */
   program?: string;
+  /** Podman and what plays are this user's, who has ids for user namespaces from `SUBIDS` on. */
+  user?: number;
   /** More of this machine's files and directories, and where they are in the guest. */
   files?: [from: string, to: string][];
 };
@@ -90,7 +94,7 @@ export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
 /** The tree, by hard links, and /lab with the project's files. */
 async function makeDisk(
   directory: string,
-  { tree, qemu, layer, ca, guest, selinux, files = [] }: Wanted,
+  { tree, qemu, layer, ca, guest, selinux, user, files = [] }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
   await run("cp", ["--archive", "--link", tree.path, root]);
@@ -125,6 +129,7 @@ async function makeDisk(
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
+  if (user) addUser(join(root, "etc"), user);
   if (existsSync(join(root, "usr/bin/podman")))
     configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
   if (selinux) {
@@ -159,6 +164,12 @@ function copyCommand(copy: Copy): void {
 function copyRuntime(copy: Copy, lab: string): void {
   for (const name of ["dist/authproxy", "dist/runtime"]) copy(name);
   symlinkSync("authproxy-runc", join(lab, "authproxy/dist/runtime/authproxy-crun"));
+}
+
+function addUser(etc: string, user: number): void {
+  appendFileSync(join(etc, "passwd"), `lab:x:${user}:${user}::/home/lab:/bin/sh\n`);
+  appendFileSync(join(etc, "group"), `lab:x:${user}:\n`);
+  for (const name of ["subuid", "subgid"]) writeFileSync(join(etc, name), `lab:${SUBIDS}:65536\n`);
 }
 
 /** With crun, which is Debian's own choice, and this machine's registry. */
@@ -206,7 +217,7 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
 
 async function boot(
   directory: string,
-  { tree, qemu, selinux, machine = X64, program = "inside.ts" }: Wanted,
+  { tree, qemu, selinux, user, machine = X64, program = "inside.ts" }: Wanted,
 ): Promise<string> {
   const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
   const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
@@ -223,7 +234,8 @@ async function boot(
   // The guest has no source of randomness but the emulated processor's.
   const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
   // Of words that it does not know, the kernel makes variables of the first process.
-  words.push("-append", `${append} results=${machine.results} program=${program}`);
+  const variables = `results=${machine.results} program=${program} user=${user ?? ""}`;
+  words.push("-append", `${append} ${variables}`);
   try {
     await inTree(qemu, ["nice", ...words], DEADLINE_MS);
     return readFileSync(results, "utf8");
