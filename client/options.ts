@@ -4,7 +4,7 @@
 // Output:   the options, checked. This module is pure.
 //
 //   --socket PATH        the server's socket                  /run/authproxy/authproxy.sock
-//   --socket-owner UID   who may own it besides root: in a user namespace root shows as another uid
+//   --socket-owner UID   who may own it besides root
 //   --wait SECONDS       for the server and Vault together    60
 //   --files DIR          where X_FILE and X_DIR are written   /run/authproxy-secrets
 //   --file-mode MODE     of these files                       0400

@@ -3,7 +3,6 @@
 // Input: what the kernel fixed at connect(); /proc and the engine are asked for the rest.
 // Guaranteed: facts of one and the same process if it is still alive afterwards, which peercred
 // checks last. They are facts, not a decision: policy.ts and checks.ts judge them.
-import { readlinkSync } from "node:fs";
 import { uptime } from "node:os";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Container, Engine, ImageLabels } from "./engine.ts";
@@ -14,6 +13,7 @@ import {
   type Process,
   readProcess,
   readWritableMounts,
+  serverUserNamespace,
 } from "./process.ts";
 
 export type Facts = {
@@ -32,9 +32,7 @@ export type Facts = {
   bootMs: number;
 };
 
-const serverUserNamespace = readlinkSync("/proc/self/ns/user");
-
-/** What is asked. */
+/** Who is asked. */
 export type Sources = { engine: Engine; peercred: Pick<Peercred, "ownerOfPids"> };
 
 /** Asks the engine, and the rest of /proc; for labels of images, `Engine.imageLabels` does.
@@ -73,16 +71,16 @@ export async function gatherFacts(
   };
 }
 
-/** The user namespace in which this process may be: the server's, if it is there, or the one that owns the
- * pid namespace of the engine's State.Pid. An engine makes a container's user namespace first and its pid
- * namespace in it, and no process can leave its pid namespace. So a user namespace that a process of the
- * container makes or enters owns none that a container began with, whatever its parent and its map.
- * Undefined: it cannot be learned, or the configuration does not ask for it. */
+/** Invariant 2: the user namespace in which this process may be. It is the server's, if the process is
+ * there, or the one that owns the pid namespace of the engine's State.Pid. An engine makes a container's
+ * user namespace first and its pid namespace in it, and no process can leave its pid namespace. So a
+ * user namespace that a process of the container makes or enters owns none that a container began
+ * with, whatever its parent and its map. Undefined: the kernel does not tell, or is not to be asked. */
 export async function findUserNamespace(
   { namespaces }: Process,
   { State }: Container,
   { peercred }: Sources,
 ): Promise<string | undefined> {
-  const isServers = namespaces.user === serverUserNamespace;
-  return isServers ? serverUserNamespace : await peercred.ownerOfPids(State.Pid);
+  if (namespaces.user === serverUserNamespace) return serverUserNamespace;
+  return await peercred.ownerOfPids(State.Pid);
 }

@@ -24,7 +24,8 @@
  *   exit ID (a process that waits or is watched)
  *   watching ID PID (ID 0: no process has that number)
  *   watching later PID (no descriptor is left to watch it by)
- *   owner INODE PID (of a user namespace; INODE 0: there is no such process, or EPERM, EACCES)
+ *   owner INODE PID (of a user namespace; 0: there is no such process, or EPERM, EACCES)
+ *   owner later PID (no descriptor is left to ask by)
  *
  * GROUPS is "" or "1,2,3,"; LABEL, perhaps empty, is the rest of the line.
  * Sources: unix(7) for SO_PEERCRED, SO_PEERSEC, SIOCINQ; pidfd_open(2); SO_PEERPIDFD is Linux 6.5;
@@ -208,15 +209,20 @@ static void watch(pid_t pid) {
 
 /* Tells the server which user namespace owns the pid namespace of this process: the one in which that
  * was made. All namespaces are on one device, so that the inode names one (fs/nsfs.c). The kernel
- * names only this process's own and those below it (EPERM). */
+ * names only this process's own and those below it (EPERM). Other peers can use up the descriptors,
+ * which must not make a refusal of this one's (invariant 10). */
 static void tell_owner(pid_t pid) {
     char path[64];
     struct stat owner = {0};
     snprintf(path, sizeof path, "/proc/%d/ns/pid", pid);
     int pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
-    int user_namespace = ioctl(pid_namespace, NS_GET_USERNS);
-    fstat(user_namespace, &owner);
-    say("owner %ju %d\n", (uintmax_t)owner.st_ino, pid);
+    int user_namespace = pid_namespace < 0 ? -1 : ioctl(pid_namespace, NS_GET_USERNS);
+    if (user_namespace < 0 && (errno == EMFILE || errno == ENFILE))
+        say("owner later %d\n", pid);
+    else {
+        fstat(user_namespace, &owner);
+        say("owner %ju %d\n", (uintmax_t)owner.st_ino, pid);
+    }
     close(user_namespace); /* if it is -1, this does nothing */
     close(pid_namespace);
 }

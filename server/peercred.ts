@@ -5,6 +5,7 @@
 // Guaranteed: this process holds no descriptor of a client and cannot read from one (invariant 1).
 import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import { closeSync } from "node:fs";
+import { unavailable } from "./refusal.ts";
 
 const NO_PROCESS = "0";
 const NO_DESCRIPTOR = "later";
@@ -106,12 +107,14 @@ export class Peercred {
   }
 
   /** The user namespace that owns the pid namespace of this process, as /proc/PID/ns/user would name it.
-   * Undefined: that cannot be learned, or is not to be asked. */
+   * Undefined: the kernel does not tell, or the configuration does not ask. Throws the refusal
+   * "internal" if peercred has no descriptor left to ask by. */
   async ownerOfPids(pid: number): Promise<string | undefined> {
     if (!this.#userNamespaces) return undefined;
-    return await new Promise((resolve) => {
+    return await new Promise((resolve, reject) => {
       this.#command(`owner ${pid}`, `owner ${pid}`, (inode) => {
-        resolve(inode === NO_NAMESPACE ? undefined : `user:[${inode}]`);
+        if (inode === NO_DESCRIPTOR) reject(unavailable("internal", { code: "EMFILE", pid }));
+        else resolve(inode === NO_NAMESPACE ? undefined : `user:[${inode}]`);
       });
     });
   }

@@ -89,6 +89,7 @@ const PIDS_BYTES_MAX = 64;
 const MOUNTS_BYTES_MAX = 1 << 18;
 /** Only `readStart` uses it. One for each file would keep the garbage collector busy. */
 const readBuffer = Buffer.allocUnsafeSlow(MOUNTS_BYTES_MAX);
+export const serverUserNamespace = readlinkSync("/proc/self/ns/user");
 const CGROUP_ROOT = "/sys/fs/cgroup";
 /** Where cgroup v1 is mounted as well, v2 is below it. */
 const V2_ROOT = existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? "" : "/unified";
@@ -133,6 +134,8 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
     const readLink = (name: string) => readlinkSync(`/proc/${pid}/${name}`);
     const { cgroup, status, pids, pidNamespace } = glance;
     const uids = numbersOf(status, "Uid");
+    const [, uid = -1] = uids;
+    const user = readLink("ns/user");
     // The last hierarchy is that of cgroup v2 where it is mounted. With CAP_SYS_ADMIN a process can
     // leave one of them.
     const [last = "", ...more] = containerOf(glance).directories.toReversed();
@@ -145,16 +148,16 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
       start_ticks: startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")),
       uids,
       gids: numbersOf(status, "Gid"),
-      uid_inside: uidInside(readFileSync(`/proc/${pid}/uid_map`, "utf8"), uids[1]),
+      uid_inside: user === serverUserNamespace ? uid : uidInside(pid, uid),
       // The files of a process that is not dumpable belong to root.
-      dumpable: statSync(`/proc/${pid}/environ`).uid === uids[1],
+      dumpable: statSync(`/proc/${pid}/environ`).uid === uid,
       alone: others === undefined,
       others_in: others?.slice(CGROUP_ROOT.length) ?? null,
       pids,
       init: isInit(pids),
       tracer: isClose ? tracerOfThreads(pid) : Number(statusOf(status, "TracerPid")),
       capabilities: capabilitiesOf(status),
-      namespaces: { user: readLink("ns/user"), pid: pidNamespace, mnt: readLink("ns/mnt") },
+      namespaces: { user, pid: pidNamespace, mnt: readLink("ns/mnt") },
     };
   });
 }
@@ -175,9 +178,10 @@ function startTicks(stat: string): number {
 }
 
 /** By lines of INSIDE OUTSIDE COUNT, where OUTSIDE is as the server calls it (user_namespaces(7)). */
-function uidInside(map: string, uid = -1): number {
-  for (const line of map.trimEnd().split("\n")) {
-    const [inside = 0, outside = 0, count = 0] = line.trim().split(/ +/).map(Number);
+function uidInside(pid: number, uid: number): number {
+  const map = readFileSync(`/proc/${pid}/uid_map`, "utf8");
+  for (const range of map.matchAll(/(\d+) +(\d+) +(\d+)/g)) {
+    const [, inside = 0, outside = 0, count = 0] = range.map(Number);
     if (uid >= outside && uid < outside + count) return inside + uid - outside;
   }
   return -1;

@@ -316,26 +316,32 @@ describe("a process that is watched", () => {
 });
 
 describe("the user namespace that owns a process's pid namespace", () => {
-  /** Runs `sleep` with this before it; gives its pid, as this machine numbers it. */
-  async function sleeperUnder(...words: string[]): Promise<number> {
-    const [command = "", ...rest] = [...words, "sleep", "60"];
-    const { pid } = new Program(command, ...rest);
-    const forks = words.includes("--fork");
-    for (let asleep = 0; ; await sleep(1)) {
-      asleep = forks ? Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")) : pid;
-      if (asleep > 0 && readlinkSync(`/proc/${asleep}/exe`).endsWith("/sleep")) return asleep;
+  /** The first process of a pid namespace, made by these options of unshare(1); what it runs becomes
+   * `sleep`. Gives its pid, as this machine numbers it. */
+  async function firstProcess(options: string[], ...words: string[]): Promise<number> {
+    const made = [...options, "--pid", "--fork", "--kill-child"];
+    const { pid } = new Program("unshare", ...made, ...words, "sleep", "60");
+    for (;;) {
+      const child = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"));
+      if (child > 0 && readlinkSync(`/proc/${child}/exe`).endsWith("/sleep")) return child;
+      await sleep(1);
     }
   }
 
-  /** By a helper that is asked for owners. */
-  async function ownerOf(pid: number, before: string[] = [], isAsked = true): Promise<string> {
-    const [command = "", ...words] = [...before, binary, path];
-    const peercred = new Program(command, ...words, ...(isAsked ? ["--user-namespaces"] : []));
+  type Asked = { under?: string[]; options?: string[] };
+
+  /** Of this process, or of the helper itself. */
+  async function ownerOf(pid: number | "helper", asked: Asked = {}): Promise<string> {
+    const { under = [], options = ["--user-namespaces"] } = asked;
+    const [command = "", ...words] = [...under, binary, path, ...options];
+    const peercred = new Program(command, ...words);
     await peercred.says(/^ready pidfd$/);
-    peercred.tell(`owner ${pid || peercred.pid}`);
-    const [inode = ""] = await peercred.says(new RegExp(`^owner (\\d+) ${pid || peercred.pid}$`));
-    await settled(peercred);
+    const number = pid === "helper" ? peercred.pid : pid;
+    peercred.tell(`owner ${number}`);
+    const [inode = ""] = await peercred.says(new RegExp(`^owner (\\d+) ${number}$`));
     expect(openNamespaces(peercred.pid)).toEqual([]);
+    peercred.child.kill("SIGKILL");
+    await peercred.ended;
     return inode === "0" ? "0" : `user:[${inode}]`;
   }
 
@@ -346,6 +352,7 @@ describe("the user namespace that owns a process's pid namespace", () => {
     return targets.filter((target) => /^(user|pid):/.test(target));
   }
 
+  const ROOT_OF_ITS_OWN = ["--user", "--map-root-user"];
   const userNamespace = (pid: number | "self") => readlinkSync(`/proc/${pid}/ns/user`);
 
   test("is this one, of a process of the host", async () => {
@@ -353,20 +360,19 @@ describe("the user namespace that owns a process's pid namespace", () => {
   });
 
   test("is its own, where that was made first", async () => {
-    const pid = await sleeperUnder("unshare", "--user", "--map-root-user", "--pid", "--fork");
+    const pid = await firstProcess(ROOT_OF_ITS_OWN);
     expect(userNamespace(pid)).not.toBe(userNamespace("self"));
     expect(await ownerOf(pid)).toBe(userNamespace(pid));
   });
 
   test("is not its own, where it has left that later", async () => {
-    const pid = await sleeperUnder("unshare", "--pid", "--fork", "unshare", "--user");
+    const pid = await firstProcess([], "unshare", "--user");
     expect(userNamespace(pid)).not.toBe(userNamespace("self"));
     expect(await ownerOf(pid)).toBe(userNamespace("self"));
   });
 
   test("is the outer one, of a process that has made another below it", async () => {
-    const outer = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
-    const pid = await sleeperUnder(...outer, "unshare", "--user", "--map-root-user");
+    const pid = await firstProcess(ROOT_OF_ITS_OWN, "unshare", ...ROOT_OF_ITS_OWN);
     const owner = await ownerOf(pid);
     expect([userNamespace(pid), userNamespace("self")]).not.toContain(owner);
     expect(owner).toMatch(/^user:\[\d+\]$/);
@@ -379,7 +385,7 @@ describe("the user namespace that owns a process's pid namespace", () => {
     const { pid } = new Program("setpriv", "--reuid=1234", "--clear-groups", hidden, "60");
     while (readlinkSync(`/proc/${pid}/exe`) !== hidden) await sleep(1);
     expect(await ownerOf(pid)).toBe(userNamespace("self"));
-    expect(await ownerOf(pid, [], false)).toBe("0"); // the control: it is CAP_SYS_PTRACE that does it
+    expect(await ownerOf(pid, { options: [] })).toBe("0"); // the control: CAP_SYS_PTRACE does it
   });
 
   test("is told a user's helper without any capability, of that user's; of another's it is 0", async () => {
@@ -399,9 +405,24 @@ describe("the user namespace that owns a process's pid namespace", () => {
     expect(await ownerOf(2147483647)).toBe("0");
   });
 
+  test("is to be asked for later, where no descriptor is left: others have used them up", async () => {
+    const few = ["--nofile=16:16", "--"];
+    const peercred = new Program("prlimit", ...few, binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const sleepers = Array.from({ length: 20 }, () => new Program("sleep", "60"));
+    for (const { pid } of sleepers) peercred.tell(`watch ${pid}`);
+    peercred.tell(`owner ${process.pid}`);
+    expect(await peercred.says(new RegExp(`^owner (\\w+) ${process.pid}$`))).toEqual(["later"]);
+    for (const { child } of sleepers.slice(0, 2)) child.kill("SIGKILL");
+    await peercred.says(/^exit \d+\nexit \d+$/);
+    peercred.tell(`owner ${process.pid}`);
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(userNamespace("self"));
+  });
+
   test("is 0, where it is above the helper's own: EPERM, which is a refusal", async () => {
-    const below = ["unshare", "--user", "--map-root-user"];
-    expect(await ownerOf(0, below)).toBe("0"); // of the helper itself, which may open its own
+    const under = ["unshare", ...ROOT_OF_ITS_OWN];
+    expect(await ownerOf("helper", { under })).toBe("0"); // its own may be opened
   });
 });
 
@@ -418,6 +439,20 @@ describe("the helper cannot get a capability, also when root has started it, and
     for (const set of ["CapInh", "CapAmb"])
       expect(status).toMatch(new RegExp(`^${set}:\\t0+$`, "m"));
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+  });
+
+  test("CAP_SYS_PTRACE alone, as the unit starts it: as a user, by an ambient capability", async () => {
+    chmodSync(directory, 0o777);
+    const sets = ["--inh-caps=-all,+sys_ptrace", "--ambient-caps=-all,+sys_ptrace"];
+    const user = ["--reuid=1234", "--regid=1234", "--clear-groups", ...sets];
+    const peercred = new Program("setpriv", ...user, "--", binary, path, "--user-namespaces");
+    await peercred.says(/^ready pidfd$/);
+    const status = readFileSync(`/proc/${peercred.pid}/status`, "utf8");
+    expect(status).toContain(`CapPrm:\t${SYS_PTRACE}\n`);
+    expect(status).toMatch(/^CapAmb:\t0+$/m);
+    peercred.tell(`owner ${process.pid}`); // which is root's
+    const [inode] = await peercred.says(new RegExp(`^owner (\\d+) ${process.pid}$`));
+    expect(`user:[${inode}]`).toBe(readlinkSync("/proc/self/ns/user"));
   });
 
   test("an end that says what it lacks, where it is to ask for owners and may not", async () => {

@@ -202,6 +202,7 @@ describe("a process is read", () => {
       exe: "/usr/bin/sleep",
       uids: [1001, 1001, 1001, 1001],
       gids: [1001, 1001, 1001, 1001],
+      uid_inside: 1001,
       pids: [State.Pid, 1],
       init: true,
       alone: true,

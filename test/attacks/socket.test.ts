@@ -244,7 +244,7 @@ describe("a first process that mounts a program over the trusted one, in its own
     { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
   ])("gets nothing: user-namespace$title", async ({ relax }) => {
     await using stage = newStage();
-    const { server } = await ours(stage, { match, relax });
+    const { server } = await ours(stage, { match, relax, user_namespaces: true });
     const thief = await run(stage, wanted);
     expect(await thief.says("thief: end")).not.toContain(TOKEN);
     expect(await decision(server, thief)).toMatchObject({

@@ -60,6 +60,8 @@ export const attacks = {
     "as 38b, below the user namespace of a container whose users are mapped, with the same map",
   "38d": "as 38b, in the user namespace of another container, which sends it a descriptor of that",
   "38e": "as 38, the first process of a pid namespace in that user namespace",
+  "38f":
+    "the first process of a container whose users are mapped mounts over the trusted program, execs it (CAP_SYS_ADMIN)",
   "39": "company or another program arrives while Vault is slow",
   "40": "`A/../../x_FILE=vault:…` writes outside the directory",
   "41": "the token is used up, and its container asks again",

@@ -195,3 +195,34 @@ describe.each(rows)("a program mounted over the trusted one in a user namespace 
     },
   );
 });
+
+describe("the first process of a mapped container with CAP_SYS_ADMIN mounts over its program", () => {
+  const note = attack("38f");
+  const ROOT_WITH_CAPABILITY = ["--user", "0:0", "--cap-add", "SYS_ADMIN"];
+  const command = ["/app/overmount", "mount", "/app/steal", TRUSTED, SOCKET];
+
+  test("gets the token from a naive server", async () => {
+    await using stage = stageForAll();
+    await naiveWith(stage, () => true);
+    const thief = await start(stage, ROOT_WITH_CAPABILITY, command);
+    expect(await thief.says("thief: end")).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test.each([
+    { relax: [], reason: "capabilities" },
+    { relax: ["capabilities"], reason: undefined },
+  ])("with $relax relaxed: $reason", async ({ relax, reason }) => {
+    await using stage = stageForAll();
+    const engine = scene.engine.socket;
+    const { server } = await ours(stage, { match, relax, engine, user_namespaces: true });
+    const thief = await start(stage, ROOT_WITH_CAPABILITY, command);
+    expect((await thief.says("thief: end")).includes(TOKEN)).toBe(reason === undefined);
+    expect((await decision(server, thief)).reason).toBe(reason);
+    note(reason ? "defended" : "minus one", reason ?? "without capabilities: falls");
+
+    const honest = await start(stage, USER, [TRUSTED, SOCKET]);
+    expect(await honest.says("trusted: end")).toContain(TOKEN);
+    note("honest", "served");
+  });
+});

@@ -3,7 +3,7 @@
 // hooks.ts puts this module there. Everything is answered by the world of the schedule that runs now.
 // In this file `readFileSync` and the others are only what the server's modules call.
 import type { RequestOptions } from "node:http";
-import { noEntry, STATE, type World } from "./world.ts";
+import { MAPPED_NAMESPACE, noEntry, STATE, type World } from "./world.ts";
 
 export { AnswerTooLong, HttpError } from "../../server/http.ts";
 
@@ -77,7 +77,7 @@ function textAt(path: string): string {
       found.looks.push({ step: world.stepNumber, execs: found.execs });
       return found.execs === 0 ? "/app" : `/other-${found.execs}`;
     case "ns/user":
-      return "user:[1]";
+      return container.kind === "mapped" ? `user:[${MAPPED_NAMESPACE}]` : "user:[1]";
     case "ns/pid":
     case "ns/mnt":
       return `${name.slice(3)}:[${start.init.ticks}]`;

@@ -2,7 +2,7 @@
 //
 // A model of server/peercred.c, whose head defines the lines. Each command and each line is a step of
 // its own; the server may read many lines at once.
-import type { Connection, Process, World } from "./world.ts";
+import { type Connection, MAPPED_NAMESPACE, type Process, type World } from "./world.ts";
 
 type Peer = { process: Process; connection: Connection | undefined };
 type AnswerLine = { token: string; service: string };
@@ -134,6 +134,7 @@ export class PeercredModel {
     const [, verb = "", id = "", text = ""] = /^(\S+) (\S+) ?(.*)$/.exec(command) ?? [];
     const peer = this.#peers.get(id);
     if (verb === "watch") this.#watch(Number(id));
+    else if (verb === "owner") this.#tellOwner(Number(id));
     else if (peer?.connection) this.#answer(verb, id, peer, peer.connection, JSON.parse(text));
     else this.#say(`answered ${id} exited`);
   }
@@ -143,6 +144,12 @@ export class PeercredModel {
     if (!process) this.#say(`watching 0 ${pid}`);
     else if (this.#world.throwDice() > 90) this.#say(`watching later ${pid}`);
     else this.#say(`watching ${this.#add({ process, connection: undefined })} ${pid}`);
+  }
+
+  #tellOwner(pid: number): void {
+    const process = this.#world.processes.get(pid);
+    process?.ownerLooks.push(this.#world.stepNumber);
+    this.#say(`owner ${process ? MAPPED_NAMESPACE : 0} ${pid}`);
   }
 
   #answer(verb: string, id: string, peer: Peer, connection: Connection, line: AnswerLine): void {

@@ -120,6 +120,12 @@ export const plants: Plant[] = [
     is: "",
   },
   {
+    name: "the owner of the pid namespace is not asked for again",
+    module: "grant.ts",
+    was: "const userNamespace = await findUserNamespace(facts.process, facts.container, server);",
+    is: "const { userNamespace } = facts;",
+  },
+  {
     name: "the audit line is not waited for",
     module: "grant.ts",
     was: 'await record("granted", { ...request.auditEntry(server), accessor, shared: !accessor });',

@@ -6,7 +6,7 @@ import { DockerEngine } from "../../server/engine.ts";
 import type { Server } from "../../server/grant.ts";
 import { LeaseFiles } from "../../server/lease-files.ts";
 import { Leases } from "../../server/leases.ts";
-import { Peercred } from "../../server/peercred.ts";
+import { type Handlers, Peercred } from "../../server/peercred.ts";
 import { Requests } from "../../server/requests.ts";
 import { Vault } from "../../server/vault.ts";
 import { KINDS, STATE } from "./world.ts";
@@ -33,7 +33,7 @@ const services: Config["services"] = Object.fromEntries(
 export function startServer(): Requests {
   const leaseFiles = new LeaseFiles(STATE);
   const vault = new Vault({ ...address, login: { path: "auth/approle/login", body: {} } });
-  const peercred = new Peercred("/socket", {
+  const handlers: Handlers = {
     ready: (hasPidfd) => {
       server.hasPidfd = hasPidfd;
       server.leases.takeUpFiles();
@@ -43,7 +43,8 @@ export function startServer(): Requests {
     peer: (peer) => void requests.attend(peer),
     drop: (reason, peer) =>
       noteCounted(`${reason} ${peer.uid}`, "refused", { ...peer, pidfd: server.hasPidfd, reason }),
-  });
+  };
+  const peercred = new Peercred("/socket", handlers, true);
   const server: Server = {
     engine: new DockerEngine("/engine"),
     leases: new Leases(leaseFiles, vault, peercred),

@@ -13,11 +13,13 @@ const WALL_CLOCK_AT_START_MS = Date.parse("2030-01-01T00:00:00Z");
 const UPTIME_AT_START_MS = 1_000_000;
 const TICK_MS = 10;
 export const STATE = "/state";
+export const MAPPED_NAMESPACE = 2;
 const NAME = /([0-9a-f]{64})-(\d+)-(\d+)/;
 const DEADLINE = "no answer in time";
 
-/** Of services. The role of "wrong-role" makes tokens that must never be sent. */
-export const KINDS = ["plain", "wrapped", "shared", "relaxed", "wrong-role"] as const;
+/** Of services. The role of "wrong-role" makes tokens that must never be sent. The containers of "mapped"
+ * have a user namespace of their own. */
+export const KINDS = ["plain", "wrapped", "shared", "relaxed", "wrong-role", "mapped"] as const;
 export const ACTS = [
   "exec",
   "speak",
@@ -86,6 +88,8 @@ export type Process = {
   execs: number;
   /** When the server has read its `exe`, and after how many execs. */
   looks: { step: number; execs: number }[];
+  /** When peercred was asked who owns its pid namespace. */
+  ownerLooks: number[];
   /** Those that are open. */
   connections: Set<Connection>;
   connectedStep: number;
@@ -483,6 +487,7 @@ export class World {
       isAlive: true,
       execs: 0,
       looks: [],
+      ownerLooks: [],
       connections: new Set(),
       connectedStep: 0,
       hasToken: false,
@@ -650,12 +655,15 @@ export class World {
   }
 
   /** It was looked at before the token was asked for, and again when it was there. */
-  #requireUnchanged(who: string, { looks }: Process, token: Token): void {
+  #requireUnchanged(who: string, { looks, start, container }: Process, token: Token): void {
     const judged = looks.findLast(({ step }) => step <= token.requestedStep);
     const last = looks.at(-1);
     if (!judged || !last || last.step <= token.mintedStep)
       this.violate(`${who}, but was not looked at again`);
     else if (judged.execs !== last.execs) this.violate(`${who}, but runs another program`);
+    const lastOwnerLook = start.init.ownerLooks.at(-1) ?? 0;
+    if (container.kind === "mapped" && lastOwnerLook <= token.mintedStep)
+      this.violate(`${who}, but whose its user namespace is was not asked again`);
   }
 
   /** The server reads what has become of a token. */

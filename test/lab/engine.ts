@@ -36,9 +36,15 @@ export const FIRST_MAPPED = 165_536;
  * /etc of its own. */
 export const MAPPED_USERS = {
   changes: { "userns-remap": "daemon" },
-  before: `mkdir /run/sub; echo daemon:${FIRST_MAPPED}:65536 >/run/sub/ids
-    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`,
+  before: mappedRange(`daemon:${FIRST_MAPPED}:65536`),
 };
+/** What lets Podman take a range of its own for each container (`--userns=auto`). */
+const RANGES_OF_PODMAN = mappedRange(`containers:${2 ** 31}:${2 ** 22}`);
+
+function mappedRange(line: string): string {
+  return `mkdir /run/sub; echo ${line} >/run/sub/ids
+    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`;
+}
 
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
@@ -226,8 +232,7 @@ export type Podman = Engine & { command: string[] };
 /** Podman's service, as root; `insecure` is a registry on loopback that speaks no TLS. */
 export async function startPodman(tree: Tree, insecure: string): Promise<Podman> {
   const { directory, socket, home, options, service } = podmanSettings("overlay", insecure);
-  const before = `${home}
-    ${mapsFor("containers:2147483647:2147483648")}`;
+  const before = `${home}\n${RANGES_OF_PODMAN}`;
   const engine = await startEngine(
     directory,
     socket,
@@ -246,19 +251,13 @@ export async function startPodman(tree: Tree, insecure: string): Promise<Podman>
   return { ...engine, command: [...enter, ...environment.filter(Boolean), "podman", ...options] };
 }
 
-/** Shell that gives a user host ids for user namespaces, by a line of subuid(5). */
-function mapsFor(line: string): string {
-  return `mkdir /run/lab
-    echo ${line} >/run/lab/ids
-    for file in subuid subgid; do mount --bind /run/lab/ids /etc/$file; done`;
-}
-
 /** Podman's service, of a user that only it knows, with user ids of its own. */
 export async function startRootlessPodman(tree: Tree, insecure: string): Promise<Engine> {
   const { directory, socket, home, options, service } = podmanSettings("vfs", insecure);
   await run("chown", ["--recursive", `${ROOTLESS}:${ROOTLESS}`, directory]);
   const before = `${home}
-    ${mapsFor("lab:300000:65536")}
+    ${mappedRange("lab:300000:65536")}
+    mkdir /run/lab
     echo lab:x:${ROOTLESS}:${ROOTLESS}::${directory}:/bin/sh >/run/lab/passwd
     echo lab:x:${ROOTLESS}: >/run/lab/group
     for file in passwd group; do mount --bind /run/lab/$file /etc/$file; done`;

@@ -21,11 +21,14 @@ import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
 import { compile } from "../programs.ts";
+import { authproxy } from "./administrator.ts";
 import { Api } from "./api.ts";
 import {
   daemonJsonOf,
   type Engine,
+  FIRST_MAPPED,
   fetchPodman,
+  MAPPED_USERS,
   type Podman,
   removeBridge,
   removeCgroups,
@@ -58,7 +61,6 @@ const project = join(import.meta.dirname, "../..");
 const fixtures = join(project, "test/fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
 const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
-const REMAPPED = 165_536;
 /** Shell that makes a Docker engine refuse clients of older API versions. */
 const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
 
@@ -282,7 +284,16 @@ async function podmanWithNamespaces(): Promise<Visited> {
     const mapped = runtimes.map((runtime) => ({ ...runtime, options: ["--userns=auto"] }));
     return { ...others, runtimes: [...runtimes, ...mapped], actors, userNamespaces: true };
   });
-  return { findings };
+  const uids = findings.outcomes.map(({ line }) => Number(line.uid));
+  const judge = () => {
+    // The host's for COMPANY, a pod and keep-id; a range of its own for each of the others.
+    const [, , , inPod, auto, keepId, mappedPod] = uids;
+    expect([inPod, keepId]).toEqual([1001, 1001]);
+    expect(auto).toBeGreaterThan(65_536);
+    expect(mappedPod).toBeGreaterThan(65_536);
+    expect(mappedPod).not.toBe(auto);
+  };
+  return { findings, judge, extra: [`uids ${uids.join(", ")}`] };
 }
 
 /** A runtime whose annotations change what it does: they are refused where the policy has none. */
@@ -503,30 +514,70 @@ async function underSystemd(): Promise<Visited> {
   }
 }
 
-/** Its peers are refused: their user namespace is not the server's, and its map tells nothing. */
+/** Its containers are served, by the user namespace that owns their pid namespace: a process below that
+ * has the same map. */
 async function withMappedUsers(): Promise<Visited> {
-  const range = `daemon:${REMAPPED}:65536`;
-  const before = `mkdir /run/sub; echo ${range} >/run/sub/ids
-    for file in /etc/subuid /etc/subgid; do mount --bind /run/sub/ids $file; done`;
-  const settings = { "userns-remap": "daemon" };
-  const engine = await had(startDocker(await docker20(), settings, before));
+  const { changes, before } = MAPPED_USERS;
+  const bubblewrap = await had(fetchTree("bookworm", ["bubblewrap"]));
+  const engine = await had(startDocker(await docker20(), changes, before));
+  const unconfined = { SecurityOpt: ["seccomp=unconfined"], Tmpfs: { "/tmp": "" } };
+  const actors: Actor[] = [
+    ...COMPANY,
+    { name: "--userns=host", expect: "granted", host: { UsernsMode: "host" } },
+    {
+      name: "--pid=container:",
+      expect: "granted",
+      joins: "the service",
+      labels: { app: "relaxed" },
+    },
+    {
+      name: "under bubblewrap",
+      expect: "user-namespace",
+      host: unconfined,
+      under: {
+        command: ["/usr/bin/bwrap", "--unshare-user", "--bind", "/", "/"],
+        binds: [`${bubblewrap.path}/usr:/usr:ro`],
+      },
+    },
+  ];
   try {
-    const actors = COMPANY.map((actor) =>
-      // These two are refused before.
-      ["no-match", "init"].includes(actor.expect) ? actor : { ...actor, expect: "user-namespace" },
-    );
-    const uid = REMAPPED + 1001;
-    const findings = await play({ ...sceneOn(engine.socket), uid, actors });
+    const scene = { ...sceneOn(engine.socket), userNamespaces: true, relaxed: ["init"], actors };
+    const findings = await play({ ...scene, afterwards: explainsMappedUsers });
     const { outer, inner } = await nestedNamespaces(engine.socket);
     const judge = () => {
       expect(inner.map).toBe(outer.map);
       expect(inner.user).not.toBe(outer.user);
+      expect(findings.outcomes[0]?.line.uid).toBe(FIRST_MAPPED + 1001);
     };
     const seen = `uid_map "${outer.map}" in ${outer.user}, "${inner.map}" in ${inner.user} below it`;
     return { findings, judge, extra: [seen] };
   } finally {
     await engine.stop();
   }
+}
+
+/** The command says of this engine what the server does, with the setting and without it. */
+async function explainsMappedUsers(configuration: string, outcomes: Outcome[]): Promise<void> {
+  const service = String(outcomes[0]?.line.container);
+  const bare = `${configuration}.bare`;
+  const { user_namespaces, ...others } = JSON.parse(readFileSync(configuration, "utf8"));
+  writeFileSync(bare, JSON.stringify(others), { mode: 0o600 });
+
+  const explained = await authproxy("explain", "--config", configuration, "--json", service);
+  expect(JSON.parse(explained.stdout)).toMatchObject({ answer: "granted", service: "app" });
+  const refused = await authproxy("explain", "--config", bare, service);
+  expect(refused).toMatchObject({ status: 77 });
+  expect(refused.stdout.replace(/\s+/g, " ")).toContain('set "user_namespaces": true');
+  const suggested = await authproxy("suggest", "--config", configuration, service);
+  expect(suggested.stderr).toContain("its users are mapped");
+  const [block] = Object.values(JSON.parse(suggested.stdout));
+  expect(block).toMatchObject({ match: { process: { uid_inside: 1001 } } });
+
+  const checked = await authproxy("check", "--config", bare);
+  expect(checked.stderr).toContain("the engine maps users");
+  expect((await authproxy("check", "--config", configuration)).stderr).not.toContain("maps users");
+  const examined = await authproxy("doctor", "--config", bare);
+  expect(examined.stdout).toMatch(/^warning +user namespaces: .*add "user_namespaces": true/m);
 }
 
 /** A container's first process, and one in a user namespace that it has made, as the host sees them. */

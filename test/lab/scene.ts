@@ -36,6 +36,10 @@ export type Actor = {
   expect: string;
   /** Runs beside the first process of the actor that was named here. */
   execIn?: string;
+  /** Shares the pid namespace of the actor that was named here. */
+  joins?: string;
+  /** A program that runs it, with its arguments, and where that comes from on this machine. */
+  under?: { command: string[]; binds: string[] };
   /** Runs on another engine, which is itself in this container of the first one. */
   within?: { engine: string; id: string };
   labels?: Record<string, string>;
@@ -59,23 +63,22 @@ export type Scene = {
   /** What to pull; the policy pins it. */
   reference: string;
   vault: JsonObject;
-  /** The peer's, as the host has it: another where the engine maps users. */
-  uid?: number;
-  /** The server serves containers in user namespaces of their own, and the policy has the number that
-   * the user has there, instead of the host's. */
+  /** The engine maps users: they are served, and the policy pins the user as the container calls it. */
   userNamespaces?: boolean;
   /** Another service. */
   alsoServes?: JsonObject;
   /** The MAC label that the policy pins, where the kernel has labels. */
   label?: string;
   allowNoPidfd?: boolean;
+  /** What a second service relaxes, whose label is `app: "relaxed"`. */
+  relaxed?: string[];
   actors: Actor[];
   /** The command is asked about the first and the third actor, as COMPANY has them. */
   asked?: boolean;
   /** By each of these another container of the service comes, when all have been judged. */
   runtimes?: Runtime[];
   /** What happens when all have been judged, and the server and the containers still run. */
-  afterwards?: () => Promise<void>;
+  afterwards?: (configuration: string, outcomes: Outcome[]) => Promise<void>;
 };
 
 type Running = { at: Api; container: Container; pod?: string };
@@ -116,7 +119,7 @@ export async function play(scene: Scene): Promise<Findings> {
     if (scene.asked) await askAboutTwo(configuration, scene.reference, outcomes);
     for (const runtime of scene.runtimes ?? [])
       outcomes.push(await actByRuntime(runtime, scene, api, server));
-    await scene.afterwards?.();
+    await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
@@ -159,6 +162,13 @@ function configure(
 ): string {
   chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
   mkdirSync(join(directory, "run"), { mode: 0o755 });
+  const token = { create: "auth/token/create/app" };
+  const matchOf = (app: string) => ({
+    ...(scene.userNamespaces
+      ? { process: { uid_inside: 1001 } }
+      : { peer: { uid: 1001, ...(label ? { label } : {}) } }),
+    container: { Config: { Image: reference, Labels: { app } } },
+  });
   const config = {
     socket: join(directory, "run/authproxy.sock"),
     state: join(directory, "state"),
@@ -168,15 +178,10 @@ function configure(
     ...(scene.userNamespaces ? { user_namespaces: true } : {}),
     services: {
       ...(scene.alsoServes ? { other: scene.alsoServes } : {}),
-      app: {
-        match: {
-          ...(scene.userNamespaces
-            ? { process: { uid_inside: 1001 } }
-            : { peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) } }),
-          container: { Config: { Image: reference, Labels: { app: "app" } } },
-        },
-        token: { create: "auth/token/create/app" },
-      },
+      app: { match: matchOf("app"), token },
+      ...(scene.relaxed && {
+        relaxed: { match: matchOf("relaxed"), token, relax: scene.relaxed },
+      }),
     },
   };
   const file = join(directory, "authproxy.json");
@@ -192,6 +197,7 @@ async function act(
   running: Map<string, Running>,
 ): Promise<Outcome> {
   const { name, expect: expected, labels = { app: "app" }, execIn, within, host = {} } = actor;
+  const { joins, under = { command: [], binds: [] } } = actor;
   const decided = (pid: (pid: number) => boolean, id: string) =>
     server.until(
       ({ event, pid: peer, container = id }) =>
@@ -207,14 +213,27 @@ async function act(
     const at = within ? new Api(within.engine) : api;
     await at.pull(reference);
     const sockets = `${server.directory}/run`;
+    const HostConfig = {
+      ReadonlyRootfs: true,
+      NetworkMode: "none",
+      Binds: [`${sockets}:/run/authproxy:ro`, ...under.binds],
+      ...(joins && { PidMode: `container:${running.get(joins)?.container.Id}` }),
+      ...host,
+    };
+    const Cmd = [...under.command, ...ASK, "stay"];
+    const wanted = { Image: reference, Cmd, Labels: labels, User: USER, HostConfig };
     const started = actor.podman
       ? await startByPodman(at, actor.podman, labels, reference, sockets)
-      : { container: await startByDocker(at, host, labels, reference, sockets) };
+      : { container: await at.run(wanted) };
     const { container } = started;
     running.set(name, { at, ...started });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
-    else line = await decided((pid) => pid === container.State.Pid, container.Id);
+    else
+      line = await decided(
+        (pid) => under.binds.length > 0 || pid === container.State.Pid,
+        container.Id,
+      );
     told = await untilSaid(at, container.Id, /"token"|"refused"/);
   }
   const seen = line.event === "granted" ? "granted" : String(line.reason);
@@ -227,19 +246,7 @@ async function act(
   };
 }
 
-async function startByDocker(
-  at: Api,
-  host: JsonObject,
-  Labels: Record<string, string>,
-  Image: string,
-  sockets: string,
-): Promise<Container> {
-  const Binds = [`${sockets}:/run/authproxy:ro`];
-  const HostConfig = { ReadonlyRootfs: true, NetworkMode: "none", Binds, ...host };
-  return await at.run({ Image, Cmd: [...ASK, "stay"], Labels, User: USER, HostConfig });
-}
-
-/** The same by Podman's own API. */
+/** As an actor is usually started, by Podman's own API. */
 async function startByPodman(
   at: Api,
   { container: changes, pod: wanted }: NonNullable<Actor["podman"]>,

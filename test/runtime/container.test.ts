@@ -143,7 +143,11 @@ describe("where the engine maps users", () => {
     ["the service's user", user, 1001],
     ["its root", [], 0],
   ])("%s gets its secret, and no option is given by hand", async (_, words, inside) => {
-    const server = await serve({ user_namespaces: true });
+    const container = { Config: { Labels: { app: "app" } } };
+    // The loader is the host's, and hides the memory of the container's root, too.
+    const match = { process: { uid_inside: inside, dumpable: false }, container };
+    const services = { app: { match, token: { create: "auth/token/create/app" } } };
+    const server = await serve({ user_namespaces: true, services });
     const look = 'echo "$PASSWORD"; cat "$DB_FILE"; echo; stat -c %u "$DB_FILE"';
     const asking = [...bridged, ...words, ...wanted, image, "sh", "-c", look];
     expect(await mapped.run(...asking)).toEqual({
