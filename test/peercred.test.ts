@@ -319,8 +319,18 @@ describe("the user namespace that owns a process's pid namespace", () => {
   /** The first process of a pid namespace, made by these options of unshare(1); what it runs becomes
    * `sleep`. Gives its pid, as this machine numbers it. */
   async function firstProcess(options: string[], ...words: string[]): Promise<number> {
-    const made = [...options, "--pid", "--fork", "--kill-child"];
-    const { pid } = new Program("unshare", ...made, ...words, "sleep", "60");
+    return await firstProcessOf([], options, ...words);
+  }
+
+  /** `under`: what runs unshare(1). */
+  async function firstProcessOf(
+    under: string[],
+    options: string[],
+    ...words: string[]
+  ): Promise<number> {
+    const made = [...options, "--pid", "--fork", "--kill-child", ...words, "sleep", "60"];
+    const [command = "", ...rest] = [...under, "unshare", ...made];
+    const { pid } = new Program(command, ...rest);
     for (;;) {
       const child = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8"));
       if (child > 0 && readlinkSync(`/proc/${child}/exe`).endsWith("/sleep")) return child;
@@ -391,11 +401,10 @@ describe("the user namespace that owns a process's pid namespace", () => {
   test("is told a user's helper without any capability, of that user's; of another's it is 0", async () => {
     chmodSync(directory, 0o777);
     const as = (uid: number) => ["setpriv", `--reuid=${uid}`, `--regid=${uid}`, "--clear-groups"];
-    const apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork"];
-    const own = await sleeperUnder(...as(54321), ...apart);
-    const foreign = await sleeperUnder(...as(54322), ...apart);
-    expect(await ownerOf(own, as(54321))).toBe(userNamespace(own));
-    expect(await ownerOf(foreign, as(54321))).toBe("0");
+    const own = await firstProcessOf(as(54321), ROOT_OF_ITS_OWN);
+    const foreign = await firstProcessOf(as(54322), ROOT_OF_ITS_OWN);
+    expect(await ownerOf(own, { under: as(54321) })).toBe(userNamespace(own));
+    expect(await ownerOf(foreign, { under: as(54321) })).toBe("0");
   });
 
   test("is 0, of a process that is gone, and of a number that none can have", async () => {
