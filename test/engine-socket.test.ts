@@ -39,8 +39,10 @@ afterEach(() => rmSync(directory, { recursive: true, force: true }));
 function configure(engine: string | { cri: string }): string {
   const certificate = join(directory, "ca.pem");
   writeFileSync(certificate, "-----BEGIN CERTIFICATE-----");
-  const { vault, ...others } = JSON.parse(usual);
-  const config = { ...others, engine, vault: { ...vault, ca_file: certificate } };
+  const { vault, services, ...others } = JSON.parse(usual);
+  if (typeof engine === "object")
+    services.app.match = { pod: { namespace: "app", container: "app" } };
+  const config = { ...others, engine, services, vault: { ...vault, ca_file: certificate } };
   writeFileSync(file, JSON.stringify(config));
   return file;
 }
