@@ -76,7 +76,7 @@ start_podman_of() {
 
 as=
 if [ -n "$user" ]; then
-  as="setpriv --reuid $user --regid $user --clear-groups"
+  as="/usr/bin/setpriv --reuid $user --regid $user --clear-groups"
   start_podman_of "$user"
 elif [ -x /usr/bin/podman ]; then start_podman; else start_docker; fi
 $as /lab/bin/node "/lab/authproxy/test/lab/$program" /lab/guest.json >"/dev/$results" ||

@@ -29,7 +29,6 @@ import { lxcContexts, policy } from "./selinux.ts";
 
 const run = promisify(execFile);
 const project = join(import.meta.dirname, "../..");
-const DEADLINE_MS = 240_000;
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 export const SUBIDS = 300_000;
@@ -43,17 +42,19 @@ exec /bin/busybox switch_root /root /lab/init
 `;
 
 /** The emulator of a processor, and what the kernel calls its two serial lines. */
-type Machine = { emulator: string[]; console: string; results: string };
+type Machine = { emulator: string[]; console: string; results: string; deadlineMs: number };
 const X64: Machine = {
   emulator: ["qemu-system-x86_64", "-cpu", "max"],
   console: "ttyS0",
   results: "ttyS1",
+  deadlineMs: 240_000,
 };
 /** `virt` has no processor of its own. This one has no pointer authentication, which is slow to emulate. */
 export const ARM64: Machine = {
   emulator: ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a57"],
   console: "ttyAMA0",
   results: "ttyAMA1",
+  deadlineMs: 540_000, // nothing of it is this machine's own
 };
 
 export type Wanted = {
@@ -81,7 +82,7 @@ export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
     await makeInitramfs(directory, wanted);
     for (let attempt = 1; ; attempt++) {
       try {
-        return JSON.parse(await boot(directory, wanted));
+        return await boot(directory, wanted);
       } catch (error) {
         if (attempt === ATTEMPTS) throw error;
       }
@@ -215,10 +216,10 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
   await run("sh", ["-ec", archive]);
 }
 
-async function boot(
+async function boot<R>(
   directory: string,
   { tree, qemu, selinux, user, machine = X64, program = "inside.ts" }: Wanted,
-): Promise<string> {
+): Promise<R> {
   const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
   const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
   const console = join(directory, "console");
@@ -237,8 +238,8 @@ async function boot(
   const variables = `results=${machine.results} program=${program} user=${user ?? ""}`;
   words.push("-append", `${append} ${variables}`);
   try {
-    await inTree(qemu, ["nice", ...words], DEADLINE_MS);
-    return readFileSync(results, "utf8");
+    await inTree(qemu, ["nice", ...words], machine.deadlineMs);
+    return JSON.parse(readFileSync(results, "utf8"));
   } catch (error) {
     const lines = readFileSync(console, "utf8").trimEnd().split("\n").slice(-12).join("\n");
     throw new Error(`the guest brought no result (${(error as Error).message}):\n${lines}`);
