@@ -32,8 +32,8 @@ const WORDS: Record<Reason, ReasonWords> = {
       "the peer's cgroup names no container, two containers, or one of an engine that is not " +
       "supported",
     advice:
-      'Run it in a container of the engine that "engine" names: Docker or Podman of root, Podman of ' +
-      'this user where the server is not root, or by { "cri": … } that of a Kubernetes node.',
+      'Run it in a container of the engine that "engine" names: Docker, rootful Podman, or by ' +
+      '{ "cri": … } that of a Kubernetes node. Rootless engines are not supported.',
   },
   "unknown-container": {
     happened: "the engine has no container with the id that the peer's cgroup names",

@@ -11,7 +11,7 @@
  * Life:     the server's. End of file on stdin, or a write that fails, ends this process, and its end
  *           ends the server.
  * Rights:   none. It drops every capability once the socket is open; with --user-namespaces all but
- *           CAP_SYS_PTRACE, which the command `owner` needs (not of a user about that user's own).
+ *           CAP_SYS_PTRACE, which the command `owner` needs.
  *
  * Usage: peercred PATH|--inherited [--user-namespaces]
  *                                      (inherited: a listening socket on descriptor 3)
@@ -299,11 +299,8 @@ int main(int argc, char **argv) {
     int listener = strcmp(argv[1], "--inherited") == 0 ? 3 : bind_to(argv[1]);
     if (listen(listener, SOMAXCONN) < 0)
         err(1, "%s: cannot listen", argv[1]);
-    /* Without it the namespaces of other users' processes cannot be opened. A user's own server has no
-     * capability, and needs none: the user namespaces of that user's containers are that user's. */
-    bool may_trace = geteuid() == 0 ||
-                     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_PTRACE, 0, 0) > 0;
-    drop_capabilities_but(asks_for_owners && may_trace ? 1U << CAP_SYS_PTRACE : 0);
+    /* Without it the namespaces of other users' processes cannot be opened. */
+    drop_capabilities_but(asks_for_owners ? 1U << CAP_SYS_PTRACE : 0);
     /* The peer of a listening socket is its own process, so it serves as a probe. */
     int probe = open_pidfd(listener, 0);
     no_pidfd = probe < 0;

@@ -62,13 +62,10 @@ const UP_TO_CONTAINER =
  * container (kind). With ":" where the kubelet and the engine have different cgroup drivers. */
 const UP_TO_PODS_CONTAINER =
   /^(?:\/[^/]*)*?\/[^/]*kubepods.*?(?:\/(?:cri-containerd-|crio-)?|:cri-containerd:|:crio:)([0-9a-f]{64})(?:\.scope)?(?=\/|$)/;
-/** A session of root, or of the server's own user, whose units are theirs. The kernel lets nobody else
- * make it at this place. */
-const OWN_SESSION = new RegExp(
-  `^/user\\.slice/user-(0|${process.getuid?.()})\\.slice/user@\\1\\.service(?=/|$)`,
-);
-/** A name outside the server's cgroup namespace that it cannot resolve; below another user's session,
- * where that user may choose any name (rootless engines). */
+/** Root's own session, whose units are root's. The kernel lets nobody else make it at this place. */
+const ROOT_SESSION = /^\/user\.slice\/user-0\.slice\/user@0\.service(?=\/|$)/;
+/** A name outside the server's cgroup namespace that it cannot resolve; below a user's session, where
+ * that user may choose any name (rootless engines). */
 const UNSUPPORTED = /\/(\.\.|user@[^/]*)(\/|$)/;
 /** By which a process deceives /proc or the engine, or acts on the host; with their bits. */
 export const CAPABILITIES = {
@@ -263,7 +260,7 @@ export function findContainer(cgroup: string[]): ContainersCgroups | undefined {
     const path = resolveInNamespace(hierarchy, seen);
     // What is below the container has names of its choice.
     const [outside = path, found] = upToContainer.exec(path) ?? [];
-    if (UNSUPPORTED.test(outside.replace(OWN_SESSION, ""))) return undefined;
+    if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, ""))) return undefined;
     if (!found) continue;
     id ??= found;
     if (found !== id) return undefined;

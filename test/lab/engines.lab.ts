@@ -40,7 +40,7 @@ import {
   startRootlessPodman,
 } from "./engine.ts";
 import { fetchTree, type Tree } from "./fetch.ts";
-import { runGuest, SUBIDS } from "./guest.ts";
+import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { notRun, ran } from "./matrix.ts";
 import { buildDockerd } from "./moby.ts";
@@ -176,7 +176,6 @@ const places: Place[] = [
   { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
   { name: "guest: Podman 5.4 and crun", must: true, fixture: "podman-5.4-crun", visit: withCrun },
   { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
-  { name: "guest: Podman 5.4 and the server, of one user", must: true, visit: ofOneUser },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
   {
     name: "guest: a kernel without SO_PEERPIDFD",
@@ -444,28 +443,6 @@ async function rootless(): Promise<Visited> {
     relay.close();
     await engine.stop();
   }
-}
-
-/** A user's own engine, in the cgroup that a login of that user has, and a server that is that user. */
-async function ofOneUser(): Promise<Visited> {
-  const user = 1000;
-  const scene: Scene = {
-    ...sceneOn(`/run/user/${user}/podman/podman.sock`, "/lab/vault-ca.pem"),
-    userNamespaces: true,
-    actors: COMPANY.map((actor) => ({
-      ...actor,
-      host: { CgroupParent: `/user.slice/user-${user}.slice/user@${user}.service/lab` },
-    })),
-  };
-  const guest = { lacks: lacks(), scene };
-  const wanted = { tree: await podman("trixie"), qemu: await qemu(), layer, ca: bao.ca, guest };
-  const { findings } = await runGuest({ ...wanted, user });
-  const judge = () => {
-    const [served] = findings.outcomes;
-    expect(served?.line.uid).toBe(SUBIDS + 1001 - 1); // 0 there is the user
-    expect(findings.captured.files.cgroup).toContain(`/user@${user}.service/lab/libpod-`);
-  };
-  return { findings, judge };
 }
 
 function lacks() {

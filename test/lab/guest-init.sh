@@ -2,8 +2,7 @@
 # Question: how does a guest become a machine with Docker or Podman, on which the lab's scenes are played?
 # It is pid 1. The kernel's messages and ours go to the first serial line, results to the second.
 # Input: /lab (guest.ts makes it), with policy.bin where the kernel shall have SELinux's labels; on the
-# kernel's command line the second serial line, the program that plays and, where one is to have Podman
-# and the server, a user's number.
+# kernel's command line the second serial line and the program that plays.
 export PATH=/usr/bin:/usr/sbin:/lab/bin HOME=/root
 die() { echo "guest: $*"; tail -n 5 /tmp/engine.log; poweroff -f; }
 
@@ -51,35 +50,8 @@ start_podman() {
   until [ -S /run/podman/podman.sock ]; do sleep 0.2; done
 }
 
-# As systemd does for the login of a user: a cgroup of that user's own, with controllers, and a directory
-# in /run. Containers are to be in the cgroup `lab` there.
-start_podman_of() {
-  export HOME=/home/lab XDG_RUNTIME_DIR="/run/user/$1"
-  cgroup=/sys/fs/cgroup
-  for name in user.slice "user-$1.slice" "user@$1.service" lab; do
-    echo "+cpu +memory +pids" >"$cgroup/cgroup.subtree_control"
-    cgroup=$cgroup/$name
-    mkdir "$cgroup"
-  done
-  session=${cgroup%/lab}
-  mkdir -p "$session/podman.service" "$XDG_RUNTIME_DIR/podman" $HOME
-  chown -R "$1:$1" "$session" "$XDG_RUNTIME_DIR" $HOME
-  chmod 0700 "$XDG_RUNTIME_DIR"
-  echo $$ >"$session/podman.service/cgroup.procs"
-  socket=$XDG_RUNTIME_DIR/podman/podman.sock
-  {
-    $as podman --storage-driver vfs system service --time 0 "unix://$socket" >/tmp/engine.log 2>&1
-    die "podman ended"
-  } &
-  until [ -S "$socket" ]; do sleep 0.2; done
-}
-
-as=
-if [ -n "$user" ]; then
-  as="/usr/bin/setpriv --reuid $user --regid $user --clear-groups"
-  start_podman_of "$user"
-elif [ -x /usr/bin/podman ]; then start_podman; else start_docker; fi
-$as /lab/bin/node "/lab/authproxy/test/lab/$program" /lab/guest.json >"/dev/$results" ||
+if [ -x /usr/bin/podman ]; then start_podman; else start_docker; fi
+/lab/bin/node "/lab/authproxy/test/lab/$program" /lab/guest.json >"/dev/$results" ||
   die "the scenes failed"
 sync
 poweroff -f

@@ -6,7 +6,6 @@
 //           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
 import { execFile } from "node:child_process";
 import {
-  appendFileSync,
   chmodSync,
   copyFileSync,
   cpSync,
@@ -31,7 +30,6 @@ const run = promisify(execFile);
 const project = join(import.meta.dirname, "../..");
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
-export const SUBIDS = 300_000;
 const DISK_SPARE = 64; // MB
 const POLICY_VERSION = "33"; // what Linux 5.18 and later read
 const FIRST_INIT = `#!/bin/busybox sh
@@ -69,8 +67,6 @@ export type Wanted = {
   machine?: Machine;
   /** What plays in the guest, in this folder. */
   program?: string;
-  /** Podman and what plays are this user's, who has ids for user namespaces from `SUBIDS` on. */
-  user?: number;
   /** More of this machine's files and directories, and where they are in the guest. */
   files?: [from: string, to: string][];
 };
@@ -95,7 +91,7 @@ export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
 /** The tree, by hard links, and /lab with the project's files. */
 async function makeDisk(
   directory: string,
-  { tree, qemu, layer, ca, guest, selinux, user, files = [] }: Wanted,
+  { tree, qemu, layer, ca, guest, selinux, files = [] }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
   await run("cp", ["--archive", "--link", tree.path, root]);
@@ -130,7 +126,6 @@ async function makeDisk(
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
-  if (user) addUser(join(root, "etc"), user);
   if (existsSync(join(root, "usr/bin/podman")))
     configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
   if (selinux) {
@@ -165,12 +160,6 @@ function copyCommand(copy: Copy): void {
 function copyRuntime(copy: Copy, lab: string): void {
   for (const name of ["dist/authproxy", "dist/runtime"]) copy(name);
   symlinkSync("authproxy-runc", join(lab, "authproxy/dist/runtime/authproxy-crun"));
-}
-
-function addUser(etc: string, user: number): void {
-  appendFileSync(join(etc, "passwd"), `lab:x:${user}:${user}::/home/lab:/bin/sh\n`);
-  appendFileSync(join(etc, "group"), `lab:x:${user}:\n`);
-  for (const name of ["subuid", "subgid"]) writeFileSync(join(etc, name), `lab:${SUBIDS}:65536\n`);
 }
 
 /** With crun, which is Debian's own choice, and this machine's registry. */
@@ -218,7 +207,7 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
 
 async function boot<R>(
   directory: string,
-  { tree, qemu, selinux, user, machine = X64, program = "inside.ts" }: Wanted,
+  { tree, qemu, selinux, machine = X64, program = "inside.ts" }: Wanted,
 ): Promise<R> {
   const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
   const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
@@ -235,7 +224,7 @@ async function boot<R>(
   // The guest has no source of randomness but the emulated processor's.
   const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
   // Of words that it does not know, the kernel makes variables of the first process.
-  const variables = `results=${machine.results} program=${program} user=${user ?? ""}`;
+  const variables = `results=${machine.results} program=${program}`;
   words.push("-append", `${append} ${variables}`);
   try {
     await inTree(qemu, ["nice", ...words], machine.deadlineMs);

@@ -78,7 +78,7 @@ const equivalent: Record<string, Record<string, string>> = {
       "what stands there names no container, as nothing does",
     'const [, controllers, named = ""] = /^\\d+:([^:]*):(.*)$/.exec(line) ?? ["Stryker was here"];':
       "the first of them is not looked at",
-    'if (UNSUPPORTED.test(outside.replace(OWN_SESSION, "Stryker was here!"))) return undefined;':
+    'if (UNSUPPORTED.test(outside.replace(ROOT_SESSION, "Stryker was here!"))) return undefined;':
       "UNSUPPORTED looks at what stands after a slash only",
     'const pids = readStart(`${directory}/cgroup.procs`, PIDS_BYTES_MAX).split("\\n");':
       "an empty line is passed over",
