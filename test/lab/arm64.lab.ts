@@ -38,7 +38,9 @@ const PASSWORD = "of the lab, on arm64";
 /** e_machine of elf(5): EM_AARCH64. */
 const AARCH64 = 183;
 
-const PACKAGES = ["docker.io", "linux-image-cloud-arm64", "busybox-static", "libstdc++6"];
+const KERNEL = ["linux-image-cloud-arm64", "busybox-static", "libstdc++6"];
+/** With what our runtime needs of a host: a shell. */
+const PACKAGES = ["docker.io", ...KERNEL, "dash", "grep", "coreutils"];
 
 const directory = mkdtempSync(join(tmpdir(), "authproxy-arm64-"));
 const target = await targetOf("arm64");
