@@ -14,7 +14,7 @@ import {
 } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -434,10 +434,10 @@ async function rootless(): Promise<Visited> {
     const refusal = await refusesToStart(sceneOn(engine.socket));
     const actors = [{ name: "its container", expect: "no-container" }];
     const findings = await play({ ...sceneOn(socket), actors });
-    const judge = () => {
-      const owner = `engine: ${dirname(engine.socket)}: belongs to uid 54321`;
-      expect(refusal).toContain(`1: authproxy: error: ${owner}`);
-    };
+    const judge = () =>
+      expect(refusal).toMatch(
+        /^1: authproxy: error: engine: .*, or others say what each container is$/,
+      );
     return { findings, judge, extra: [`its own socket: exit ${refusal}`] };
   } finally {
     relay.close();
