@@ -1,7 +1,8 @@
 // Question: what do hosts carry for images that nobody changes?
 // Input:    the Node binary that npm installed, or the one that runs this; the loader and libraries of
-//           this machine that it needs; dist/authproxy-java.js as scripts/build.ts makes it; runtime/.
-// Output:   dist/authproxy/, the client directory: started as
+//           this machine that it needs; dist/authproxy-java.js as scripts/build.ts makes it; runtime/. For
+//           another processor, what scripts/target.ts has of these.
+// Output:   dist/authproxy/ (dist/ARCHITECTURE/authproxy/), the client directory: started as
 //             ld.so --inhibit-cache --library-path DIR DIR/node … DIR/authproxy.js -- COMMAND
 //           it needs nothing of the image that it runs in. dist/runtime/, the OCI runtime wrapper.
 // Promise:  each file is put in place whole, and only where it differs: containers may be starting
@@ -26,29 +27,33 @@ import {
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { buildSync } from "esbuild";
-import { packagesOf, termsOf } from "./licences.ts";
+import { ownTarget, type Target } from "./target.ts";
 
 const root = join(import.meta.dirname, "..");
-const client = join(root, "dist/authproxy");
 const runtime = join(root, "dist/runtime");
 
-function main(): void {
-  const node = nodeBinary();
-  const { loader, libraries } = neededBy(node);
-  for (const directory of [client, join(client, "LICENSES"), runtime])
-    mkdirSync(directory, { recursive: true, mode: 0o755 });
-  putCopy(join(client, "node"), node, 0o644, ["--strip-all"]);
+/** The client directory for a processor. */
+export function putClient(target: Target): string {
+  const client = join(root, target.dist, "authproxy");
+  const { node } = target;
+  const { loader, libraries } = neededBy(node, target);
+  mkdirSync(join(client, "LICENSES"), { recursive: true, mode: 0o755 });
+  putCopy(join(client, "node"), node, 0o644, [target.tool("strip"), "--strip-all"]);
   putCopy(join(client, "ld.so"), loader, 0o711);
   for (const library of libraries) putCopy(join(client, basename(library)), library, 0o644);
   // The one with keystores: nobody puts another in its place there.
   putCopy(join(client, "authproxy.js"), join(root, "dist/authproxy-java.js"), 0o644);
   // Without it Node would ask the image's own /package.json what a .js file is.
   put(join(client, "package.json"), '{ "type": "commonjs" }\n', 0o644);
-  putLicences(node, [loader, ...libraries]);
+  putLicences(join(client, "LICENSES"), [loader, ...libraries], target);
+  return client;
+}
+
+/** It is the same for every processor. */
+function putRuntime(): void {
+  mkdirSync(runtime, { recursive: true, mode: 0o755 });
   putCopy(join(runtime, "authproxy-runc"), join(root, "runtime/authproxy-runc"), 0o755);
   put(join(runtime, "wrapper.mjs"), bundleWrapper(), 0o644);
-  const bytes = filesIn(client).reduce((sum, file) => sum + statSync(file).size, 0);
-  process.stdout.write(`dist/authproxy ${(bytes / 1e6).toFixed(1)} MB, dist/runtime\n`);
 }
 
 /**
@@ -73,27 +78,31 @@ function bundleWrapper(): string {
   return wrapper.text;
 }
 
-function nodeBinary(): string {
-  const packaged = join(root, `node_modules/node-linux-${process.arch}/bin/node`);
-  return existsSync(packaged) ? packaged : process.execPath;
+/** The loader that a program names (PT_INTERP), and the libraries that it needs (DT_NEEDED), with what
+ * these need. They lie beside the loader: elf(5). */
+function neededBy(program: string, { tool, systemRoot }: Target) {
+  const read = (...words: string[]) => run(tool("readelf"), "--wide", ...words);
+  const interpreter = /interpreter: (.+)\]/.exec(read("--program-headers", program))?.[1];
+  if (!interpreter) throw new Error(`${program} names no loader: is it static?`);
+  const loader = realpathSync(join(systemRoot, interpreter));
+  const libraries = new Set<string>();
+  const addNeeded = (file: string) => {
+    const names = read("--dynamic", file).matchAll(/\(NEEDED\).*\[(.+)\]/g);
+    for (const [, name = ""] of names)
+      if (name !== basename(interpreter)) libraries.add(join(dirname(loader), name));
+  };
+  addNeeded(program);
+  for (const library of libraries) addNeeded(library); // those that are added meanwhile, too
+  return { loader, libraries: [...libraries] };
 }
 
-/** What ldd(1) lists: "NAME => PATH (0x…)" of libraries, "PATH (0x…)" of the loader. */
-function neededBy(program: string): { loader: string; libraries: string[] } {
-  const lines = run("ldd", program).split("\n");
-  const libraries = lines.flatMap((line) => /=> (\/\S+) \(0x/.exec(line)?.[1] ?? []);
-  const loader = lines.flatMap((line) => /^\s*(\/\S+) \(0x/.exec(line)?.[1] ?? [])[0];
-  if (!loader) throw new Error(`${program}: ldd names no loader: is it built for musl, or static?`);
-  return { loader, libraries };
-}
-
-/** A copy with the source's time; where one is, nothing is done. `strip`: what strip(1) is told. */
-function putCopy(path: string, source: string, mode: number, strip?: string[]): void {
+/** A copy with the source's time; where one is, nothing is done. `strip`: the command that makes it. */
+function putCopy(path: string, source: string, mode: number, strip?: [string, string]): void {
   const { mtime } = statSync(source);
   const present = statSync(path, { throwIfNoEntry: false });
   if (present?.mtimeMs === mtime.getTime() && (present.mode & 0o777) === mode) return;
   const unfinished = `${path}.${process.pid}`;
-  if (strip) run("strip", ...strip, "-o", unfinished, source);
+  if (strip) run(...strip, "-o", unfinished, source);
   else copyFileSync(source, unfinished);
   finish(unfinished, path, mode, mtime);
 }
@@ -112,18 +121,17 @@ function finish(unfinished: string, path: string, mode: number, mtime: Date): vo
 }
 
 /** Node's own, ours, and of each library what its package says, with the licences that it names. */
-function putLicences(node: string, libraries: string[]): void {
-  const place = join(client, "LICENSES");
-  const packages = packagesOf(libraries);
+function putLicences(place: string, libraries: string[], { node, ownersOf }: Target): void {
+  const { packages, terms } = ownersOf(libraries);
   const listed = packages.map(({ name, version }) => `${name} ${version}`);
-  const notice = `ld.so and the libraries are those of this machine, unchanged, of the packages
+  const notice = `ld.so and the libraries are unchanged, of the packages
 ${listed.join(", ") || "unknown: add their licences before you hand this directory on"}
 (their source is that of these packages); node is of nodejs.org, without its symbols.
 `;
   put(join(place, "README"), notice, 0o644);
   putCopy(join(place, "authproxy"), join(root, "LICENSE"), 0o644);
   putCopy(join(place, "node"), join(dirname(realpathSync(node)), "../LICENSE"), 0o644);
-  for (const [name, terms] of termsOf(packages)) putCopy(join(place, name), terms, 0o644);
+  for (const [name, file] of terms) putCopy(join(place, name), file, 0o644);
 }
 
 function filesIn(directory: string): string[] {
@@ -132,12 +140,15 @@ function filesIn(directory: string): string[] {
 }
 
 function run(program: string, ...args: string[]): string {
-  return execFileSync(program, args, { encoding: "utf8" });
+  return execFileSync(program, args, { encoding: "utf8", env: { ...process.env, LC_ALL: "C" } });
 }
 
 if (import.meta.main) {
   try {
-    main();
+    const client = putClient(ownTarget());
+    putRuntime();
+    const bytes = filesIn(client).reduce((sum, file) => sum + statSync(file).size, 0);
+    process.stdout.write(`dist/authproxy ${(bytes / 1e6).toFixed(1)} MB, dist/runtime\n`);
   } catch (error) {
     process.stderr.write(`authproxy: error: build: ${(error as Error).message}\n`);
     process.exitCode = 1;

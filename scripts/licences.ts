@@ -18,11 +18,12 @@ export function packagesOf(files: string[]): Package[] {
   return [...found.values()];
 }
 
-/** By the names that they are to have: what a package says, with the licences that it names. */
-export function termsOf(packages: Package[]): Map<string, string> {
+/** By the names that they are to have: what a package says, with the licences that it names. `root`:
+ * where the packages are unpacked. */
+export function termsOf(packages: Package[], root = "/"): Map<string, string> {
   const terms = new Map<string, string>();
   for (const { name } of packages) {
-    const file = `/usr/share/doc/${name}/copyright`;
+    const file = join(root, "usr/share/doc", name, "copyright");
     terms.set(name, file);
     // Debian policy 12.5: licences that are common stand in one place, and are named by it.
     const named = readFileSync(file, "utf8").matchAll(

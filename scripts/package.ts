@@ -1,7 +1,8 @@
 // Question: what does a host need that has neither npm nor a compiler?
+// Usage:    package.ts [ARCHITECTURE]     x64 or arm64; this machine's, if none is named
 // Input:    the sources; dist/ as `npm run prepare-machine` builds it; the packages that
-//           package-lock.json pins; Node from npm's node-linux-<arch>. All for this machine's
-//           architecture.
+//           package-lock.json pins; Node from npm's node-linux-<arch>. For another architecture than
+//           this machine's, peercred and the client directory are built first (scripts/target.ts).
 // Output:   dist/authproxy-<version>-<arch>.tar.gz; on stdout its size and sha256.
 // Promise:  the same input gives the same bytes, whatever the folder, the user, the umask or the
 //           day. What runs are the sources: their types are erased to white space, so that lines
@@ -26,8 +27,9 @@ import { stripTypeScriptTypes } from "node:module";
 import { tmpdir } from "node:os";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { packagesOf, termsOf } from "./licences.ts";
+import { putClient } from "./build-directory.ts";
 import { metafileOf } from "./size.ts";
+import { ownTarget, type Target, targetOf } from "./target.ts";
 
 const root = join(import.meta.dirname, "..");
 const distribution = join(root, "dist");
@@ -36,8 +38,6 @@ const distribution = join(root, "dist");
 const ENTRIES = ["server/main.ts", "cli/authproxy.ts"];
 /** As they are: [from the repository, to the archive]. */
 const FILES: [string, string][] = [
-  [`node_modules/node-linux-${process.arch}/bin/node`, "bin/node"],
-  [`node_modules/node-linux-${process.arch}/LICENSE`, "licenses/node"],
   ["packaging/install", "install"],
   ["packaging/uninstall", "uninstall"],
   ["packaging/authproxy", "bin/authproxy"],
@@ -53,7 +53,6 @@ const FILES: [string, string][] = [
   ["dist/package.json", "dist/package.json"],
   ["Dockerfile.example", "Dockerfile.example"],
   [".dockerignore", ".dockerignore"],
-  ["dist/authproxy", "dist/authproxy"],
   ["dist/runtime", "dist/runtime"],
   ["docs", "docs"],
   ["README.md", "README.md"],
@@ -72,20 +71,23 @@ const MTIME_SECONDS = 1_000_000_000; // any: tar warns of 0
 export type Archive = { file: string; bytes: number; sha256: string };
 
 /** Makes the archive, and puts it in place whole. */
-export async function makeArchive(directory = distribution): Promise<Archive> {
+export async function makeArchive(
+  directory = distribution,
+  target: Target = ownTarget(),
+): Promise<Archive> {
   const { version } = readJson("package.json");
   const name = `authproxy-${version}`;
   const scratch = mkdtempSync(join(tmpdir(), "authproxy-package-"));
   try {
     const tree = join(scratch, name);
     mkdirSync(tree);
-    await fill(tree, version);
+    await fill(tree, version, target);
     const attributes = ["--format=ustar", "--sort=name", `--mtime=@${MTIME_SECONDS}`];
     attributes.push("--owner=0", "--group=0", "--numeric-owner");
     const options = { maxBuffer: MAX_BYTES, env: { LC_ALL: "C", PATH: process.env.PATH ?? "" } };
     const tar = execFileSync("tar", [...attributes, "-C", scratch, "-cf", "-", name], options);
     const bytes = gzipSync(tar); // Node's own zlib, which is pinned; without a name or a time
-    const file = join(directory, `${name}-${process.arch}.tar.gz`);
+    const file = join(directory, `${name}-${target.architecture}.tar.gz`);
     writeFileSync(`${file}.${process.pid}`, bytes);
     renameSync(`${file}.${process.pid}`, file);
     return { file, bytes: bytes.length, sha256: sha256(bytes) };
@@ -94,16 +96,26 @@ export async function makeArchive(directory = distribution): Promise<Archive> {
   }
 }
 
-/** What runs on a host, as it runs there: the daemon, and the command `authproxy`. */
-export async function placePrograms(tree: string): Promise<void> {
+/** What `npm run prepare-machine` builds for this machine, for another one. */
+export function buildFor(target: Target): void {
+  mkdirSync(join(root, target.dist), { recursive: true });
+  const output = join(root, target.dist, "peercred");
+  const words = [join(root, "scripts/peercred.sh"), output, ...target.compiler];
+  execFileSync("sh", words, { stdio: "inherit" });
+  putClient(target);
+}
+
+/** What runs on a host, as it runs there: the daemon, and the command `authproxy`. `dist`: where its
+ * peercred is. */
+export async function placePrograms(tree: string, dist = "dist"): Promise<void> {
   const place = placeIn(tree);
   for (const path of Object.keys((await metafileOf(ENTRIES)).inputs))
     writeFileSync(
       place(path.replace(/\.ts$/, ".js")),
       erase(readFileSync(join(root, path), "utf8")),
     );
-  for (const path of ["server/config.schema.json", "dist/peercred"])
-    cpSync(join(root, path), place(path));
+  cpSync(join(root, "server/config.schema.json"), place("server/config.schema.json"));
+  cpSync(join(root, dist, "peercred"), place("dist/peercred"));
   writeFileSync(place("package.json"), '{ "type": "module" }\n');
 }
 
@@ -114,10 +126,12 @@ function placeIn(tree: string): (path: string) => string {
   };
 }
 
-async function fill(tree: string, version: string): Promise<void> {
+async function fill(tree: string, version: string, target: Target): Promise<void> {
   const place = placeIn(tree);
-  await placePrograms(tree);
-  for (const [from, to] of FILES) {
+  await placePrograms(tree, target.dist);
+  cpSync(target.node, place("bin/node"));
+  cpSync(join(dirname(target.node), "../LICENSE"), place("licenses/node"));
+  for (const [from, to] of [...FILES, [`${target.dist}/authproxy`, "dist/authproxy"]] as const) {
     if (!existsSync(join(root, from))) throw new Error(`no ${from}: run npm run prepare-machine`);
     cpSync(join(root, from), place(to), { recursive: true });
   }
@@ -125,7 +139,7 @@ async function fill(tree: string, version: string): Promise<void> {
     cpSync(join(root, path), place(path), { recursive: true });
     cpSync(license(join(root, path)), place(join("licenses", basename(path))));
   }
-  putTermsOfLibc(place);
+  putTermsOfLibc(place, target);
   writeFileSync(place("VERSION"), `${version}\n`);
   execFileSync("chmod", ["-R", "u=rwX,go=rX", tree]); // whatever our umask is
   chmodSync(place(EXECUTE_ONLY), 0o711);
@@ -148,12 +162,12 @@ function license(directory: string): string {
   return found;
 }
 
-/** peercred holds a part of this machine's C library, which it was linked with. */
-function putTermsOfLibc(place: (path: string) => string): void {
-  const { CC = "cc" } = process.env;
-  const words = ["-print-file-name=libc.a"];
-  const library = execFileSync(CC, words, { encoding: "utf8" }).trim();
-  const packages = isAbsolute(library) ? packagesOf([library]) : []; // where there is none: "libc.a"
+/** peercred holds a part of the C library, which it was linked with. */
+function putTermsOfLibc(place: (path: string) => string, { compiler, ownersOf }: Target): void {
+  const [cc = "", ...options] = compiler;
+  const words = [...options, "-print-file-name=libc.a"];
+  const library = execFileSync(cc, words, { encoding: "utf8" }).trim();
+  const { packages, terms } = ownersOf(isAbsolute(library) ? [library] : []); // else "libc.a": there is none
   const listed = packages.map(({ name, version }) => `${name} ${version}`);
   const notice = `dist/peercred is server/peercred.c and what it needs of a C library, unchanged, of the package
 ${listed.join() || "unknown: add its licence before you hand this archive on"}
@@ -162,7 +176,7 @@ ${listed.join() || "unknown: add its licence before you hand this archive on"}
 ${RELINK}
 `;
   writeFileSync(place("licenses/peercred/README"), notice);
-  for (const [name, terms] of termsOf(packages)) cpSync(terms, place(`licenses/peercred/${name}`));
+  for (const [name, file] of terms) cpSync(file, place(`licenses/peercred/${name}`));
 }
 
 /** Mode "strip" (node:module): what is erased leaves as much white space. */
@@ -190,7 +204,9 @@ function sha256(bytes: Uint8Array): string {
 
 if (import.meta.main) {
   try {
-    const { file, bytes, sha256 } = await makeArchive();
+    const target = await targetOf(process.argv[2] ?? process.arch);
+    if (target.architecture !== process.arch) buildFor(target);
+    const { file, bytes, sha256 } = await makeArchive(distribution, target);
     process.stdout.write(`dist/${basename(file)} ${bytes} bytes sha256 ${sha256}\n`);
   } catch (error) {
     process.stderr.write(`authproxy: error: package: ${(error as Error).message}\n`);

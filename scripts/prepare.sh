@@ -172,7 +172,7 @@ prepare_npm_packages() {
 }
 
 prepare_helper() {
-  if [ dist/peercred -nt server/peercred.c ] && [ dist/peercred -nt scripts/prepare.sh ]; then
+  if [ dist/peercred -nt server/peercred.c ] && [ dist/peercred -nt scripts/peercred.sh ]; then
     return
   fi
   cc=${CC:-cc}
@@ -186,12 +186,7 @@ prepare_helper() {
     fi
   fi
   say "helper: server/peercred.c -> dist/peercred"
-  # By a relative path and without a build id: the same compiler gives the same bytes anywhere.
-  # -U: some compilers define it themselves, with another value.
-  "$cc" -std=c17 -O2 -Wall -Wextra -Werror -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 \
-    -fstack-protector-strong -static-pie -fPIE \
-    -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--build-id=none \
-    -o "$scratch/peercred" server/peercred.c ||
+  sh scripts/peercred.sh "$scratch/peercred" "$cc" ||
     die "server/peercred.c does not compile, see above" \
       "(cannot find -lc: install the static C library, Fedora: glibc-static)"
   mv "$scratch/peercred" dist/peercred
@@ -199,7 +194,8 @@ prepare_helper() {
 
 # What only the tests need: strace shows which system calls are made, openssl and the JDK read the
 # keystores, make and bzip2 build a busybox, busybox and musl make images that have nothing of this
-# machine's, the others run the examples. A test that misses its own fails and says so.
+# machine's, the cross compiler builds for arm64, the others run the examples. A test that misses its own
+# fails and says so.
 prepare_tests() {
   missing=
   command -v strace >/dev/null || missing="$missing strace"
@@ -211,6 +207,8 @@ prepare_tests() {
   done
   [ -x /usr/bin/busybox ] || missing="$missing busybox-static"
   command -v musl-gcc >/dev/null || missing="$missing musl-tools"
+  [ "$(uname -m)" != x86_64 ] || command -v aarch64-linux-gnu-gcc >/dev/null ||
+    missing="$missing gcc-aarch64-linux-gnu"
   # A java command alone is no JDK. 120 MB to fetch.
   for command in javac jlink keytool; do
     command -v "$command" >/dev/null || { missing="$missing default-jdk-headless" && break; }

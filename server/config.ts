@@ -2,11 +2,11 @@
 //
 // Input: the path of one JSON file.
 // Guaranteed: only root or the server's own user can have written the file, every key in it is known
-// and stands once, every value is as config.schema.json allows.
+// and stands once, every value is as config.schema.json allows. The engine's socket is theirs too.
 import type { Container } from "./engine.ts";
 import type { JsonObject } from "./json.ts";
 import { findFlaw } from "./schema.ts";
-import { readTrustedFile } from "./trusted-file.ts";
+import { readTrustedFile, requireTrustedEngine } from "./trusted-file.ts";
 
 /** Where a service's token comes from. `create` is a path below /v1/ whose answer has `auth`, and
  * `body` goes with it. Or `read` is PATH#KEY of a ready token, which all containers of the service
@@ -93,10 +93,12 @@ export function loadConfig(file: string): Config {
   }
   const { address, ca_file, namespace, login, for_clients } = written.vault;
   const clientsCaFile = for_clients?.ca_file ?? ca_file;
+  const { engine = "/var/run/docker.sock" } = written;
+  requireTrustedEngine(typeof engine === "string" ? engine : engine.cri);
   return {
     socket: written.socket ?? "/run/authproxy/authproxy.sock",
     state: written.state ?? "/run/authproxy-state",
-    engine: written.engine ?? "/var/run/docker.sock",
+    engine,
     allow_no_pidfd: written.allow_no_pidfd ?? false,
     user_namespaces: written.user_namespaces ?? false,
     vault: { address, ca: readCertificate(ca_file), namespace, login },

@@ -2,7 +2,8 @@
 //
 // Input: a path from the configuration, or of a lease. Who could forge the file: whoever can write it,
 // or a directory on the way to it, that of a link included.
-// Guaranteed: nobody else can, and the text is of the very file whose owner and mode were looked at.
+// Guaranteed: nobody else can, and the text is of the very file whose owner and mode were looked at. Of
+// the engine's socket: nobody else answers at it, now or when it is made again.
 import {
   closeSync,
   fstatSync,
@@ -10,7 +11,6 @@ import {
   openSync,
   readFileSync,
   readlinkSync,
-  type Stats,
   statSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -33,23 +33,37 @@ export function readTrustedFile(file: string): string {
   }
 }
 
+/** Throws an Error of one line where others own the engine's socket, or could put another one in its
+ * place: whoever answers there says which container a process is of (invariant 4). A part of the path
+ * that does not exist yet is made by those who can write the directory above it. */
+export function requireTrustedEngine(socket: string): void {
+  try {
+    requireOurs(socket, statSync(resolveTrusted(socket)).uid, 0);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    // With a code, the kernel's own: nobody answers there yet, or not to this user.
+    if (!code) throw new Error(`engine: ${message}, or others say what each container is`);
+  }
+}
+
 /** The path without links of something that exists (links that go round in circles do not end). Throws
  * an Error of one line where others could put something else in its place. */
 export function resolveTrusted(path: string, directory = process.cwd()): string {
   let resolved = path.startsWith("/") ? "/" : directory;
   for (const name of path.split("/").filter(Boolean)) {
     const entry = join(resolved, name);
-    const stats = lstatSync(entry);
-    requireKept(stats, resolved);
-    resolved = stats.isSymbolicLink() ? resolveTrusted(readlinkSync(entry), resolved) : entry;
+    requireKept(entry, resolved); // first: a directory that may not be entered says nothing else
+    const isLink = lstatSync(entry).isSymbolicLink();
+    resolved = isLink ? resolveTrusted(readlinkSync(entry), resolved) : entry;
   }
   return resolved;
 }
 
-/** Others cannot replace this entry of a directory. */
-function requireKept(entry: Stats, directory: string): void {
+/** Others cannot replace this entry of a directory, or make it if it is missing. */
+function requireKept(entry: string, directory: string): void {
   const { uid, mode } = statSync(directory);
-  const isKept = (mode & STICKY && isOurs(entry.uid)) || isReadOnlyVolume(directory, mode);
+  const isOurEntry = () => isOurs(lstatSync(entry, { throwIfNoEntry: false })?.uid);
+  const isKept = (mode & STICKY && isOurEntry()) || isReadOnlyVolume(directory, mode);
   requireOurs(directory, uid, isKept ? 0 : mode);
 }
 
@@ -69,6 +83,6 @@ function requireOurs(path: string, uid: number, mode: number): void {
     throw new Error(`${path}: others can write it (try: chmod go-w ${path})`);
 }
 
-function isOurs(uid: number): boolean {
+function isOurs(uid: number | undefined): boolean {
   return uid === 0 || uid === process.getuid?.();
 }

@@ -197,13 +197,13 @@ describe.each<[string, [string, Changes][], [string, Changes][]]>([
   [
     "unavailable: clock",
     [
-      ["started 2.1 s after its container", started("2026-01-01T00:59:57.900Z")],
+      ["started 30.1 s after its container", started("2026-01-01T00:59:29.900Z")],
       ["a container that never started", started("0001-01-01T00:00:00Z")],
       ["a time that is none", started("soon")],
     ],
     [
-      ["started 1.9 s after its container", started("2026-01-01T00:59:58.100Z")],
-      ["started 2 s after its container", started("2026-01-01T00:59:58.000Z")],
+      ["started 29.9 s after its container", started("2026-01-01T00:59:30.100Z")],
+      ["started 30 s after its container", started("2026-01-01T00:59:30.000Z")],
       ["started long before its container says", started("2026-01-01T02:00:00Z")],
       ["by nanoseconds and another zone", started("2026-01-01T02:00:00.123456789+01:00")],
     ],

@@ -23,7 +23,8 @@ export function packageFromNpm(name: string, version: string, integrity: string)
     if (packed.integrity !== integrity) {
       throw new Error(`${name}@${version}: its hash is ${packed.integrity}, wanted ${integrity}`);
     }
-    execFileSync("tar", ["-xzf", packed.filename], { cwd: unfinished });
+    // --touch: npm gives the files of all versions the same time, by which two cannot be told apart.
+    execFileSync("tar", ["-xzf", packed.filename, "--touch"], { cwd: unfinished });
     putInPlace(join(unfinished, "package"), place);
   } finally {
     rmSync(unfinished, { recursive: true, force: true });

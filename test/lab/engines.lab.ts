@@ -12,8 +12,10 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
@@ -48,6 +50,7 @@ import {
   type Findings,
   type Outcome,
   play,
+  refusesToStart,
   type Scene,
   untilSaid,
 } from "./scene.ts";
@@ -397,11 +400,28 @@ async function withoutPidfd(): Promise<Visited> {
   return { findings, judge, extra: [`without allow_no_pidfd, exit ${refusal}`] };
 }
 
-/** A user may arrange its own cgroups, so their names are not believed: here there is none at all. */
+/** A user's socket is refused at the start. By a relay of root's it is asked, and still its containers
+ * are refused: a user may arrange its own cgroups, so their names are not believed. Here there is none. */
 async function rootless(): Promise<Visited> {
-  const start = startRootlessPodman(await podman("bookworm"), insecure);
-  const actors = [{ name: "its container", expect: "no-container" }];
-  return { findings: await on(start, () => ({ actors })) };
+  const engine = await had(startRootlessPodman(await podman("bookworm"), insecure));
+  const socket = join(directory, "relay.sock");
+  const relay = createServer((local) => {
+    const remote = connect(engine.socket);
+    pipeline(local, remote, local, () => {}); // either may end first
+  }).listen(socket);
+  try {
+    const refusal = await refusesToStart(sceneOn(engine.socket));
+    const actors = [{ name: "its container", expect: "no-container" }];
+    const findings = await play({ ...sceneOn(socket), actors });
+    const judge = () =>
+      expect(refusal).toMatch(
+        /^1: authproxy: error: engine: .*, or others say what each container is$/,
+      );
+    return { findings, judge, extra: [`its own socket: exit ${refusal}`] };
+  } finally {
+    relay.close();
+    await engine.stop();
+  }
 }
 
 function lacks() {

@@ -26,7 +26,8 @@ const shell = promisify(exec);
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const TOP = ["bin", "sbin", "lib", "lib64"];
 
-export type Suite = "bookworm" | "trixie" | "sid";
+/** Of this machine's architecture, unless another one is named. */
+export type Suite = "bookworm" | "trixie" | "trixie-arm64" | "sid";
 export type Tree = { path: string; versions: Map<string, string> };
 
 const cache = join(folder, "lab");
@@ -50,7 +51,8 @@ async function openSuite(suite: Suite): Promise<void> {
   const directory = join(cache, suite);
   mkdirSync(join(directory, "lists/partial"), { recursive: true });
   mkdirSync(join(directory, "archives/partial"), { recursive: true });
-  const source = `deb [signed-by=${KEYRING}] ${await mirror()} ${suite} main\n`;
+  const [name] = suite.split("-");
+  const source = `deb [signed-by=${KEYRING}] ${await mirror()} ${name} main\n`;
   writeFileSync(join(directory, "sources.list"), source);
   writeFileSync(join(directory, "status"), "");
   await apt(suite, "update");
@@ -66,7 +68,9 @@ async function mirror(): Promise<string> {
 
 async function apt(suite: Suite, ...words: string[]): Promise<string> {
   const directory = join(cache, suite);
+  const [, architecture] = suite.split("-");
   const settings = {
+    ...(architecture && { "APT::Architecture": architecture }),
     "Dir::State": directory,
     "Dir::State::status": join(directory, "status"),
     "Dir::Cache": directory,

@@ -1,7 +1,8 @@
 #!/bin/busybox sh
 # Question: how does a guest become a machine with Docker or Podman, on which the lab's scenes are played?
 # It is pid 1. The kernel's messages and ours go to the first serial line, results to the second.
-# Input: /lab (guest.ts makes it), with policy.bin where the kernel shall have SELinux's labels.
+# Input: /lab (guest.ts makes it), with policy.bin where the kernel shall have SELinux's labels; on the
+# kernel's command line the second serial line and the program that plays.
 export PATH=/usr/bin:/usr/sbin:/lab/bin HOME=/root
 die() { echo "guest: $*"; tail -n 5 /tmp/engine.log; poweroff -f; }
 
@@ -51,6 +52,7 @@ start_podman() {
 }
 
 if [ -x /usr/bin/podman ]; then start_podman; else start_docker; fi
-/lab/bin/node /lab/authproxy/test/lab/inside.ts /lab/guest.json >/dev/ttyS1 || die "the scenes failed"
+/lab/bin/node "/lab/authproxy/test/lab/$program" /lab/guest.json >"/dev/$results" ||
+  die "the scenes failed"
 sync
 poweroff -f

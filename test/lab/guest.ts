@@ -1,6 +1,7 @@
 // Question: how does a kernel of another version, or with another security module, run here?
 // Input:    a tree with a kernel, Docker or Podman, and busybox; a tree with qemu; what to play.
-// Output:   the results of inside.ts, from a guest whose root file system is the tree.
+// Output:   the results of inside.ts, or of another program, from a guest whose root file system is the
+//           tree.
 // Promise:  needs no KVM: a machine that is itself a guest often has one that hangs. The guest
 //           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
 import { execFile } from "node:child_process";
@@ -27,7 +28,6 @@ import { lxcContexts, policy } from "./selinux.ts";
 
 const run = promisify(execFile);
 const project = join(import.meta.dirname, "../..");
-const DEADLINE_MS = 400_000; // two cores may have much else to do
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 const DISK_SPARE = 64; // MB
@@ -39,6 +39,22 @@ for module in /modules/*; do /bin/busybox insmod "$module"; done
 exec /bin/busybox switch_root /root /lab/init
 `;
 
+/** The emulator of a processor, and what the kernel calls its two serial lines. */
+type Machine = { emulator: string[]; console: string; results: string; deadlineMs: number };
+const X64: Machine = {
+  emulator: ["qemu-system-x86_64", "-cpu", "max"],
+  console: "ttyS0",
+  results: "ttyS1",
+  deadlineMs: 400_000, // two cores may have much else to do
+};
+/** `virt` has no processor of its own. This one has no pointer authentication, which is slow to emulate. */
+export const ARM64: Machine = {
+  emulator: ["qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a57"],
+  console: "ttyAMA0",
+  results: "ttyAMA1",
+  deadlineMs: 540_000, // nothing of it is this machine's own
+};
+
 export type Wanted = {
   tree: Tree;
   qemu: Tree;
@@ -48,9 +64,14 @@ export type Wanted = {
   ca: string;
   guest: Guest;
   selinux?: boolean;
+  machine?: Machine;
+  /** What plays in the guest, in this folder. */
+  program?: string;
+  /** More of this machine's files and directories, and where they are in the guest. */
+  files?: [from: string, to: string][];
 };
 
-export async function runGuest(wanted: Wanted): Promise<Results> {
+export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-guest-"));
   try {
     await makeDisk(directory, wanted);
@@ -70,7 +91,7 @@ export async function runGuest(wanted: Wanted): Promise<Results> {
 /** The tree, by hard links, and /lab with the project's files. */
 async function makeDisk(
   directory: string,
-  { tree, qemu, layer, ca, guest, selinux }: Wanted,
+  { tree, qemu, layer, ca, guest, selinux, files = [] }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
   await run("cp", ["--archive", "--link", tree.path, root]);
@@ -104,6 +125,7 @@ async function makeDisk(
     symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
+  for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
   if (existsSync(join(root, "usr/bin/podman")))
     configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
   if (selinux) {
@@ -155,8 +177,8 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
   const root = join(directory, "initramfs");
   for (const name of ["bin", "dev", "root", "modules"])
     mkdirSync(join(root, name), { recursive: true });
-  const busybox = join(tree.path, "usr/bin/busybox");
-  copyFileSync(busybox, join(root, "bin/busybox"));
+  copyFileSync(join(tree.path, "usr/bin/busybox"), join(root, "bin/busybox"));
+  const busybox = "/usr/bin/busybox"; // this machine's: the tree may be another processor's
   writeFileSync(join(root, "init"), FIRST_INIT, { mode: 0o755 });
   const modules = join(tree.path, "usr/lib/modules");
   const files = readdirSync(modules, { recursive: true, encoding: "utf8" });
@@ -183,23 +205,29 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
   await run("sh", ["-ec", archive]);
 }
 
-async function boot(directory: string, { tree, qemu, selinux }: Wanted): Promise<Results> {
+async function boot<R>(
+  directory: string,
+  { tree, qemu, selinux, machine = X64, program = "inside.ts" }: Wanted,
+): Promise<R> {
   const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
   const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
   const console = join(directory, "console");
   const results = join(directory, "results");
-  const words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1"];
+  const words = [...machine.emulator, "-accel", "tcg", "-smp", "1"];
   words.push("-m", "2500", "-display", "none", "-monitor", "none", "-no-reboot");
   words.push("-kernel", join(tree.path, "boot", kernel ?? ""));
   words.push("-initrd", join(directory, "initramfs.cpio"));
   words.push("-drive", `file=${directory}/disk,if=virtio,format=raw,snapshot=on`);
-  words.push("-nic", "user,model=virtio-net-pci");
+  // Without a ROM to start from the network: qemu for arm64 has none.
+  words.push("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=");
   words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
   // The guest has no source of randomness but the emulated processor's.
-  const append = `console=ttyS0 quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
-  words.push("-append", append);
+  const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
+  // Of words that it does not know, the kernel makes variables of the first process.
+  const variables = `results=${machine.results} program=${program}`;
+  words.push("-append", `${append} ${variables}`);
   try {
-    await inTree(qemu, ["nice", ...words], DEADLINE_MS);
+    await inTree(qemu, ["nice", ...words], machine.deadlineMs);
     return JSON.parse(readFileSync(results, "utf8"));
   } catch (error) {
     const lines = readFileSync(console, "utf8").trimEnd().split("\n").slice(-12).join("\n");

@@ -10,15 +10,16 @@ const HOST = "10.0.2.2"; // where qemu's user network has the host's loopback
 
 export type Guest = {
   /** What a machine of its own does not have. */
-  lacks?: { layer: string; registryPort: number; vaultPort: number };
+  lacks?: { layer: string; registryPort: number; vaultPort: number; architecture?: string };
   /** The server must refuse to start with this one. */
   first?: Scene;
   scene: Scene;
 };
 export type Results = { refusal?: string; findings: Findings };
 
-async function provide({ layer, registryPort, vaultPort }: NonNullable<Guest["lacks"]>) {
-  await startRegistry(readFileSync(layer), registryPort);
+export async function provide(lacks: NonNullable<Guest["lacks"]>): Promise<void> {
+  const { layer, registryPort, vaultPort, architecture } = lacks;
+  await startRegistry(readFileSync(layer), registryPort, architecture);
   createServer((local) => {
     const remote = connect(vaultPort, HOST);
     local.pipe(remote).pipe(local);

@@ -14,8 +14,13 @@ const TYPES = {
 
 export type Registry = { server: Server; port: number; reference: string };
 
-/** Port 0: any that is free. `reference` is what to pull, and what a policy can pin. */
-export async function startRegistry(layer: Buffer, port = 0): Promise<Registry> {
+/** Port 0: any that is free. `reference` is what to pull, and what a policy can pin. `architecture`: as
+ * images have it. */
+export async function startRegistry(
+  layer: Buffer,
+  port = 0,
+  architecture = "amd64",
+): Promise<Registry> {
   const blobs = new Map<string, { bytes: Buffer; mediaType: string }>();
   const add = (bytes: Buffer, mediaType: string) => {
     const digest = `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
@@ -25,7 +30,7 @@ export async function startRegistry(layer: Buffer, port = 0): Promise<Registry> 
   const addJson = (value: object, type: string) => add(Buffer.from(JSON.stringify(value)), type);
   const layers = [add(layer, TYPES.layer)];
   const rootfs = { type: "layers", diff_ids: layers.map(({ digest }) => digest) };
-  const built = { architecture: "amd64", os: "linux", config: { User: "1001:1001" }, rootfs };
+  const built = { architecture, os: "linux", config: { User: "1001:1001" }, rootfs };
   const config = addJson(built, TYPES.config);
   const manifest = { schemaVersion: 2, mediaType: TYPES.manifest, config, layers };
   const { digest } = addJson(manifest, TYPES.manifest);

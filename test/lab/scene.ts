@@ -328,7 +328,7 @@ export async function untilSaid(api: Api, id: string, wanted: RegExp): Promise<s
 }
 
 /** The daemon, and its audit stream as it comes. */
-class Server {
+export class Server {
   readonly directory: string;
   readonly ended: Promise<number | string>;
   stderr = "";
