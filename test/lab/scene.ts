@@ -33,6 +33,10 @@ export type Actor = {
   before?: (outcomes: Outcome[]) => Promise<void>;
   /** What differs in Docker's HostConfig. */
   host?: JsonObject;
+  /** What differs in the rest that the engine is told: another image, another command. */
+  wanted?: JsonObject;
+  /** What it prints when it is granted, where it is not the lab's program. */
+  says?: string;
 };
 
 /** On every engine: one container as it should be, a stranger inside it, a container of no service. */
@@ -46,6 +50,10 @@ export type Scene = {
   engine: string;
   /** What to pull; the policy pins it. */
   reference: string;
+  /** Other images that the policy admits. */
+  references?: string[];
+  /** The server is the one that is installed, with the paths of its units. */
+  installed?: boolean;
   vault: JsonObject;
   /** The peer's, as the host has it: another where the engine maps users. */
   uid?: number;
@@ -80,8 +88,7 @@ export async function play(scene: Scene): Promise<Findings> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
   const api = new Api(scene.engine);
   const running = new Map<string, Running>();
-  const configuration = configure(scene, directory);
-  const server = new Server(configuration);
+  const server = new Server(scene, directory);
   try {
     const ready = await server.until((line) => line.event === "ready");
     const about = await api.about();
@@ -90,7 +97,7 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
-    await scene.afterwards?.(configuration, outcomes);
+    await scene.afterwards?.(server.configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
@@ -106,7 +113,7 @@ export async function play(scene: Scene): Promise<Findings> {
 /** What the server says at the end, where it must not start. */
 export async function refusesToStart(scene: Scene): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
-  const server = new Server(configure(scene, directory));
+  const server = new Server(scene, directory);
   try {
     const code = await server.ended;
     return `${code}: ${server.stderr.trim()}`;
@@ -115,15 +122,31 @@ export async function refusesToStart(scene: Scene): Promise<string> {
   }
 }
 
-function configure(
-  { engine, vault, label, reference, ...scene }: Scene,
-  directory: string,
-): string {
-  chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
-  mkdirSync(join(directory, "run"), { mode: 0o755 });
-  const config = {
-    socket: join(directory, "run/authproxy.sock"),
+type Places = { configuration: string; sockets: string; state: string; command: string[] };
+
+const INSTALLED: Places = {
+  configuration: "/etc/authproxy/authproxy.json",
+  sockets: "/run/authproxy",
+  state: "/run/authproxy-state",
+  command: ["/opt/authproxy/current/bin/node", "/opt/authproxy/current/server/main.js"],
+};
+
+function placesIn(directory: string): Places {
+  return {
+    configuration: join(directory, "authproxy.json"),
+    sockets: join(directory, "run"),
     state: join(directory, "state"),
+    command: [process.execPath, daemon],
+  };
+}
+
+function configure(
+  { engine, vault, label, reference, references = [], ...scene }: Scene,
+  { configuration, sockets, state }: Places,
+): void {
+  const config = {
+    socket: join(sockets, "authproxy.sock"),
+    state,
     engine,
     vault,
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
@@ -131,15 +154,13 @@ function configure(
       app: {
         match: {
           peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) },
-          container: { Config: { Image: reference, Labels: { app: "app" } } },
+          container: { Config: { Image: [reference, ...references], Labels: { app: "app" } } },
         },
         token: { create: "auth/token/create/app" },
       },
     },
   };
-  const file = join(directory, "authproxy.json");
-  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-  return file;
+  writeFileSync(configuration, JSON.stringify(config), { mode: 0o600 });
 }
 
 async function act(
@@ -149,7 +170,8 @@ async function act(
   server: Server,
   running: Map<string, Running>,
 ): Promise<Outcome> {
-  const { name, expect: expected, labels = { app: "app" }, execIn, within, host = {} } = actor;
+  const { name, expect: expected, execIn, within } = actor;
+  const granted = actor.says ?? '"token"';
   const decided = (pid: (pid: number) => boolean, id: string) =>
     server.until(
       ({ event, pid: peer, container = id }) =>
@@ -163,32 +185,43 @@ async function act(
     line = await decided((pid) => pid !== State.Pid, Id);
   } else {
     const at = within ? new Api(within.engine) : api;
-    await at.pull(reference);
-    const container = await at.run({
-      Image: reference,
-      Cmd: [...ASK, "stay"],
-      Labels: labels,
-      User: USER,
-      HostConfig: {
-        ReadonlyRootfs: true,
-        NetworkMode: "none",
-        Binds: [`${server.directory}/run:/run/authproxy:ro`],
-        ...host,
-      },
-    });
+    const wanted = containerOf(actor, reference, server.sockets);
+    await at.pull(wanted.Image);
+    const container = await at.run(wanted);
     running.set(name, { at, container });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
     else line = await decided((pid) => pid === container.State.Pid, container.Id);
-    told = await untilSaid(at, container.Id, /"token"|"refused"/);
+    told = await untilSaid(at, container.Id, new RegExp(`${granted}|refused`));
   }
   const seen = line.event === "granted" ? "granted" : String(line.reason);
   return {
     actor: name,
     expected,
     seen,
-    told: told.includes('"token"') ? "a token" : "refused",
+    told: told.includes(granted) ? "a token" : "refused",
     line,
+  };
+}
+
+/** What the engine is told to start. */
+export function containerOf(
+  { labels = { app: "app" }, host, wanted }: Actor,
+  reference: string,
+  sockets: string,
+) {
+  return {
+    Image: reference,
+    Cmd: [...ASK, "stay"],
+    Labels: labels,
+    User: USER,
+    ...wanted,
+    HostConfig: {
+      ReadonlyRootfs: true,
+      NetworkMode: "none",
+      Binds: [`${sockets}:/run/authproxy:ro`],
+      ...host,
+    },
   };
 }
 
@@ -203,17 +236,25 @@ export async function untilSaid(api: Api, id: string, wanted: RegExp): Promise<s
 }
 
 /** The daemon, and its audit stream as it comes. */
-class Server {
-  readonly directory: string;
+export class Server {
+  readonly configuration: string;
+  readonly sockets: string;
   readonly ended: Promise<number | string>;
   stderr = "";
   readonly #events: AuditLine[] = [];
   readonly #child: ChildProcess;
   readonly #heard = new EventEmitter();
 
-  constructor(config: string) {
-    this.directory = join(config, "..");
-    this.#child = spawn(process.execPath, [daemon, "--config", config]);
+  /** In this directory, unless the scene's server is an installed one. */
+  constructor(scene: Scene, directory: string) {
+    const places = scene.installed ? INSTALLED : placesIn(directory);
+    this.configuration = places.configuration;
+    this.sockets = places.sockets;
+    chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
+    mkdirSync(this.sockets, { mode: 0o755, recursive: true });
+    configure(scene, places);
+    const [program = "", ...words] = [...places.command, "--config", this.configuration];
+    this.#child = spawn(program, words);
     this.ended = once(this.#child, "close").then(([code, signal]) => signal ?? code);
     this.ended.then(() => this.#heard.emit("line"));
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
