@@ -28,13 +28,16 @@ if [ "$1" != confined ]; then
   [ ! -e /sys/kernel/security ] || mount -t securityfs none /sys/kernel/security
   if [ -e /lab/policy.bin ]; then
     setfiles /etc/selinux/default/contexts/files/file_contexts /dev || die "no labels for /dev"
-    echo 1 >/sys/fs/selinux/enforce
     echo system_u:system_r:initrc_t:s0 >/proc/self/attr/exec
     exec /usr/bin/busybox sh /lab/init confined
   fi
 fi
 options=
 if [ -e /lab/policy.bin ]; then
+  # For the Node of the scenes, which runs as init's scripts; authproxy_t has the right by itself.
+  echo 1 >/sys/fs/selinux/booleans/allow_execmem
+  echo 1 >/sys/fs/selinux/commit_pending_bools
+  echo 1 >/sys/fs/selinux/enforce
   options="--selinux-enabled --add-runtime authproxy=/opt/authproxy/current/dist/runtime/authproxy-runc"
 fi
 ip link set lo up

@@ -13,6 +13,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   writeFileSync,
@@ -23,7 +24,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Api } from "./api.ts";
 import { type Actor, containerOf, type Findings, play, type Scene, Server } from "./scene.ts";
 
-const ADMINISTRATOR = "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023";
 const PLACES = ["/opt/authproxy", "/etc/authproxy", "/run/authproxy", "/run/authproxy-state"];
 const AUDIT_PAUSE_MS = 1000; // the kernel's audit thread writes a record later
 const RECORD_BYTES_MAX = 8192;
@@ -53,7 +53,7 @@ export async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
   const more: Partial<SelinuxFindings> = {};
   const denials: string[] = [];
   const afterwards = async () => {
-    more.domains = ["main.js", "peercred"].map(domainOf);
+    more.domains = ["server/main.js", "dist/peercred"].map(domainOf);
     more.doctor = await doctor();
     more.reload = execFileSync("/usr/bin/sh", [
       "-c",
@@ -115,18 +115,18 @@ async function tell(actor: Actor, scene: Scene): Promise<string> {
   }
 }
 
+/** Of the process whose command line has this word. */
 function domainOf(word: string): string {
-  const [pid] = execFileSync("/usr/bin/busybox", ["pgrep", "-f", word], { encoding: "utf8" })
-    .trim()
-    .split("\n");
+  const pid = readdirSync("/proc").find((name) => {
+    const command = join("/proc", name, "cmdline");
+    return /^\d+$/.test(name) && readFileSync(command, "utf8").includes(word);
+  });
   return readFileSync(`/proc/${pid}/attr/current`, "utf8").replace(/\0$/, "");
 }
 
-/** An administrator's shell is unconfined; this process has the domain of init's scripts. */
+/** By another Node: of the installed one this domain, that of init's scripts, makes authproxy_t. */
 async function doctor(): Promise<string> {
-  const script = `echo ${ADMINISTRATOR} >/proc/self/attr/exec; exec "$@"`;
-  const command = ["/opt/authproxy/current/bin/authproxy", "doctor"];
-  const child = execFile("/usr/bin/sh", ["-c", script, "sh", ...command]);
+  const child = execFile(process.execPath, ["/opt/authproxy/current/cli/authproxy.js", "doctor"]);
   let text = "";
   for (const stream of [child.stdout, child.stderr])
     stream?.on("data", (more: string) => {
