@@ -2,7 +2,7 @@
 # Question: how does a guest become a machine with Docker, on which the lab's scenes are played?
 # It is pid 1. The kernel's messages and ours go to the first serial line, results to the second.
 # Input: /lab (guest.ts makes it), with policy.bin where SELinux shall be enforcing.
-export PATH=/usr/bin:/usr/sbin:/lab/bin HOME=/root
+export PATH=/usr/bin:/usr/sbin HOME=/root
 die() { echo "guest: $*"; tail -n 5 /tmp/dockerd.log; poweroff -f; }
 
 # With SELinux this script runs twice: as the kernel's domain, and then as init's scripts run.
@@ -44,12 +44,9 @@ ip link set lo up
 ip address add 10.0.2.15/24 dev eth0 && ip link set eth0 up || die "no network to the host"
 
 # By ourselves, because dockerd gives a containerd of its own 15 s to start, and an emulated one may need
-# longer. As dockerd has it: without the plugin for Kubernetes.
-echo 'version = 2
-disabled_plugins = ["io.containerd.grpc.v1.cri"]' >/tmp/containerd.toml
-# Through pipes: a daemon that SELinux confines may not write a file that is ours.
+# longer. Through pipes: a daemon that SELinux confines may not write a file that is ours.
 {
-  containerd --config /tmp/containerd.toml 2>&1 | cat >/tmp/containerd.log
+  containerd 2>&1 | cat >/tmp/containerd.log
   die "containerd ended: $(tail -n 3 /tmp/containerd.log)"
 } &
 until [ -S /run/containerd/containerd.sock ]; do sleep 0.2; done

@@ -36,8 +36,10 @@ const DISK_SPARE = 64; // MB
 const DIRECTORIES = ["proc", "sys", "dev", "run", "tmp", "root", "lab/bin"];
 /** In /usr/share: what apparmor_parser goes by. */
 const PARSER_NEEDS = "apparmor-features";
-/** What guest-init.sh needs of busybox. */
-const APPLETS = "ip mount mkdir chmod sleep dd tail sync poweroff cat cp grep".split(" ");
+/** What guest-init.sh and the runtime need; where the trees do not have them, busybox does. */
+const APPLETS = "sh ip mount mkdir sleep dd tail sync poweroff cat grep tr".split(" ");
+/** As dockerd has it: without the plugin for Kubernetes. */
+const CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
 const FIRST_INIT = `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
 for module in /modules/*; do /bin/busybox insmod "$module"; done
@@ -101,10 +103,13 @@ async function makeRoot(directory: string, { security, ...wanted }: Wanted): Pro
   copyFileSync(join(import.meta.dirname, "guest-init.sh"), join(lab, "init"));
   chmodSync(join(lab, "init"), 0o755);
   copyFileSync(process.execPath, join(lab, "bin/node"));
-  if (!existsSync(join(root, "usr/bin/sh"))) symlinkSync("busybox", join(root, "usr/bin/sh"));
-  for (const name of APPLETS) symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
+  const missing = APPLETS.filter((name) => !existsSync(join(root, "usr/bin", name)));
+  for (const name of missing) symlinkSync("busybox", join(root, "usr/bin", name));
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+  rmSync(join(root, "etc/containerd"), { recursive: true, force: true });
+  mkdirSync(join(root, "etc/containerd"));
+  writeFileSync(join(root, "etc/containerd/config.toml"), CONTAINERD);
   if (selinux) await installSelinux(root, await makePolicies(selinux));
 }
 
