@@ -33,7 +33,7 @@ const DEADLINE_MS = 240_000;
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 const DISK_SPARE = 64; // MB
-const DIRECTORIES = ["proc", "sys", "dev", "run", "tmp", "root", "lab/bin"];
+const DIRECTORIES = ["proc", "sys", "dev", "run", "tmp", "root", "var/lib", "lab/bin"];
 /** In /usr/share: what apparmor_parser goes by. */
 const PARSER_NEEDS = "apparmor-features";
 /** What guest-init.sh and the runtime need; where the trees do not have them, busybox does. */
@@ -107,6 +107,7 @@ async function makeRoot(directory: string, { security, ...wanted }: Wanted): Pro
   for (const name of missing) symlinkSync("busybox", join(root, "usr/bin", name));
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   writeFileSync(join(root, "etc/group"), "root:x:0:\n");
+  if (!existsSync(join(root, "var/run"))) symlinkSync("../run", join(root, "var/run"));
   rmSync(join(root, "etc/containerd"), { recursive: true, force: true });
   mkdirSync(join(root, "etc/containerd"));
   writeFileSync(join(root, "etc/containerd/config.toml"), CONTAINERD);
