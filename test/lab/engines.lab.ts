@@ -348,7 +348,7 @@ async function withSelinux(): Promise<Visited> {
   const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });
   const own = { ...level("c1,c2"), NetworkMode: "host" }; // Vault is at the guest's loopback
   const Env = ["PASSWORD=vault:secret/data/app#password"];
-  const application = ["/bin/sh", "-c", 'echo "$PASSWORD"; sleep 60'];
+  const application = ["/bin/sh", "-c", 'echo "$PASSWORD"'];
   const client = ["/authproxy/ld.so", "--inhibit-cache", "--library-path", "/authproxy"];
   client.push("/authproxy/node", "--disable-sigusr1", "/authproxy/authproxy.js", "--");
   const scene: Scene = {
@@ -384,8 +384,10 @@ async function withSelinux(): Promise<Visited> {
   };
   scene.vault.address = `https://127.0.0.1:${VAULT_PORT}`;
   const trees = [await docker26(), await kernel("trixie")];
+  const wanted = await inGuest(scene, trees, [plain, withClient], VAULT_PORT);
+  wanted.guest.isEnforcing = true;
   const { selinux } = await runGuest({
-    ...(await inGuest(scene, trees, [plain, withClient], VAULT_PORT)),
+    ...wanted,
     security: { name: "selinux", tree: await had(fetchTree("trixie", SELINUX_PACKAGES)) },
   });
   if (!selinux) throw new Error("the guest was not one with SELinux");
@@ -428,7 +430,7 @@ function isOurs(line: string): boolean {
 async function withAppArmor(): Promise<Visited> {
   const label = "docker-default (enforce)";
   const unconfined = { SecurityOpt: ["apparmor=unconfined"] };
-  const visited = await appArmor([await docker28(), await kernel("sid")], label, [
+  const visited = await appArmor([await docker26(), await kernel("sid")], label, [
     ...COMPANY,
     { name: "the same, unconfined", expect: "no-match", host: unconfined },
   ]);

@@ -28,8 +28,7 @@ if [ "$1" != confined ]; then
   [ ! -e /sys/kernel/security ] || mount -t securityfs none /sys/kernel/security
   if [ -e /lab/policy.bin ]; then
     setfiles /etc/selinux/default/contexts/files/file_contexts /dev || die "no labels for /dev"
-    echo system_u:system_r:initrc_t:s0 >/proc/self/attr/exec
-    exec /usr/bin/busybox sh /lab/init confined
+    exec runcon system_u:system_r:initrc_t:s0 /usr/bin/busybox sh /lab/init confined
   fi
 fi
 options=

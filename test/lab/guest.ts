@@ -188,7 +188,7 @@ const KERNEL_OPTIONS = {
   "": "lsm=",
   apparmor: "lsm=apparmor apparmor=1",
   // Until the guest's first program has loaded the policy nothing can be enforced.
-  selinux: "lsm=selinux selinux=1 enforcing=0 audit=1 audit_backlog_limit=8192 log_buf_len=16M",
+  selinux: "lsm=selinux selinux=1 enforcing=0 log_buf_len=16M",
 };
 
 async function boot(directory: string, { qemu, security }: Wanted): Promise<Results> {
