@@ -20,10 +20,6 @@ import { attemptMs, nowMs, waitBeforeRetry } from "./wait.ts";
 const ANSWER_MS_MAX = 15_000;
 const ANSWER_CHARACTERS_MAX = 256 * 1024;
 
-/** What can be the cause where the modes of files are as the server makes them. */
-const DENIED_HINT =
-  "is SELinux enforcing on the host? Then it needs the module authproxy: docs/operate.md, SELinux";
-
 /** What the server grants: its line, without the members that the client does not use. */
 export type Grant = {
   readonly service: string;
@@ -57,10 +53,8 @@ async function askServer(path: string, owner: number, deadlineMs: number): Promi
       try {
         answer = await readAnswer(path, Math.min(ANSWER_MS_MAX, attemptMs(deadlineMs)));
       } catch (error) {
-        const code = errorCode(error);
-        if (code === "EACCES") fail("config", `may not connect to ${path}: EACCES`, DENIED_HINT);
         // ENOENT and ECONNREFUSED: the server restarts. EAGAIN: its backlog is full.
-        missing = `${path} gives ${code}`;
+        missing = `${path} gives ${errorCode(error)}`;
       }
     }
 
@@ -109,9 +103,7 @@ function readStats(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    const code = errorCode(error);
-    const hint = code === "EACCES" ? DENIED_HINT : undefined;
-    return fail("config", `cannot look at ${path}: ${code}`, hint);
+    return fail("config", `cannot look at ${path}: ${errorCode(error)}`);
   }
 }
 

@@ -45,7 +45,6 @@ const FILES: [string, string][] = [
   ["packaging/authproxy.service", "packaging/authproxy.service"],
   ["packaging/sysusers.conf", "packaging/sysusers.conf"],
   ["packaging/container", "packaging/container"],
-  ["packaging/selinux/authproxy.cil", "packaging/selinux/authproxy.cil"],
   ["packaging/Dockerfile.server", "packaging/Dockerfile.server"],
   ["server/peercred.c", "server/peercred.c"],
   ["dist/authproxy.js", "dist/authproxy.js"],
@@ -78,7 +77,9 @@ export async function makeArchive(directory = distribution): Promise<Archive> {
   const name = `authproxy-${version}`;
   const scratch = mkdtempSync(join(tmpdir(), "authproxy-package-"));
   try {
-    await placeArchive(join(scratch, name));
+    const tree = join(scratch, name);
+    mkdirSync(tree);
+    await fill(tree, version);
     const attributes = ["--format=ustar", "--sort=name", `--mtime=@${MTIME_SECONDS}`];
     attributes.push("--owner=0", "--group=0", "--numeric-owner");
     const options = { maxBuffer: MAX_BYTES, env: { LC_ALL: "C", PATH: process.env.PATH ?? "" } };
@@ -113,8 +114,7 @@ function placeIn(tree: string): (path: string) => string {
   };
 }
 
-/** What the archive holds. */
-export async function placeArchive(tree: string): Promise<void> {
+async function fill(tree: string, version: string): Promise<void> {
   const place = placeIn(tree);
   await placePrograms(tree);
   for (const [from, to] of FILES) {
@@ -126,7 +126,7 @@ export async function placeArchive(tree: string): Promise<void> {
     cpSync(license(join(root, path)), place(join("licenses", basename(path))));
   }
   putTermsOfLibc(place);
-  writeFileSync(place("VERSION"), `${readJson("package.json").version}\n`);
+  writeFileSync(place("VERSION"), `${version}\n`);
   execFileSync("chmod", ["-R", "u=rwX,go=rX", tree]); // whatever our umask is
   chmodSync(place(EXECUTE_ONLY), 0o711);
   const files = readdirSync(tree, { recursive: true, encoding: "utf8" }).sort();

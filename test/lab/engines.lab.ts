@@ -3,7 +3,6 @@
 // happens there. One policy serves all: it pins the image by its digest, as `Config.Image`.
 import { execFile, execFileSync } from "node:child_process";
 import {
-  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -19,7 +18,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
-import { busybox } from "../busybox.ts";
 import { compile } from "../programs.ts";
 import { Api } from "./api.ts";
 import {
@@ -34,41 +32,26 @@ import {
   startRootlessPodman,
 } from "./engine.ts";
 import { fetchTree, type Suite, type Tree } from "./fetch.ts";
-import { runGuest, type Wanted } from "./guest.ts";
+import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { matrix, notRun, ran } from "./matrix.ts";
 import { startRegistry } from "./registry.ts";
-import {
-  type Actor,
-  COMPANY,
-  type Findings,
-  type Outcome,
-  play,
-  type Scene,
-  untilSaid,
-} from "./scene.ts";
-import { SELINUX_PACKAGES } from "./selinux.ts";
-import type { SelinuxFindings } from "./selinux-inside.ts";
+import { COMPANY, type Findings, type Outcome, play, type Scene, untilSaid } from "./scene.ts";
+import { CONTAINER_LABEL } from "./selinux.ts";
 
-const project = join(import.meta.dirname, "../..");
 const fixtures = join(import.meta.dirname, "../fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6", "apparmor"];
-const QEMU = ["qemu-system-x86", "e2fsprogs", "coreutils"];
+const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
 const REMAPPED = 165_536;
 /** Shell that makes a Docker engine refuse clients of older API versions. */
 const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
-
-const SECRET = "of the lab";
-const CONTAINER_LABEL = "system_u:system_r:container_t:s0:c1,c2";
-/** In the guests whose SELinux is enforcing: a port that the policy knows as Vault's. */
-const VAULT_PORT = 8200;
 
 const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
 const layer = join(directory, "layer.tar");
 makeLayer();
 const registry = await startRegistry(readFileSync(layer));
 const bao = await startOpenBao();
-const ids = await provision(bao, { services: { app: { password: SECRET } } });
+const ids = await provision(bao, { services: { app: { password: "of the lab" } } });
 
 afterAll(async () => {
   registry.server.closeAllConnections();
@@ -86,28 +69,11 @@ function makeLayer(): void {
     const program = compile(name, join(import.meta.dirname, "programs"));
     execFileSync("cp", [program, join(directory, "image/app")]);
   }
+  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
   // For an engine in a container, whose /usr is a tree's.
   for (const name of ["bin", "sbin", "lib", "lib64"])
     symlinkSync(`usr/${name}`, join(directory, "image", name));
-  packLayer(join(directory, "image"), layer);
-}
-
-function packLayer(root: string, file: string): void {
-  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
-  execFileSync("tar", ["--create", ...same, "-C", root, "-f", file, "."]);
-}
-
-/** An image with a shell; and with the client directory, or without. */
-async function shellImage(name: string, clientDirectory?: string) {
-  const root = join(directory, name);
-  mkdirSync(join(root, "bin"), { recursive: true });
-  cpSync(busybox(), join(root, "bin/sh"));
-  if (clientDirectory) cpSync(clientDirectory, join(root, "authproxy"), { recursive: true });
-  const file = join(directory, `${name}.tar`);
-  packLayer(root, file);
-  const { server, port, reference } = await startRegistry(readFileSync(file));
-  server.close(); // the guest has one of its own at this port
-  return { name, file, port, reference };
+  execFileSync("tar", ["--create", ...same, "-C", join(directory, "image"), "-f", layer, "."]);
 }
 
 function sceneOn(engine: string, caFile = bao.caFile): Scene {
@@ -176,13 +142,8 @@ const places: Place[] = [
       return { findings: await on(startPodman(tree, `127.0.0.1:${registry.port}`)) };
     },
   },
-  {
-    name: "guest: SELinux, enforcing",
-    must: true,
-    fixture: "docker-26-selinux",
-    visit: withSelinux,
-  },
-  { name: "guest: AppArmor, Linux 6.17 or newer", visit: withAppArmor },
+  { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
+  { name: "guest: AppArmor, Linux 7", visit: withAppArmor },
   { name: "guest: AppArmor, Linux 6.12", visit: withOldAppArmor },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
   {
@@ -339,41 +300,16 @@ async function stoppedAndStarted(tree: Tree, beforeStart = ""): Promise<Visited>
   }
 }
 
-/** Each part with Debian's policy alone, and with our module. */
 async function withSelinux(): Promise<Visited> {
-  const [service, inside, stranger] = COMPANY;
-  if (!service || !inside || !stranger) throw new Error("COMPANY has these");
-  const plain = await shellImage("plain");
-  const withClient = await shellImage("with-client", join(project, "dist/authproxy"));
   const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });
-  const own = { ...level("c1,c2"), NetworkMode: "host" }; // Vault is at the guest's loopback
-  const Env = ["PASSWORD=vault:secret/data/app#password"];
-  const application = ["/bin/sh", "-c", 'echo "$PASSWORD"'];
-  const client = ["/authproxy/ld.so", "--inhibit-cache", "--library-path", "/authproxy"];
-  client.push("/authproxy/node", "--disable-sigusr1", "/authproxy/authproxy.js", "--");
+  const [service, stranger] = COMPANY;
+  if (!service || !stranger) throw new Error("COMPANY has these");
   const scene: Scene = {
-    ...sceneOn("/var/run/docker.sock", "/etc/authproxy/vault-ca.pem"),
-    references: [plain.reference, withClient.reference],
-    installed: true,
+    ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"),
     label: CONTAINER_LABEL,
     actors: [
       { ...service, host: level("c1,c2") },
-      inside,
-      {
-        name: "the client in an image",
-        expect: "granted",
-        host: own,
-        wanted: { Image: withClient.reference, Cmd: [...client, ...application], Env },
-        says: SECRET,
-      },
-      {
-        name: "an unchanged image",
-        expect: "granted",
-        host: { ...own, Runtime: "authproxy", Binds: [] },
-        wanted: { Image: plain.reference, Cmd: application, Env },
-        says: SECRET,
-      },
-      { ...stranger, host: level("c1,c2") },
+      stranger,
       { name: "the same in another context", expect: "no-match", host: level("c3,c4") },
       {
         name: "the same, unconfined",
@@ -382,93 +318,59 @@ async function withSelinux(): Promise<Visited> {
       },
     ],
   };
-  scene.vault.address = `https://127.0.0.1:${VAULT_PORT}`;
+  const guest = { lacks: lacks(), scene };
   const trees = [await docker26(), await kernel("trixie")];
-  const wanted = await inGuest(scene, trees, [plain, withClient], VAULT_PORT);
-  wanted.guest.isEnforcing = true;
-  const { selinux } = await runGuest({
-    ...wanted,
-    security: { name: "selinux", tree: await had(fetchTree("trixie", SELINUX_PACKAGES)) },
-  });
-  if (!selinux) throw new Error("the guest was not one with SELinux");
-  const { findings } = selinux;
-  const others = findings.outcomes.slice(-2).map(({ line }) => line);
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
+  const { findings } = await runGuest({ ...wanted, security: "selinux" });
+  const others = findings.outcomes.slice(2).map(({ line }) => line);
   const judge = () => {
-    judgeWithout(selinux);
     expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
     for (const { detail } of others)
       expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
-    const domain = "system_u:system_r:authproxy_t:s0";
-    expect(selinux.domains).toEqual([domain, domain]);
-    expect(selinux.doctor).toContain("security module: selinux, enforcing; the module is in use");
-    expect(selinux.reload).toBe("fine\n");
-    expect(selinux.denials.filter(isOurs)).toEqual([]);
-    const { told, doctor } = selinux.unlabelled;
-    for (const text of Object.values(told)) expect(text).toMatch(/EACCES.*module authproxy/s);
-    expect(doctor).toMatch(/\/run\/authproxy has the label .*:var_run_t:.*not authproxy_socket_t/);
   };
   return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
-}
-
-/** The kernel denies it, and whoever is told so learns which module is missing. */
-function judgeWithout({ without }: SelinuxFindings): void {
-  const { told, stderr, doctor } = without;
-  expect(stderr).toMatch(/peercred: warning: SELinux .* initrc_t.* module authproxy/);
-  expect(told["the client in an image"]).toMatch(/^78: .*EACCES.*module authproxy/s);
-  expect(told["an unchanged image"]).toMatch(/[Pp]ermission denied/);
-  expect(doctor).toMatch(/warning .*security module: .*the server has the label .*not authproxy_t/);
-}
-
-/** A denial of what authproxy does: by its types, its programs, or to a container. */
-function isOurs(line: string): boolean {
-  return /authproxy|:container_t:|comm="(node|MainThread|peercred|ld.so)"/.test(line);
 }
 
 /** AppArmor has mediated UNIX sockets, and named their peers, since Linux 6.17. */
 async function withAppArmor(): Promise<Visited> {
   const label = "docker-default (enforce)";
   const unconfined = { SecurityOpt: ["apparmor=unconfined"] };
-  const visited = await appArmor([await docker26(), await kernel("sid")], label, [
-    ...COMPANY,
-    { name: "the same, unconfined", expect: "no-match", host: unconfined },
-  ]);
-  const { outcomes } = visited.findings;
-  const other = outcomes.at(-1)?.line;
+  const findings = await inAppArmor(await kernel("sid"), {
+    label,
+    actors: [...COMPANY, { name: "the same, unconfined", expect: "no-match", host: unconfined }],
+  });
+  const other = findings.outcomes.at(-1)?.line;
   const judge = () => {
-    expect(outcomes[0]?.line.label).toBe(label);
+    expect(findings.outcomes[0]?.line.label).toBe(label);
     expect(other?.detail).toMatchObject({ path: "peer.label", wanted: label });
   };
-  return { ...visited, judge, extra: [`refused: ${other?.label}`] };
+  return { findings, judge, extra: [`refused: ${other?.label}`] };
 }
 
-/** There a container is confined, and has no label for the server to see. */
+/** There a container is confined, and the server sees no label. */
 async function withOldAppArmor(): Promise<Visited> {
-  const visited = await appArmor([await docker26(), await kernel("trixie")], undefined, COMPANY);
-  const { about, outcomes } = visited.findings;
+  const findings = await inAppArmor(await kernel("trixie"), {});
   const judge = () => {
-    expect(about.SecurityOptions).toContain("name=apparmor");
-    for (const { line } of outcomes) expect(line.label ?? "").toBe("");
+    expect(findings.about.SecurityOptions).toContain("name=apparmor");
+    for (const { line } of findings.outcomes) expect(line.label ?? "").toBe("");
   };
-  return { ...visited, judge, extra: ["no label"] };
+  return { findings, judge, extra: ["no label"] };
 }
 
-async function appArmor(
-  trees: Tree[],
-  label: string | undefined,
-  actors: Actor[],
-): Promise<Visited> {
-  const scene: Scene = { ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"), actors };
-  if (label) scene.label = label;
-  const wanted = await inGuest(scene, trees);
-  return await runGuest({ ...wanted, security: { name: "apparmor" } });
+async function inAppArmor(kernel: Tree, changes: Partial<Scene>): Promise<Findings> {
+  const scene = { ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"), ...changes };
+  const guest = { lacks: lacks(), scene };
+  const trees = [await docker26(), kernel];
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
+  return (await runGuest({ ...wanted, security: "apparmor" })).findings;
 }
 
 async function withoutPidfd(): Promise<Visited> {
   const first = sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem");
   const scene = { ...first, allowNoPidfd: true };
+  const guest = { lacks: lacks(), first, scene };
   const trees = [await docker20(), await kernel("bookworm")];
-  const wanted = await inGuest(scene, trees);
-  wanted.guest.first = first;
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
   const { refusal, findings } = await runGuest(wanted);
   const judge = () => {
     expect(refusal).toMatch(/^1: authproxy: error: this kernel has no SO_PEERPIDFD/);
@@ -486,23 +388,9 @@ async function rootless(): Promise<Visited> {
   return { findings: await on(start, { actors }) };
 }
 
-type Image = { name: string; file: string; port: number };
-
-/** What a guest needs that is a machine of its own. There Vault is at the same port as here, or at this one. */
-async function inGuest(
-  scene: Scene,
-  trees: Tree[],
-  images: Image[] = [],
-  vaultPort?: number,
-): Promise<Wanted> {
-  const all = [{ name: "layer", file: layer, port: registry.port }, ...images];
-  const hostPort = Number(new URL(bao.address).port);
-  const lacks = {
-    images: all.map(({ name, port }) => ({ layer: `/lab/${name}.tar`, port })),
-    vault: { port: vaultPort ?? hostPort, hostPort },
-  };
-  const layers = Object.fromEntries(all.map(({ name, file }) => [name, file]));
-  return { trees, qemu: await qemu(), layers, ca: bao.ca, guest: { lacks, scene } };
+function lacks() {
+  const vaultPort = Number(new URL(bao.address).port);
+  return { layer: "/lab/layer.tar", registryPort: registry.port, vaultPort };
 }
 
 /** The outer container is of the service; what runs on an engine inside it is not. */

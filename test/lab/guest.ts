@@ -21,11 +21,10 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
-import { placeArchive } from "../../scripts/package.ts";
 import { inTree } from "./engine.ts";
 import type { Tree } from "./fetch.ts";
 import type { Guest, Results } from "./inside.ts";
-import { labelTree, makePolicies, type Policies, policyIn } from "./selinux.ts";
+import { lxcContexts, policy } from "./selinux.ts";
 
 const run = promisify(execFile);
 const project = join(import.meta.dirname, "../..");
@@ -33,13 +32,9 @@ const DEADLINE_MS = 240_000;
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 const DISK_SPARE = 64; // MB
-const DIRECTORIES = ["proc", "sys", "dev", "run", "tmp", "root", "var/lib", "lab/bin"];
 /** In /usr/share: what apparmor_parser goes by. */
 const PARSER_NEEDS = "apparmor-features";
-/** What guest-init.sh and the runtime need; where the trees do not have them, busybox does. */
-const APPLETS = "sh ip mount mkdir sleep dd tail sync poweroff cat grep tr".split(" ");
-/** As dockerd has it: without the plugin for Kubernetes. */
-const CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
+const POLICY_VERSION = "33"; // what Linux 5.18 and later read
 const FIRST_INIT = `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
 for module in /modules/*; do /bin/busybox insmod "$module"; done
@@ -47,22 +42,23 @@ for module in /modules/*; do /bin/busybox insmod "$module"; done
 exec /bin/busybox switch_root /root /lab/init
 `;
 
-/** What the kernel has it by; "": none. */
-type SecurityModule =
-  | { name: "" | "apparmor" }
-  /** Its tree has the tools. */
-  | { name: "selinux"; tree: Tree };
+/** By what the kernel has it; "": none. */
+const KERNEL_OPTIONS = {
+  "": "lsm=",
+  apparmor: "lsm=apparmor apparmor=1",
+  selinux: "lsm=selinux selinux=1 enforcing=0",
+};
 
 export type Wanted = {
-  /** What a file of the last one replaces is gone. */
+  /** Where two have the same file, the last one's counts. */
   trees: Tree[];
   qemu: Tree;
-  /** Layers of images: /lab/NAME.tar in the guest. */
-  layers: Record<string, string>;
+  /** The lab's image. */
+  layer: string;
   /** The certificate of Vault's authority: /lab/vault-ca.pem in the guest. */
   ca: string;
   guest: Guest;
-  security?: SecurityModule;
+  security?: keyof typeof KERNEL_OPTIONS;
 };
 
 export async function runGuest(wanted: Wanted): Promise<Results> {
@@ -83,59 +79,65 @@ export async function runGuest(wanted: Wanted): Promise<Results> {
   }
 }
 
-/** The trees, and /lab with the project's files. */
-async function makeRoot(directory: string, { security, ...wanted }: Wanted): Promise<void> {
+/** The trees, by hard links, and /lab with the project's files. */
+async function makeRoot(
+  directory: string,
+  { trees, qemu, layer, ca, guest, security }: Wanted,
+): Promise<void> {
   const root = join(directory, "root");
-  const selinux = security?.name === "selinux" ? security.tree : undefined;
-  // Labels belong to inodes: those of the trees stay as they are.
-  const copy = ["--archive", ...(selinux ? [] : ["--link"]), "--remove-destination"];
   mkdirSync(root);
-  for (const { path } of [...wanted.trees, ...(selinux ? [selinux] : [])])
-    await run("cp", [...copy, `${path}/.`, root]);
-  for (const name of DIRECTORIES) mkdirSync(join(root, name), { recursive: true });
+  for (const { path } of trees)
+    await run("cp", ["--archive", "--link", "--remove-destination", `${path}/.`, root]);
+  for (const name of [
+    "proc",
+    "sys",
+    "dev",
+    "run",
+    "tmp",
+    "root",
+    "lab/bin",
+    "etc/selinux/lab/contexts",
+  ])
+    mkdirSync(join(root, name), { recursive: true });
   const lab = join(root, "lab");
-  for (const name of ["server", "dist/peercred", "package.json", "test/lab"])
+  const copy = (name: string) =>
     cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
-  for (const [name, layer] of Object.entries(wanted.layers))
-    copyFileSync(layer, join(lab, `${name}.tar`));
-  writeFileSync(join(lab, "guest.json"), JSON.stringify(wanted.guest));
-  writeFileSync(join(lab, "vault-ca.pem"), wanted.ca);
+  for (const name of ["server", "dist/peercred"]) copy(name);
+  for (const name of ["package.json", "test/lab"]) copy(name);
+  copyFileSync(layer, join(lab, "layer.tar"));
+  writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));
+  writeFileSync(join(lab, "vault-ca.pem"), ca);
   copyFileSync(join(import.meta.dirname, "guest-init.sh"), join(lab, "init"));
   chmodSync(join(lab, "init"), 0o755);
   copyFileSync(process.execPath, join(lab, "bin/node"));
-  const missing = APPLETS.filter((name) => !existsSync(join(root, "usr/bin", name)));
-  for (const name of missing) symlinkSync("busybox", join(root, "usr/bin", name));
+  for (const name of ["ip", "mount", "mkdir", "chmod", "sleep", "dd", "tail", "sync", "poweroff"])
+    symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
+  for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
-  writeFileSync(join(root, "etc/group"), "root:x:0:\n");
-  if (!existsSync(join(root, "var/run"))) symlinkSync("../run", join(root, "var/run"));
-  rmSync(join(root, "etc/containerd"), { recursive: true, force: true });
-  mkdirSync(join(root, "etc/containerd"));
-  writeFileSync(join(root, "etc/containerd/config.toml"), CONTAINERD);
-  if (selinux) await installSelinux(root, await makePolicies(selinux));
+  if (security === "selinux") {
+    writeFileSync(join(directory, "policy.cil"), policy());
+    const compiled = join(lab, "policy.bin");
+    await inTree(qemu, [
+      "secilc",
+      "-c",
+      POLICY_VERSION,
+      "-o",
+      compiled,
+      "-f",
+      "/dev/null",
+      `${directory}/policy.cil`,
+    ]);
+    writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=lab\n");
+    writeFileSync(join(root, "etc/selinux/lab/contexts/lxc_contexts"), lxcContexts);
+  }
 }
 
-/** What a host has that follows docs/operate.md, before our module is there: /lab/module has what it
- * brings. */
-async function installSelinux(root: string, policies: Policies): Promise<void> {
-  rmSync(join(root, "etc/selinux"), { recursive: true });
-  cpSync(join(policies.debian, "etc/selinux"), join(root, "etc/selinux"), { recursive: true });
-  copyFileSync(policyIn(policies.debian), join(root, "lab/policy.bin"));
-  const contexts = "etc/selinux/default/contexts/files";
-  cpSync(join(policies.withModule, contexts), join(root, "lab/module/files"), { recursive: true });
-  copyFileSync(policyIn(policies.withModule), join(root, "lab/module/policy.bin"));
-  await placeArchive(join(root, "opt/authproxy/lab"));
-  symlinkSync("lab", join(root, "opt/authproxy/current"));
-  mkdirSync(join(root, "etc/authproxy"), { mode: 0o750 });
-  copyFileSync(join(root, "lab/vault-ca.pem"), join(root, "etc/authproxy/vault-ca.pem"));
-}
-
-/** The root as an image of ext4; with the labels that it has then. */
-async function makeDisk(directory: string, { qemu, security }: Wanted): Promise<void> {
+/** The root as an image of ext4. */
+async function makeDisk(directory: string, { qemu }: Wanted): Promise<void> {
   const root = join(directory, "root");
   const shared = readdirSync(join(root, "usr/share")).filter((name) => name !== PARSER_NEEDS);
   for (const name of ["boot", "usr/lib/modules", ...shared.map((name) => `usr/share/${name}`)])
     rmSync(join(root, name), { recursive: true, force: true });
-  if (security?.name === "selinux") await labelTree(security.tree, root);
   const { stdout } = await run("du", ["--summarize", "--block-size=1M", root]);
   const size = `${Math.ceil(Number.parseInt(stdout, 10) * 1.1) + DISK_SPARE}M`;
   const disk = join(directory, "disk");
@@ -173,8 +175,8 @@ async function makeInitramfs(directory: string): Promise<void> {
   };
   for (const name of MODULES) await add(name);
   // Newer packages have the kernel beside its modules.
-  const directories = [join(tree, "boot"), modules].filter((path) => existsSync(path));
-  const kernel = directories
+  const kernel = [join(tree, "boot"), modules]
+    .filter((path) => existsSync(path))
     .flatMap((path) =>
       readdirSync(path, { recursive: true, encoding: "utf8" }).map((name) => join(path, name)),
     )
@@ -184,14 +186,7 @@ async function makeInitramfs(directory: string): Promise<void> {
   await run("sh", ["-ec", archive]);
 }
 
-const KERNEL_OPTIONS = {
-  "": "lsm=",
-  apparmor: "lsm=apparmor apparmor=1",
-  // Until the guest's first program has loaded the policy nothing can be enforced.
-  selinux: "lsm=selinux selinux=1 enforcing=0 log_buf_len=16M",
-};
-
-async function boot(directory: string, { qemu, security }: Wanted): Promise<Results> {
+async function boot(directory: string, { qemu, security = "" }: Wanted): Promise<Results> {
   const console = join(directory, "console");
   const results = join(directory, "results");
   const words = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "1"];
@@ -202,7 +197,7 @@ async function boot(directory: string, { qemu, security }: Wanted): Promise<Resu
   words.push("-nic", "user,model=virtio-net-pci");
   words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
   // The guest has no source of randomness but the emulated processor's.
-  const append = `console=ttyS0 quiet panic=-1 random.trust_cpu=1 mitigations=off ${KERNEL_OPTIONS[security?.name ?? ""]}`;
+  const append = `console=ttyS0 quiet panic=-1 random.trust_cpu=1 mitigations=off ${KERNEL_OPTIONS[security]}`;
   words.push("-append", append);
   try {
     await inTree(qemu, ["nice", ...words], DEADLINE_MS);

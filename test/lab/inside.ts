@@ -5,41 +5,37 @@ import { readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { startRegistry } from "./registry.ts";
 import { type Findings, play, refusesToStart, type Scene } from "./scene.ts";
-import { playSelinux, type SelinuxFindings } from "./selinux-inside.ts";
 
 const HOST = "10.0.2.2"; // where qemu's user network has the host's loopback
 
 export type Guest = {
   /** What a machine of its own does not have. */
-  lacks?: { images: { layer: string; port: number }[]; vault: { port: number; hostPort: number } };
+  lacks?: { layer: string; registryPort: number; vaultPort: number };
   /** The server must refuse to start with this one. */
   first?: Scene;
   scene: Scene;
-  /** SELinux is enforcing. */
-  isEnforcing?: boolean;
 };
-export type Results = { refusal?: string; findings: Findings; selinux?: SelinuxFindings };
+export type Results = { refusal?: string; findings: Findings };
 
-async function provide({ images, vault }: NonNullable<Guest["lacks"]>) {
-  for (const { layer, port } of images) await startRegistry(readFileSync(layer), port);
+async function provide({ layer, registryPort, vaultPort }: NonNullable<Guest["lacks"]>) {
+  await startRegistry(readFileSync(layer), registryPort);
   createServer((local) => {
-    const remote = connect(vault.hostPort, HOST);
+    const remote = connect(vaultPort, HOST);
     local.pipe(remote).pipe(local);
     for (const one of [local, remote])
       one.on("error", () => {
         local.destroy();
         remote.destroy();
       });
-  }).listen(vault.port, "127.0.0.1");
+  }).listen(vaultPort, "127.0.0.1");
 }
 
 if (import.meta.main) {
   const guest: Guest = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8"));
   if (guest.lacks) await provide(guest.lacks);
   const refusal = guest.first && (await refusesToStart(guest.first));
-  const selinux = guest.isEnforcing ? await playSelinux(guest.scene) : undefined;
-  const findings = selinux?.findings ?? (await play(guest.scene));
-  const results: Results = { findings, ...(refusal && { refusal }), ...(selinux && { selinux }) };
+  const findings = await play(guest.scene);
+  const results: Results = { ...(refusal && { refusal }), findings };
   await new Promise((written) => process.stdout.write(`${JSON.stringify(results)}\n`, written));
   process.exit(0); // the registry and the relay still listen
 }

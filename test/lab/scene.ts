@@ -33,10 +33,6 @@ export type Actor = {
   before?: (outcomes: Outcome[]) => Promise<void>;
   /** What differs in Docker's HostConfig. */
   host?: JsonObject;
-  /** What differs in the rest that the engine is told: another image, another command. */
-  wanted?: JsonObject;
-  /** What it prints when it is granted, where it is not the lab's program. */
-  says?: string;
 };
 
 /** On every engine: one container as it should be, a stranger inside it, a container of no service. */
@@ -50,10 +46,6 @@ export type Scene = {
   engine: string;
   /** What to pull; the policy pins it. */
   reference: string;
-  /** Other images that the policy admits. */
-  references?: string[];
-  /** The server is the one that is installed, with the paths of its units. */
-  installed?: boolean;
   vault: JsonObject;
   /** The peer's, as the host has it: another where the engine maps users. */
   uid?: number;
@@ -88,7 +80,8 @@ export async function play(scene: Scene): Promise<Findings> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
   const api = new Api(scene.engine);
   const running = new Map<string, Running>();
-  const server = new Server(scene, directory);
+  const configuration = configure(scene, directory);
+  const server = new Server(configuration);
   try {
     const ready = await server.until((line) => line.event === "ready");
     const about = await api.about();
@@ -97,7 +90,7 @@ export async function play(scene: Scene): Promise<Findings> {
       await actor.before?.(outcomes);
       outcomes.push(await act(actor, scene, api, server, running));
     }
-    await scene.afterwards?.(server.configuration, outcomes);
+    await scene.afterwards?.(configuration, outcomes);
     const { at, container } = running.get(scene.actors[0]?.name ?? "") as Running;
     const pid = Number(outcomes[0]?.line.pid);
     const captured = capture(pid, container, await at.image(container.Image));
@@ -113,7 +106,7 @@ export async function play(scene: Scene): Promise<Findings> {
 /** What the server says at the end, where it must not start. */
 export async function refusesToStart(scene: Scene): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
-  const server = new Server(scene, directory);
+  const server = new Server(configure(scene, directory));
   try {
     const code = await server.ended;
     return `${code}: ${server.stderr.trim()}`;
@@ -122,31 +115,15 @@ export async function refusesToStart(scene: Scene): Promise<string> {
   }
 }
 
-type Places = { configuration: string; sockets: string; state: string; command: string[] };
-
-const INSTALLED: Places = {
-  configuration: "/etc/authproxy/authproxy.json",
-  sockets: "/run/authproxy",
-  state: "/run/authproxy-state",
-  command: ["/opt/authproxy/current/bin/node", "/opt/authproxy/current/server/main.js"],
-};
-
-function placesIn(directory: string): Places {
-  return {
-    configuration: join(directory, "authproxy.json"),
-    sockets: join(directory, "run"),
-    state: join(directory, "state"),
-    command: [process.execPath, daemon],
-  };
-}
-
 function configure(
-  { engine, vault, label, reference, references = [], ...scene }: Scene,
-  { configuration, sockets, state }: Places,
-): void {
+  { engine, vault, label, reference, ...scene }: Scene,
+  directory: string,
+): string {
+  chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
+  mkdirSync(join(directory, "run"), { mode: 0o755 });
   const config = {
-    socket: join(sockets, "authproxy.sock"),
-    state,
+    socket: join(directory, "run/authproxy.sock"),
+    state: join(directory, "state"),
     engine,
     vault,
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
@@ -154,13 +131,15 @@ function configure(
       app: {
         match: {
           peer: { uid: scene.uid ?? 1001, ...(label ? { label } : {}) },
-          container: { Config: { Image: [reference, ...references], Labels: { app: "app" } } },
+          container: { Config: { Image: reference, Labels: { app: "app" } } },
         },
         token: { create: "auth/token/create/app" },
       },
     },
   };
-  writeFileSync(configuration, JSON.stringify(config), { mode: 0o600 });
+  const file = join(directory, "authproxy.json");
+  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+  return file;
 }
 
 async function act(
@@ -170,8 +149,7 @@ async function act(
   server: Server,
   running: Map<string, Running>,
 ): Promise<Outcome> {
-  const { name, expect: expected, execIn, within } = actor;
-  const granted = actor.says ?? '"token"';
+  const { name, expect: expected, labels = { app: "app" }, execIn, within, host = {} } = actor;
   const decided = (pid: (pid: number) => boolean, id: string) =>
     server.until(
       ({ event, pid: peer, container = id }) =>
@@ -185,43 +163,32 @@ async function act(
     line = await decided((pid) => pid !== State.Pid, Id);
   } else {
     const at = within ? new Api(within.engine) : api;
-    const wanted = containerOf(actor, reference, server.sockets);
-    await at.pull(wanted.Image);
-    const container = await at.run(wanted);
+    await at.pull(reference);
+    const container = await at.run({
+      Image: reference,
+      Cmd: [...ASK, "stay"],
+      Labels: labels,
+      User: USER,
+      HostConfig: {
+        ReadonlyRootfs: true,
+        NetworkMode: "none",
+        Binds: [`${server.directory}/run:/run/authproxy:ro`],
+        ...host,
+      },
+    });
     running.set(name, { at, container });
     // An engine in a container numbers processes by its own pid namespace.
     if (within) line = await decided(() => true, within.id);
     else line = await decided((pid) => pid === container.State.Pid, container.Id);
-    told = await untilSaid(at, container.Id, new RegExp(`${granted}|refused`));
+    told = await untilSaid(at, container.Id, /"token"|"refused"/);
   }
   const seen = line.event === "granted" ? "granted" : String(line.reason);
   return {
     actor: name,
     expected,
     seen,
-    told: told.includes(granted) ? "a token" : "refused",
+    told: told.includes('"token"') ? "a token" : "refused",
     line,
-  };
-}
-
-/** What the engine is told to start. */
-export function containerOf(
-  { labels = { app: "app" }, host, wanted }: Actor,
-  reference: string,
-  sockets: string,
-) {
-  return {
-    Image: reference,
-    Cmd: [...ASK, "stay"],
-    Labels: labels,
-    User: USER,
-    ...wanted,
-    HostConfig: {
-      ReadonlyRootfs: true,
-      NetworkMode: "none",
-      Binds: [`${sockets}:/run/authproxy:ro`],
-      ...host,
-    },
   };
 }
 
@@ -236,25 +203,17 @@ export async function untilSaid(api: Api, id: string, wanted: RegExp): Promise<s
 }
 
 /** The daemon, and its audit stream as it comes. */
-export class Server {
-  readonly configuration: string;
-  readonly sockets: string;
+class Server {
+  readonly directory: string;
   readonly ended: Promise<number | string>;
   stderr = "";
   readonly #events: AuditLine[] = [];
   readonly #child: ChildProcess;
   readonly #heard = new EventEmitter();
 
-  /** In this directory, unless the scene's server is an installed one. */
-  constructor(scene: Scene, directory: string) {
-    const places = scene.installed ? INSTALLED : placesIn(directory);
-    this.configuration = places.configuration;
-    this.sockets = places.sockets;
-    chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
-    mkdirSync(this.sockets, { mode: 0o755, recursive: true });
-    configure(scene, places);
-    const [program = "", ...words] = [...places.command, "--config", this.configuration];
-    this.#child = spawn(program, words);
+  constructor(config: string) {
+    this.directory = join(config, "..");
+    this.#child = spawn(process.execPath, [daemon, "--config", config]);
     this.ended = once(this.#child, "close").then(([code, signal]) => signal ?? code);
     this.ended.then(() => this.#heard.emit("line"));
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
