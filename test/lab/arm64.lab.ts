@@ -109,7 +109,7 @@ test.concurrent("a guest of arm64 serves its containers, refuses the others, and
     const path = `${ours}/runtime/authproxy-runc`;
     writeFileSync(settings, JSON.stringify({ runtimes: { authproxy: { path } } }));
     const { findings, served, foreign } = await runGuest<RuntimeResults>({
-      ...{ tree, qemu, layer, ca: bao.ca, guest: { lacks, scene } },
+      ...{ trees: [tree], qemu, layer, ca: bao.ca, guest: { lacks, scene } },
       machine: ARM64,
       program: "inside-runtime.ts",
       files: [

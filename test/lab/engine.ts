@@ -217,8 +217,7 @@ function dockerSettings(changes: object) {
 export async function fetchPodman(suite: "bookworm" | "trixie"): Promise<Tree> {
   const packages = ["podman", "runc", "uidmap", "util-linux", "dash", "grep", "coreutils"];
   if (suite === "bookworm") return await fetchTree(suite, packages);
-  const kernel = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
-  return await fetchTree(suite, ["crun", ...packages, "catatonit", ...kernel]);
+  return await fetchTree(suite, ["crun", ...packages, "catatonit"]);
 }
 
 /** `command` is the one that works on this engine, to which a runtime can be named. */

@@ -39,7 +39,7 @@ import {
   startPodman,
   startRootlessPodman,
 } from "./engine.ts";
-import { fetchTree, type Tree } from "./fetch.ts";
+import { fetchTree, type Suite, type Tree } from "./fetch.ts";
 import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { notRun, ran } from "./matrix.ts";
@@ -58,7 +58,7 @@ import { CONTAINER_LABEL } from "./selinux.ts";
 
 const project = join(import.meta.dirname, "../..");
 const fixtures = join(project, "test/fixtures/engines");
-const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6"];
+const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6", "apparmor"];
 const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
 /** Shell that makes a Docker engine refuse clients of older API versions. */
 const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
@@ -144,11 +144,13 @@ async function had<T>(what: Promise<T>): Promise<T> {
   });
 }
 
-const docker20 = () => had(fetchTree("bookworm", ["docker.io", ...KERNEL]));
-const docker26 = () => had(fetchTree("trixie", ["docker.io", ...KERNEL]));
+const docker20 = () => had(fetchTree("bookworm", ["docker.io"]));
+const docker26 = () => had(fetchTree("trixie", ["docker.io"]));
 /** With a shell, which our runtime is. */
 const docker28 = () => had(fetchTree("sid", ["docker.io", "dash", "grep", "coreutils"]));
 const podman = (suite: "bookworm" | "trixie") => had(fetchPodman(suite));
+/** With what a guest needs beside its engine. */
+const kernel = (suite: Suite) => had(fetchTree(suite, KERNEL));
 const qemu = () => had(fetchTree("trixie", QEMU));
 
 const places: Place[] = [
@@ -175,6 +177,8 @@ const places: Place[] = [
   { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
   { name: "guest: Podman 5.4 and crun", must: true, fixture: "podman-5.4-crun", visit: withCrun },
   { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
+  { name: "guest: AppArmor, Linux 7", visit: withAppArmor },
+  { name: "guest: AppArmor, Linux 6.12", visit: withOldAppArmor },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
   {
     name: "guest: a kernel without SO_PEERPIDFD",
@@ -298,7 +302,8 @@ async function withCrun(): Promise<Visited> {
     runtimes: [{ podman: ["podman"], program: "/lab/authproxy/dist/runtime/authproxy-crun" }],
   };
   const guest = { lacks: lacks(), scene };
-  const wanted = { tree: await podman("trixie"), qemu: await qemu(), layer, ca: bao.ca, guest };
+  const trees = [await podman("trixie"), await kernel("trixie")];
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
   const { findings } = await runGuest(wanted);
   const judge = () => expect(findings.captured.files.cgroup).toMatch(/^0::\/\S+\n$/);
   return { findings, judge };
@@ -374,8 +379,9 @@ async function withSelinux(): Promise<Visited> {
     ],
   };
   const guest = { lacks: lacks(), scene };
-  const wanted = { tree: await docker26(), qemu: await qemu(), layer, ca: bao.ca, guest };
-  const { findings } = await runGuest({ ...wanted, selinux: true });
+  const trees = [await docker26(), await kernel("trixie")];
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
+  const { findings } = await runGuest({ ...wanted, security: "selinux" });
   const others = findings.outcomes.slice(2).map(({ line }) => line);
   const judge = () => {
     expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
@@ -385,11 +391,46 @@ async function withSelinux(): Promise<Visited> {
   return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
 }
 
+/** AppArmor has mediated UNIX sockets, and named their peers, since Linux 6.17. */
+async function withAppArmor(): Promise<Visited> {
+  const label = "docker-default (enforce)";
+  const unconfined = { SecurityOpt: ["apparmor=unconfined"] };
+  const findings = await inAppArmor(await kernel("sid"), {
+    label,
+    actors: [...COMPANY, { name: "the same, unconfined", expect: "no-match", host: unconfined }],
+  });
+  const other = findings.outcomes.at(-1)?.line;
+  const judge = () => {
+    expect(findings.outcomes[0]?.line.label).toBe(label);
+    expect(other?.detail).toMatchObject({ path: "peer.label", wanted: label });
+  };
+  return { findings, judge, extra: [`refused: ${other?.label}`] };
+}
+
+/** There a container is confined, and the server sees no label. */
+async function withOldAppArmor(): Promise<Visited> {
+  const findings = await inAppArmor(await kernel("trixie"), {});
+  const judge = () => {
+    expect(findings.about.SecurityOptions).toContain("name=apparmor");
+    for (const { line } of findings.outcomes) expect(line.label ?? "").toBe("");
+  };
+  return { findings, judge, extra: ["no label"] };
+}
+
+async function inAppArmor(kernel: Tree, changes: Partial<Scene>): Promise<Findings> {
+  const scene = { ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"), ...changes };
+  const guest = { lacks: lacks(), scene };
+  const trees = [await docker26(), kernel];
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
+  return (await runGuest({ ...wanted, security: "apparmor" })).findings;
+}
+
 async function withoutPidfd(): Promise<Visited> {
   const first = sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem");
   const scene = { ...first, allowNoPidfd: true };
   const guest = { lacks: lacks(), first, scene };
-  const wanted = { tree: await docker20(), qemu: await qemu(), layer, ca: bao.ca, guest };
+  const trees = [await docker20(), await kernel("bookworm")];
+  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
   const { refusal, findings } = await runGuest(wanted);
   const judge = () => {
     expect(refusal).toMatch(/^1: authproxy: error: this kernel has no SO_PEERPIDFD/);

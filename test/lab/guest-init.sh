@@ -13,6 +13,7 @@ mkdir -p /dev/pts /dev/shm /run /tmp /root
 mount -t devpts none /dev/pts
 for directory in /run /tmp /dev/shm /var/lib; do mount -t tmpfs none "$directory"; done
 mount -t cgroup2 none /sys/fs/cgroup
+[ ! -e /sys/kernel/security ] || mount -t securityfs none /sys/kernel/security
 chmod 1777 /tmp
 options=
 if [ -e /lab/policy.bin ]; then

@@ -1,7 +1,8 @@
 // Question: how does a kernel of another version, or with another security module, run here?
-// Input:    a tree with a kernel, Docker or Podman, and busybox; a tree with qemu; what to play.
-// Output:   the results of inside.ts, or of another program, from a guest whose root file system is the
-//           tree.
+// Input:    trees with a kernel, Docker or Podman, and busybox; a tree with qemu; what to play; which
+//           security module.
+// Output:   the results of inside.ts, or of another program, from a guest whose root file system is
+//           these trees.
 // Promise:  needs no KVM: a machine that is itself a guest often has one that hangs. The guest
 //           writes to a snapshot that qemu drops. One second attempt: an emulated machine may stall.
 import { execFile } from "node:child_process";
@@ -31,6 +32,8 @@ const project = join(import.meta.dirname, "../..");
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 const DISK_SPARE = 64; // MB
+/** In /usr/share: what apparmor_parser goes by. */
+const PARSER_NEEDS = "apparmor-features";
 const POLICY_VERSION = "33"; // what Linux 5.18 and later read
 const FIRST_INIT = `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
@@ -55,15 +58,23 @@ export const ARM64: Machine = {
   deadlineMs: 540_000, // nothing of it is this machine's own
 };
 
+/** By what the kernel has it; "": none. */
+const KERNEL_OPTIONS = {
+  "": "lsm=",
+  apparmor: "lsm=apparmor apparmor=1",
+  selinux: "lsm=selinux selinux=1 enforcing=0",
+};
+
 export type Wanted = {
-  tree: Tree;
+  /** Where two have the same file, the last one's counts. */
+  trees: Tree[];
   qemu: Tree;
   /** The lab's image. */
   layer: string;
   /** The certificate of Vault's authority: /lab/vault-ca.pem in the guest. */
   ca: string;
   guest: Guest;
-  selinux?: boolean;
+  security?: keyof typeof KERNEL_OPTIONS;
   machine?: Machine;
   /** What plays in the guest, in this folder. */
   program?: string;
@@ -74,8 +85,9 @@ export type Wanted = {
 export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-guest-"));
   try {
+    await makeRoot(directory, wanted);
+    await makeInitramfs(directory);
     await makeDisk(directory, wanted);
-    await makeInitramfs(directory, wanted);
     for (let attempt = 1; ; attempt++) {
       try {
         return await boot(directory, wanted);
@@ -88,15 +100,15 @@ export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
   }
 }
 
-/** The tree, by hard links, and /lab with the project's files. */
-async function makeDisk(
+/** The trees, by hard links, and /lab with the project's files. */
+async function makeRoot(
   directory: string,
-  { tree, qemu, layer, ca, guest, selinux, files = [] }: Wanted,
+  { trees, qemu, layer, ca, guest, security, files = [] }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
-  await run("cp", ["--archive", "--link", tree.path, root]);
-  for (const name of ["boot", "usr/lib/modules", "usr/share"])
-    rmSync(join(root, name), { recursive: true, force: true });
+  mkdirSync(root);
+  for (const { path } of trees)
+    await run("cp", ["--archive", "--link", "--remove-destination", `${path}/.`, root]);
   for (const name of [
     "proc",
     "sys",
@@ -128,7 +140,7 @@ async function makeDisk(
   for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
   if (existsSync(join(root, "usr/bin/podman")))
     configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
-  if (selinux) {
+  if (security === "selinux") {
     writeFileSync(join(directory, "policy.cil"), policy());
     const compiled = join(lab, "policy.bin");
     await inTree(qemu, [
@@ -144,6 +156,14 @@ async function makeDisk(
     writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=lab\n");
     writeFileSync(join(root, "etc/selinux/lab/contexts/lxc_contexts"), lxcContexts);
   }
+}
+
+/** The root as an image of ext4. */
+async function makeDisk(directory: string, { qemu }: Wanted): Promise<void> {
+  const root = join(directory, "root");
+  const shared = readdirSync(join(root, "usr/share")).filter((name) => name !== PARSER_NEEDS);
+  for (const name of ["boot", "usr/lib/modules", ...shared.map((name) => `usr/share/${name}`)])
+    rmSync(join(root, name), { recursive: true, force: true });
   const { stdout } = await run("du", ["--summarize", "--block-size=1M", root]);
   const size = `${Math.ceil(Number.parseInt(stdout, 10) * 1.1) + DISK_SPARE}M`;
   const disk = join(directory, "disk");
@@ -173,14 +193,15 @@ function configurePodman(etc: string, registry: string): void {
 }
 
 /** What finds the disk: busybox, and the modules that the kernel has not built in. */
-async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void> {
+async function makeInitramfs(directory: string): Promise<void> {
   const root = join(directory, "initramfs");
+  const tree = join(directory, "root");
   for (const name of ["bin", "dev", "root", "modules"])
     mkdirSync(join(root, name), { recursive: true });
-  copyFileSync(join(tree.path, "usr/bin/busybox"), join(root, "bin/busybox"));
-  const busybox = "/usr/bin/busybox"; // this machine's: the tree may be another processor's
+  const busybox = "/usr/bin/busybox"; // this machine's: the trees may be another processor's
+  copyFileSync(join(tree, "usr/bin/busybox"), join(root, "bin/busybox"));
   writeFileSync(join(root, "init"), FIRST_INIT, { mode: 0o755 });
-  const modules = join(tree.path, "usr/lib/modules");
+  const modules = join(tree, "usr/lib/modules");
   const files = readdirSync(modules, { recursive: true, encoding: "utf8" });
   const unpacked = new Set<string>();
   /** After those it depends on, as its own .modinfo section names them. */
@@ -201,28 +222,34 @@ async function makeInitramfs(directory: string, { tree }: Wanted): Promise<void>
     writeFileSync(join(root, "modules", `${order}-${name}.ko`), bytes);
   };
   for (const name of MODULES) await add(name);
+  // Newer packages have the kernel beside its modules.
+  const kernel = [join(tree, "boot"), modules]
+    .filter((path) => existsSync(path))
+    .flatMap((path) =>
+      readdirSync(path, { recursive: true, encoding: "utf8" }).map((name) => join(path, name)),
+    )
+    .find((path) => basename(path).startsWith("vmlinuz"));
+  copyFileSync(kernel ?? "", join(directory, "kernel"));
   const archive = `cd "${root}" && "${busybox}" find . | "${busybox}" cpio -o -H newc >"${directory}/initramfs.cpio"`;
   await run("sh", ["-ec", archive]);
 }
 
 async function boot<R>(
   directory: string,
-  { tree, qemu, selinux, machine = X64, program = "inside.ts" }: Wanted,
+  { qemu, security = "", machine = X64, program = "inside.ts" }: Wanted,
 ): Promise<R> {
-  const kernel = readdirSync(join(tree.path, "boot")).find((name) => name.startsWith("vmlinuz"));
-  const security = selinux ? "lsm=selinux selinux=1 enforcing=0" : "lsm=";
   const console = join(directory, "console");
   const results = join(directory, "results");
   const words = [...machine.emulator, "-accel", "tcg", "-smp", "1"];
   words.push("-m", "2500", "-display", "none", "-monitor", "none", "-no-reboot");
-  words.push("-kernel", join(tree.path, "boot", kernel ?? ""));
+  words.push("-kernel", join(directory, "kernel"));
   words.push("-initrd", join(directory, "initramfs.cpio"));
   words.push("-drive", `file=${directory}/disk,if=virtio,format=raw,snapshot=on`);
   // Without a ROM to start from the network: qemu for arm64 has none.
   words.push("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=");
   words.push("-serial", `file:${console}`, "-serial", `file:${results}`);
   // The guest has no source of randomness but the emulated processor's.
-  const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${security}`;
+  const append = `console=${machine.console} quiet panic=-1 random.trust_cpu=1 mitigations=off ${KERNEL_OPTIONS[security]}`;
   // Of words that it does not know, the kernel makes variables of the first process.
   const variables = `results=${machine.results} program=${program}`;
   words.push("-append", `${append} ${variables}`);
