@@ -5,29 +5,20 @@
 // Output:   folders in the cache; `programs` says where each program is.
 // Promise:  what was built once is found again, by a hash of what it was built from, and is put in
 //           place whole. Nothing is installed. What this machine lacks is said in one line.
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { fetchTree, type Tree } from "../lab/fetch.ts";
+import { buildGo } from "../lab/go.ts";
 import { cache } from "../package.ts";
 
 const run = promisify(execFile);
 const module = join(import.meta.dirname, "module");
 const source = readFileSync(join(module, "go.mod"), "utf8");
 /** What Kubernetes 1.34 asks for in its own go.mod. */
-const GO_MINOR_MIN = 24;
+const GO = { minor: 24, suite: "trixie" } as const;
 const COMMANDS = ["kubelet", "kube-apiserver", "kubectl"];
 const DEBIAN = { "1.6": "bookworm", "1.7": "trixie", "2": "sid" } as const;
 
@@ -108,46 +99,19 @@ function runcOf(tree: string): string {
 
 /** kubelet, API server and kubectl in one go: they are made of the same packages, for the most part. */
 async function build(): Promise<void> {
-  if (existsSync(built())) return;
-  const go = await findGo();
   const [, version = ""] = /k8s\.io\/kubernetes v(\S+)/.exec(source) ?? [];
-  say(`Kubernetes ${version}: building ${COMMANDS.join(", ")} (700 MB to fetch, 5 to 10 minutes)`);
-  mkdirSync(join(cache, "kubernetes"), { recursive: true });
-  const unfinished = mkdtempSync(join(cache, "kubernetes/unfinished-"));
-  try {
-    const [major, minor] = version.split(".");
-    const names = { gitVersion: `v${version}`, gitMajor: major, gitMinor: minor };
-    const stamps = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap(
-      (place) => Object.entries(names).map(([name, value]) => `-X ${place}.${name}=${value}`),
-    );
-    const flags = ["-trimpath", "-buildvcs=false", "-ldflags", ["-s -w", ...stamps].join(" ")];
-    const commands = COMMANDS.map((name) => `k8s.io/kubernetes/cmd/${name}`);
-    const env = {
-      ...process.env,
-      CGO_ENABLED: "0",
-      GOFLAGS: "-mod=readonly",
-      GOTOOLCHAIN: "local",
-    };
-    const words = ["build", ...flags, "-o", `${unfinished}/`, ...commands];
-    const child = spawn(go, words, { cwd: module, env, stdio: ["ignore", 2, 2] });
-    const [status] = await once(child, "exit");
-    if (status !== 0) throw new Error(`go build in ${module} failed, see above`);
-    renameSync(unfinished, built());
-  } finally {
-    rmSync(unfinished, { recursive: true, force: true });
-  }
-}
-
-/** This machine's Go, if it is new enough, or Debian trixie's. */
-async function findGo(): Promise<string> {
-  for (const go of ["go", "/usr/local/go/bin/go"]) {
-    const answer = await run(go, ["env", "GOVERSION"]).catch(() => undefined);
-    const [, minor] = /^go1\.(\d+)/.exec(answer?.stdout ?? "") ?? [];
-    if (Number(minor) >= GO_MINOR_MIN) return go;
-  }
-  say(`no Go 1.${GO_MINOR_MIN} or newer on this machine: fetching Debian trixie's`);
-  const { path } = await fetchTree("trixie", ["golang-1.24-go"]);
-  return join(path, "usr/lib/go-1.24/bin/go");
+  const [major, minor] = version.split(".");
+  const names = { gitVersion: `v${version}`, gitMajor: major, gitMinor: minor };
+  const stamps = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"].flatMap(
+    (place) => Object.entries(names).map(([name, value]) => `-X ${place}.${name}=${value}`),
+  );
+  await buildGo(built(), {
+    module,
+    commands: COMMANDS.map((name) => `k8s.io/kubernetes/cmd/${name}`),
+    ldflags: ["-s -w", ...stamps].join(" "),
+    go: GO,
+    notice: `Kubernetes ${version}: building ${COMMANDS.join(", ")} (700 MB to fetch, 5 to 10 minutes)`,
+  });
 }
 
 function say(text: string): void {

@@ -49,13 +49,18 @@ function mappedRange(line: string): string {
 export type Engine = { socket: string; pid: number; stop(): Promise<void> };
 
 /** A Docker engine: `changes` are members of its daemon.json, `before` lines of shell that prepare
- * its namespace. */
-export async function startDocker(tree: Tree, changes: object = {}, before = ""): Promise<Engine> {
+ * its namespace, `program` is another dockerd than the tree's. */
+export async function startDocker(
+  tree: Tree,
+  changes: object = {},
+  before = "",
+  program = "dockerd",
+): Promise<Engine> {
   const { directory, socket, file } = dockerSettings(changes);
   return await startEngine(
     directory,
     socket,
-    inNamespace(tree, before, ["dockerd", "--config-file", file]),
+    inNamespace(tree, before, [program, "--config-file", file]),
   );
 }
 

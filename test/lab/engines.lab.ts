@@ -43,6 +43,7 @@ import { fetchTree, type Suite, type Tree } from "./fetch.ts";
 import { runGuest } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { notRun, ran } from "./matrix.ts";
+import { buildDockerd } from "./moby.ts";
 import { startRegistry } from "./registry.ts";
 import {
   type Actor,
@@ -204,6 +205,7 @@ const places: Place[] = [
       return { findings: await on(startDocker(await docker28(), { features }), withAll) };
     },
   },
+  { name: "Docker 29", fixture: "docker-29", visit: docker29 },
   {
     name: "a cgroup parent",
     fixture: "docker-20.10-parent",
@@ -228,6 +230,24 @@ const places: Place[] = [
   { name: "Docker in Docker", visit: dockerInDocker },
   { name: "users are mapped", fixture: "docker-20.10-userns", visit: withMappedUsers },
 ];
+
+/** As it comes: containerd's image store, and the API versions that it offers by itself. */
+async function docker29(): Promise<Visited> {
+  const [tree, program] = [await docker28(), await had(buildDockerd())];
+  let offered = "";
+  const findings = await on(startDocker(tree, {}, "", program), (engine) => ({
+    ...withAll(engine),
+    afterwards: async () => {
+      const { MinAPIVersion, ApiVersion } = await new Api(engine.socket).versions();
+      offered = `API ${MinAPIVersion} to ${ApiVersion}`;
+    },
+  }));
+  const judge = () => {
+    expect(findings.about.ServerVersion).toMatch(/^29\./);
+    expect(findings.about.DriverStatus.flat()).toContain("io.containerd.snapshotter.v1");
+  };
+  return { findings, judge, extra: [offered] };
+}
 
 /** As Docker 29.0 to 29.2 do by default. The server negotiates, and so does the command. */
 async function onlyNewVersions(): Promise<Visited> {
