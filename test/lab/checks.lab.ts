@@ -1,15 +1,18 @@
 // Attacks that this machine's own engine cannot be given: a seccomp profile with a listener (Docker 26
 // hands it on, 20.10 does not), and an image index whose other platform declares the label
-// (containerd's image store). Each arm as in test/attacks; the programs are there too.
+// (containerd's image store). Each arm as in test/attacks; the programs are there too. And what a newer
+// engine says of an honest container on a busy host.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, assert, describe, expect, test } from "vitest";
+import { observe } from "../../cli/observe.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { compile as compileFrom } from "../programs.ts";
 import { type AuditLine, app, type Server, Stage, until } from "../stage.ts";
-import { type Engine, removeBridge, startDocker } from "./engine.ts";
+import { DOCKER_WITH_SHELL, type Engine, removeBridge, startDocker } from "./engine.ts";
 import { fetchTree } from "./fetch.ts";
 
 const compile = (name: string) =>
@@ -214,3 +217,32 @@ describe.each([
     });
   },
 );
+
+describe("a host so busy that a container's process is made seconds after what Docker 28 calls StartedAt", async () => {
+  const runtime = join(mkdtempSync(join(tmpdir(), "authproxy-slow-")), "runc");
+  const create = '*" create "*) sleep 4';
+  writeFileSync(runtime, `#!/bin/sh\ncase " $* " in ${create};; esac\nexec runc "$@"\n`, {
+    mode: 0o755,
+  });
+  const changes = { runtimes: { slow: { path: runtime } } };
+  const engine = await startDocker(await fetchTree("sid", DOCKER_WITH_SHELL), changes);
+  afterAll(() => engine.stop());
+
+  test("it is served", async () => {
+    await using stage = new Stage();
+    const docker = dockerOf(engine);
+    const archive = `tar -C "$(dirname ${compile("trusted")})" -c trusted`;
+    execFileSync("sh", ["-c", `${archive} | docker -H unix://${engine.socket} import - trusted`]);
+    const server = await serve(stage, engine);
+    const words = [...careful(stage), "--runtime", "slow", "-l", "app=app"];
+    const id = docker(...words, "trusted", "/trusted", SOCKET);
+    stage.defer(() => docker("rm", "-f", id));
+    expect(await decision(server, id)).toMatchObject({ event: "granted", relaxed: [] });
+
+    const pid = Number(docker("inspect", "-f", "{{.State.Pid}}", id));
+    const { facts } = await observe(pid, engine.socket);
+    assert(facts);
+    const startedMs = facts.bootMs + facts.init.start_ticks * 10;
+    expect(startedMs - Date.parse(facts.container.State.StartedAt)).toBeGreaterThan(3000);
+  });
+});

@@ -38,6 +38,8 @@ export const MAPPED_USERS = {
   changes: { "userns-remap": "daemon" },
   before: mappedRange(`daemon:${FIRST_MAPPED}:65536`),
 };
+/** A runtime that is a script needs a shell, with what scripts use. */
+export const DOCKER_WITH_SHELL = ["docker.io", "dash", "grep", "coreutils"];
 /** What lets Podman take a range of its own for each container (`--userns=auto`). */
 const RANGES_OF_PODMAN = mappedRange(`containers:${2 ** 31}:${2 ** 22}`);
 

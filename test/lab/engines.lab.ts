@@ -24,6 +24,7 @@ import { compile } from "../programs.ts";
 import { authproxy } from "./administrator.ts";
 import { Api } from "./api.ts";
 import {
+  DOCKER_WITH_SHELL,
   daemonJsonOf,
   type Engine,
   FIRST_MAPPED,
@@ -147,8 +148,7 @@ async function had<T>(what: Promise<T>): Promise<T> {
 
 const docker20 = () => had(fetchTree("bookworm", ["docker.io"]));
 const docker26 = () => had(fetchTree("trixie", ["docker.io"]));
-/** With a shell, which our runtime is. */
-const docker28 = () => had(fetchTree("sid", ["docker.io", "dash", "grep", "coreutils"]));
+const docker28 = () => had(fetchTree("sid", DOCKER_WITH_SHELL));
 const podman = (suite: "bookworm" | "trixie") => had(fetchPodman(suite));
 /** With what a guest needs beside its engine. */
 const kernel = (suite: Suite) => had(fetchTree(suite, KERNEL));

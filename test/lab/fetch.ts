@@ -49,6 +49,8 @@ export async function fetchTree(suite: Suite, packages: string[]): Promise<Tree>
 /** An apt that knows this suite only, and nothing of what is installed here. */
 async function openSuite(suite: Suite): Promise<void> {
   const directory = join(cache, suite);
+  // A run that was killed may have left some there: apt would leave these out of its plan.
+  rmSync(join(directory, "archives"), { recursive: true, force: true });
   mkdirSync(join(directory, "lists/partial"), { recursive: true });
   mkdirSync(join(directory, "archives/partial"), { recursive: true });
   const [name] = suite.split("-");
@@ -94,9 +96,9 @@ async function makeTree(suite: Suite, packages: string[]): Promise<Tree> {
   const files = [...plan.matchAll(/^'\S+' (\S+\.deb) /gm)].map(([, file = ""]) => file).sort();
   const words = files.map((file) => decodeURIComponent(file).split("_"));
   const versions = new Map(words.map(([name = "", version = ""]) => [name, version]));
-  const hash = createHash("sha256").update(files.join("\n")).digest("hex").slice(0, 16);
-  const name = `${suite}-${packages[0]}-`;
-  const path = join(cache, `${name}${hash}`);
+  const hash = (words: string[]) => createHash("sha256").update(words.join("\n")).digest("hex");
+  const name = `${suite}-${packages[0]}-${hash(packages).slice(0, 8)}-`;
+  const path = join(cache, `${name}${hash(files).slice(0, 16)}`);
   if (existsSync(path)) return { path, versions };
   const old = readdirSync(cache).filter((entry) => entry.startsWith(name));
   for (const entry of old) rmSync(join(cache, entry), { recursive: true, force: true });
