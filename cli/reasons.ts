@@ -75,7 +75,9 @@ const WORDS: Record<Reason, ReasonWords> = {
     advice: "Detach the debugger or tracer, and start the container again.",
   },
   "user-namespace": {
-    happened: "the process is in another user namespace than its container began with",
+    happened:
+      "the process is not in the user namespace that its container began with, or the configuration " +
+      "serves none but the server's",
     advice:
       "If the engine maps users (userns-remap, --userns=auto, hostUsers: false), set " +
       '"user_namespaces": true in the configuration and start the server again. If that is set, ' +
@@ -83,10 +85,13 @@ const WORDS: Record<Reason, ReasonWords> = {
       "(unshare, bubblewrap).",
   },
   namespace: {
-    happened: "the process is not in the cgroup and namespaces of the container's first process",
+    happened:
+      "the process, or the program that it runs, is not in the cgroup and namespaces of the " +
+      "container's first process",
     advice:
-      "Let the container's first process be the client. A process that has moved itself, or has " +
-      "written another container's id into its cgroup, gets no token.",
+      "Let the container's first process be the client. A process that has moved itself, has " +
+      "written another container's id into its cgroup, or runs a program that was opened in another " +
+      "mount namespace, gets no token.",
   },
   clock: {
     happened: "the first process started later than the container, by the engine's clock",

@@ -120,7 +120,7 @@ function requireOwner(path: string, stats: Stats, owner: number): void {
 }
 
 /** The engine maps users, and the host's root is not among them: what belongs to root shows UNMAPPED_UID
- * here. In this container only a user who has that number could make such a directory. */
+ * here. So does what belongs to any other user of the host who is not mapped (SECURITY.md). */
 function isRootUnmapped(): boolean {
   try {
     // A line is INSIDE OUTSIDE COUNT: a range that has the host's root begins with it.

@@ -88,8 +88,12 @@ function neededBy(program: string, { tool, systemRoot }: Target) {
   const libraries = new Set<string>();
   const addNeeded = (file: string) => {
     const names = read("--dynamic", file).matchAll(/\(NEEDED\).*\[(.+)\]/g);
-    for (const [, name = ""] of names)
-      if (name !== basename(interpreter)) libraries.add(join(dirname(loader), name));
+    for (const [, name = ""] of names) {
+      if (name === basename(interpreter)) continue;
+      const library = join(dirname(loader), name);
+      if (!existsSync(library)) throw new Error(`${file} needs ${name}: there is no ${library}`);
+      libraries.add(library);
+    }
   };
   addNeeded(program);
   for (const library of libraries) addNeeded(library); // those that are added meanwhile, too

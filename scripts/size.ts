@@ -56,8 +56,8 @@ export async function measureParts(): Promise<Part[]> {
   const wrapper = await modulesLoadedBy(["runtime/wrapper.ts"]);
   const onlyForRuntime = wrapper.filter((path) => !client.includes(path));
   const parts = [
-    measurePart("deciding path", 8080, DECIDING_PATH),
-    measurePart("daemon", 17_790, daemon),
+    measurePart("deciding path", 8220, DECIDING_PATH),
+    measurePart("daemon", 17_960, daemon),
     measurePart("peercred", 2400, ["server/peercred.c"]),
     measurePart("client", 18_000, client),
     measurePart("runtime", 1600, ["runtime/authproxy-runc", ...onlyForRuntime]),

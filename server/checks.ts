@@ -47,7 +47,7 @@ export function judge(facts: Facts, spentBy: Spent | undefined, service: Service
 export function evaluate(facts: Facts, spentBy: Spent | undefined, service: Service): Check[] {
   const { match, data } = service;
   const { peer, container, init } = facts;
-  const { uids, gids, tracer, pids, namespaces } = facts.process;
+  const { exe_mount, uids, gids, tracer, pids, namespaces } = facts.process;
 
   const startedMs = facts.bootMs + init.start_ticks * TICK_MS;
   const latestMs = Date.parse(container.State.StartedAt) + CLOCK_TOLERANCE_MS;
@@ -68,10 +68,14 @@ export function evaluate(facts: Facts, spentBy: Spent | undefined, service: Serv
       detail: { seen: namespaces.user, wanted: facts.userNamespace ?? null },
     },
     {
-      // Invariant 4: the name of a cgroup counts only where the engine's own process is as well.
+      // Invariant 4: the name of a cgroup counts only where the engine's own process is as well. And a
+      // program that was opened in another mount namespace has the path that it has there. With more
+      // mounts than are looked at, whoever made these could lay one over the program too.
       name: "namespace",
-      holds: namespacesAndCgroup(facts.process) === namespacesAndCgroup(init),
-      detail: { ...namespaces, cgroup: facts.process.cgroup },
+      holds:
+        namespacesAndCgroup(facts.process) === namespacesAndCgroup(init) &&
+        facts.mounts?.numbers.includes(exe_mount) !== false,
+      detail: { ...namespaces, cgroup: facts.process.cgroup, exe_mount },
     },
     {
       // Younger than its container: the number that the engine remembers was given to another

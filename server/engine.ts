@@ -12,7 +12,8 @@ import { KeptAnswers, SharedCalls, TooLarge } from "./shared.ts";
 // `import` would evaluate every lazy export of node:http (WebSocket too), which costs 8 MB.
 const { Agent, request } = process.getBuiltinModule("node:http");
 
-/** The API versions that this code is tested with: Docker 20.10 offers the oldest, 28.5 the newest. */
+/** The API versions that this code is tested with: Docker 20.10 offers the oldest, 28.5 the newest. Later
+ * ones offer that too. */
 const OLDEST_MINOR = 41;
 const NEWEST_MINOR = 51;
 /** A busy engine takes seconds for an answer. Clients wait 15 s for theirs, and ask again. */

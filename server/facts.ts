@@ -10,9 +10,10 @@ import type { Peer, Peercred } from "./peercred.ts";
 import {
   containerOf,
   type Glance,
+  type Mounts,
   type Process,
+  readMounts,
   readProcess,
-  readWritableMounts,
   serverUserNamespace,
 } from "./process.ts";
 
@@ -22,8 +23,8 @@ export type Facts = {
   container: Container;
   /** The process that the engine calls State.Pid. */
   init: Process;
-  /** Where that process sees writable mounts; undefined where there are too many. */
-  mounts: string[] | undefined;
+  /** Of that process's mount namespace; undefined where there are too many. */
+  mounts: Mounts | undefined;
   /** Undefined where the image is gone, or was not asked for: only matched labels need it. */
   imageLabels: ImageLabels | undefined;
   /** Where the process may be: `findUserNamespace`. */
@@ -49,7 +50,7 @@ export async function gatherFacts(
   // The request leaves before this turn of the event loop ends; /proc is read while it is answered.
   const reading = nextTurn().then(() => {
     partialFacts.process = readProcess(peer.pid, false, glance);
-    return { process: partialFacts.process, mounts: readWritableMounts(peer.pid) };
+    return { process: partialFacts.process, mounts: readMounts(peer.pid) };
   });
   const [container, ofPeer] = await Promise.all([
     inspecting.then((answer) => (partialFacts.container = answer)),
@@ -57,8 +58,7 @@ export async function gatherFacts(
   ]);
 
   const { Pid } = container.State;
-  const ofInit =
-    Pid === peer.pid ? ofPeer : { process: readProcess(Pid), mounts: readWritableMounts(Pid) };
+  const ofInit = Pid === peer.pid ? ofPeer : { process: readProcess(Pid), mounts: readMounts(Pid) };
   return {
     peer,
     process: ofPeer.process,

@@ -217,7 +217,7 @@ static void tell_owner(pid_t pid) {
     snprintf(path, sizeof path, "/proc/%d/ns/pid", pid);
     int pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
     int user_namespace = pid_namespace < 0 ? -1 : ioctl(pid_namespace, NS_GET_USERNS);
-    if (user_namespace < 0 && (errno == EMFILE || errno == ENFILE))
+    if (user_namespace < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
         say("owner later %d\n", pid);
     else {
         fstat(user_namespace, &owner);

@@ -24,6 +24,9 @@ import { Refusal, unavailable } from "./refusal.ts";
 
 export type Process = {
   exe: string;
+  /** The number of the mount on which `exe` lies, as mountinfo has it. A path alone does not say in which
+   * mount namespace it is one. */
+  exe_mount: number;
   /** The lines of /proc/PID/cgroup. */
   cgroup: string[];
   ppid: number;
@@ -83,7 +86,9 @@ const CGROUPS_MAX = 64;
 const CGROUP_DEPTH_MAX = 8;
 /** Room for two pids. */
 const PIDS_BYTES_MAX = 64;
-const MOUNTS_BYTES_MAX = 1 << 18;
+const MOUNTS_BYTES_MAX = 1 << 19;
+/** open(2), the same on each architecture of Linux that Node runs on. */
+const O_PATH = 0o10000000;
 /** Only `readStart` uses it. One for each file would keep the garbage collector busy. */
 const readBuffer = Buffer.allocUnsafeSlow(MOUNTS_BYTES_MAX);
 export const serverUserNamespace = readlinkSync("/proc/self/ns/user");
@@ -140,6 +145,7 @@ export function readProcess(pid: number, isClose = false, glance = glanceAt(pid)
 
     return {
       exe: readLink("exe"),
+      exe_mount: mountOf(`/proc/${pid}/exe`),
       cgroup,
       ppid: Number(statusOf(status, "PPid")),
       start_ticks: startTicks(readFileSync(`/proc/${pid}/stat`, "utf8")),
@@ -209,20 +215,39 @@ function capabilitiesOf(status: string): string[] {
   return held.map(([name]) => name);
 }
 
-/** SOURCE POINT TYPE OPTIONS …: "rw" where neither the mount nor its file system is read-only. White
- * space in a name is escaped; SOURCE may be empty. */
-const WRITABLE_MOUNT = /^\S* (\S+) \S+ rw\b/gm;
+/** O_PATH opens no file, so that no file system has to answer. */
+function mountOf(path: string): number {
+  const file = openSync(path, O_PATH);
+  try {
+    const [, number] =
+      /^mnt_id:\t(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${file}`, "utf8")) ?? [];
+    return Number(number);
+  } finally {
+    closeSync(file);
+  }
+}
 
-/** Where the process sees writable mounts; undefined if there are too many. Throws as
- * `readProcess`. */
-export function readWritableMounts(pid: number): string[] | undefined {
-  const path = `/proc/${pid}/mounts`;
+/** The mounts of a process's mount namespace: their numbers, and where the writable ones are. */
+export type Mounts = { numbers: number[]; writable: string[] };
+
+/** NUMBER PARENT DEVICE ROOT POINT OPTIONS [TAG …] - TYPE SOURCE OPTIONS: writable where neither the mount
+ * nor its file system is "ro". White space in a name is escaped; SOURCE may be empty. */
+const MOUNT = /^(\d+) \S+ \S+ \S+ (\S+) (r[ow])\S* (?:\S+ )*?- \S+ \S* (r[ow])/gm;
+
+/** Undefined if there are too many. Throws as `readProcess`. */
+export function readMounts(pid: number): Mounts | undefined {
+  const path = `/proc/${pid}/mountinfo`;
   const text = whileItLives(pid, () => readStart(path, MOUNTS_BYTES_MAX));
   if (text.length >= MOUNTS_BYTES_MAX) return undefined;
 
-  const points = [...text.matchAll(WRITABLE_MOUNT)].map(([, point = ""]) => point);
+  const mounts: Mounts = { numbers: [], writable: [] };
   const unescaped = (_: string, code: string) => String.fromCharCode(Number.parseInt(code, 8));
-  return points.map((point) => point.replace(/\\([0-7]{3})/g, unescaped));
+  for (const [, number, point = "", ofMount, ofFileSystem] of text.matchAll(MOUNT)) {
+    mounts.numbers.push(Number(number));
+    if (ofMount === "rw" && ofFileSystem === "rw")
+      mounts.writable.push(point.replace(/\\([0-7]{3})/g, unescaped));
+  }
+  return mounts;
 }
 
 /** Its id, and the directories that list its processes, one for each hierarchy. */

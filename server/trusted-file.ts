@@ -79,8 +79,8 @@ function isReadOnlyVolume(directory: string, mode: number): boolean {
 function requireOurs(path: string, uid: number, mode: number): void {
   if (!isOurs(uid))
     throw new Error(`${path}: belongs to uid ${uid}, must belong to root or the server's user`);
-  if (mode & WRITABLE_BY_OTHERS)
-    throw new Error(`${path}: others can write it (try: chmod go-w ${path})`);
+  const hint = mode & STICKY ? "choose another directory" : `try: chmod go-w ${path}`;
+  if (mode & WRITABLE_BY_OTHERS) throw new Error(`${path}: others can write it (${hint})`);
 }
 
 function isOurs(uid: number | undefined): boolean {

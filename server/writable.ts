@@ -57,7 +57,9 @@ export function writablePart(
   // A tmpfs is empty at each start: what was written there before is not run again.
   const tmpfs = Mounts.filter(({ Type }) => Type === "tmpfs").map(({ Destination }) => Destination);
   const fresh = [...Object.keys(HostConfig.Tmpfs ?? {}), ...tmpfs].map(withoutSlash);
-  const lasting = writableMounts(container, mounts).filter((point) => !fresh.includes(point));
+  const lasting = writableMounts(container, mounts.writable).filter(
+    (point) => !fresh.includes(point),
+  );
 
   const directory = String(Config.WorkingDir || "/");
   const [check = "", ...checkArgs] = healthCheck(container);

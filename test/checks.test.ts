@@ -19,6 +19,7 @@ const startedAt = "2026-01-01T01:00:00.120Z"; // the engine says so a little lat
 const peer: Peer = { id: "1", pid: 7, uid: 1001, gid: 1001, groups: [], label: "" };
 const first: Process = {
   exe: "/usr/bin/node",
+  exe_mount: 1,
   cgroup: [`0::/docker/${ID}`],
   ppid: 6,
   uids: [1001, 1001, 1001, 1001],
@@ -53,7 +54,7 @@ const facts: Facts = {
   process: first,
   container,
   init: first,
-  mounts: [],
+  mounts: { numbers: [1], writable: [] },
   imageLabels: { labels: { vendor: "us" }, areOfManifest: true },
   userNamespace: "user:[1]",
   bootMs,
@@ -98,9 +99,7 @@ const inUserNamespace = (user: string, owner: string | undefined): Changes => ({
   init: { ...first, namespaces: { ...first.namespaces, user } },
   userNamespace: owner,
 });
-const seenMounts = (...points: string[]): Changes => ({
-  mounts: points,
-});
+const seenMounts = (...writable: string[]): Changes => ({ mounts: { numbers: [1], writable } });
 const searched = (...Env: string[]) =>
   mounted("/data", true, { Config: { ...container.Config, Env } });
 /** A compiled program whose working directory is a writable volume. */
@@ -166,7 +165,6 @@ describe.each<[string, [string, Changes][], [string, Changes][]]>([
     "refused: user-namespace",
     [
       ["another than owns the container's pid namespace", inUserNamespace("user:[9]", "user:[8]")],
-      ["the server's, where the container's is another", { userNamespace: "user:[8]" }],
       ["one of its own, and nobody can say whose that is", inUserNamespace("user:[9]", undefined)],
     ],
     [["the one that owns the container's pid namespace", inUserNamespace("user:[9]", "user:[9]")]],
@@ -183,6 +181,7 @@ describe.each<[string, [string, Changes][], [string, Changes][]]>([
         { init: { ...first, namespaces: { ...first.namespaces, mnt: "x" } } },
       ],
       ["another cgroup below the same id", { init: { ...first, cgroup: [`0::/docker/${ID}/x`] } }],
+      ["a program opened in another mount namespace", ofProcess({ exe_mount: 9 })],
       ["one cgroup of several", { init: { ...first, cgroup: [...first.cgroup, "1:pids:/x"] } }],
       [
         "two cgroups whose names, one after the other, are the other's one",
@@ -859,7 +858,10 @@ describe("a refusal says what was seen:", () => {
     [
       "the place",
       { init: { ...first, cgroup: [] } },
-      { user: "user:[1]", pid: "pid:[2]", mnt: "mnt:[2]", cgroup: [`0::/docker/${ID}`] },
+      {
+        ...{ user: "user:[1]", pid: "pid:[2]", mnt: "mnt:[2]" },
+        ...{ cgroup: [`0::/docker/${ID}`], exe_mount: 1 },
+      },
     ],
     ["both times", started("2026-01-01T00:00:00Z"), { startedMs, latestMs: bootMs + 30_000 }],
     [

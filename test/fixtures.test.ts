@@ -87,7 +87,7 @@ describe.each(named ?? [])("$name:", (capture) => {
     const facts: Facts = {
       ...identity,
       init: seen,
-      mounts: [],
+      mounts: { numbers: [seen.exe_mount], writable: [] },
       imageLabels,
       userNamespace,
       bootMs,
@@ -137,18 +137,23 @@ function readLaidOut({
   };
   for (const [file, text] of Object.entries({ environ: "", ...files }))
     writeFileSync(place(`proc/${pid}/${file}`), text);
-  for (const [link, target] of Object.entries(links))
+  // Its program is there to be opened; what descriptors are, only the real /proc says.
+  const { exe = "", ...namespaces } = links;
+  writeFileSync(place(exe), "");
+  for (const [link, target] of Object.entries({ ...namespaces, exe: join(root, exe) }))
     symlinkSync(target, place(`proc/${pid}/${link}`));
   symlinkSync(userNamespace, place("proc/self/ns/user"));
+  symlinkSync(join(root, "real/self/fdinfo"), place("proc/self/fdinfo"));
+  mkdirSync(join(root, "real"));
   for (const [path, text] of Object.entries(cgroups))
     writeFileSync(place(`cgroup/${path}/cgroup.procs`), text);
   if (unified) writeFileSync(place("cgroup/cgroup.controllers"), "");
-  const mounts = `mount --bind "${root}/cgroup" /sys/fs/cgroup; mount --bind "${root}/proc" /proc`;
+  const mounts = `mount --bind /proc "${root}/real"; mount --bind "${root}/cgroup" /sys/fs/cgroup
+    mount --bind "${root}/proc" /proc`;
   const program = `import { readProcess } from ${JSON.stringify(source)};
     console.log(JSON.stringify(readProcess(${pid})))`;
   const node = [process.execPath, "--input-type=module", "--eval", program];
   const words = ["--mount", "--propagation", "private", "sh", "-ec", `${mounts}; exec "$@"`, "sh"];
-  return JSON.parse(
-    execFileSync("unshare", [...words, ...node], { encoding: "utf8", stdio: "pipe" }),
-  );
+  const output = execFileSync("unshare", [...words, ...node], { encoding: "utf8", stdio: "pipe" });
+  return JSON.parse(output.replace(root, ""));
 }

@@ -54,7 +54,7 @@ const service: Service = {
 
 /** "granted", or the reason of the refusal. Whatever else is thrown fails the test. */
 async function verdict(tried: Case): Promise<string> {
-  const { answer, kernel, mounts = [], isDeclared = false } = tried;
+  const { answer, kernel, mounts: writable = [], isDeclared = false } = tried;
   const { standIn, engine } = engines[Number(isDeclared)] as (typeof engines)[number];
   const { Id } = answer;
   const { pid, startedAt } = kernelsWord.get(String(Id)) ?? { pid: 0, startedAt: "" };
@@ -62,6 +62,7 @@ async function verdict(tried: Case): Promise<string> {
   const bootMs = Date.parse(startedAt) - 1000;
   const first: Process = {
     exe: "/app/ask",
+    exe_mount: 1,
     cgroup: [],
     ppid: 1,
     uids: [1001, 1001, 1001, 1001],
@@ -84,8 +85,9 @@ async function verdict(tried: Case): Promise<string> {
     choose({ peer, process: first, container }, [["app", service]]);
     const imageLabels = await engine.imageLabels(container);
     const userNamespace = "user:[1]";
-    const known = { peer, process: first, container, init: first, mounts, imageLabels };
-    const facts: Facts = { ...known, userNamespace, bootMs };
+    const known = { peer, process: first, container, init: first, imageLabels };
+    const mounts = { numbers: [1], writable };
+    const facts: Facts = { ...known, mounts, userNamespace, bootMs };
     judge(facts, undefined, service);
     return "granted";
   } catch (error) {
@@ -300,10 +302,12 @@ test("every member that a check reads is among those that are changed", () => {
     namespaces: {},
     capabilities: [],
     exe: "/a",
+    exe_mount: 1,
   };
+  const mounts = { numbers: [1], writable: [] };
   const process = first as object as Process;
   const peer = { id: "1", pid: 1, uid: 1, gid: 1, groups: [], label: "" };
-  const known = { peer, process, container: seen, init: process, mounts: [], bootMs: 0 };
+  const known = { peer, process, container: seen, init: process, mounts, bootMs: 0 };
   const facts: Facts = { ...known, imageLabels: undefined, userNamespace: "" };
   const relax = ["init", "readonly", "labels", "capabilities", "seccomp"];
   expect(() => judge(facts, undefined, { ...service, relax })).toThrow(Refusal);

@@ -22,8 +22,8 @@ import {
   glanceAt,
   isInit,
   isRunning,
+  readMounts,
   readProcess,
-  readWritableMounts,
 } from "../server/process.ts";
 import { compile } from "./programs.ts";
 import { Stage, until } from "./stage.ts";
@@ -169,9 +169,9 @@ describe("the container in a process's cgroup is", () => {
   });
 
   // A search whose time grows with the square of the length would end long after the test's time limit.
-  test("in a path of a million names", () => {
-    expect(findContainer([`0::${"/a".repeat(1_000_000)}`])).toBeUndefined();
-    expect(findContainer([`0::${`/${ID}x`.repeat(50_000)}`])).toBeUndefined();
+  test("in a path of a hundred thousand names", () => {
+    expect(findContainer([`0::${"/a".repeat(100_000)}`])).toBeUndefined();
+    expect(findContainer([`0::${`/${ID}x`.repeat(20_000)}`])).toBeUndefined();
   });
 });
 
@@ -579,7 +579,7 @@ test("no descriptor stays open after a process was read", async () => {
   const openFiles = () => readdirSync("/proc/self/fd").length;
   const before = openFiles();
   for (let i = 0; i < 20; i++) readProcess(pid, true);
-  for (let i = 0; i < 20; i++) readWritableMounts(pid);
+  for (let i = 0; i < 20; i++) readMounts(pid);
   expect(openFiles()).toBeLessThan(before + 20); // the test's own may come and go
 });
 
@@ -621,7 +621,7 @@ describe("the writable mounts of a process are", () => {
     const child = spawn("unshare", ["--mount", "--propagation", "private", "sh", "-ec", script]);
     stage.defer(() => void child.kill("SIGKILL"));
     await once(child.stdout, "data");
-    return readWritableMounts(child.pid ?? 0);
+    return readMounts(child.pid ?? 0);
   }
 
   test("those that neither the mount nor the file system makes read-only", async () => {
@@ -636,7 +636,7 @@ describe("the writable mounts of a process are", () => {
       mount -t tmpfs -o ro none ro
       mount --bind rw bound; mount -o remount,bind,ro bound`,
     );
-    const writable = names.filter((name) => mounts?.includes(at(name)));
+    const writable = names.filter((name) => mounts?.writable.includes(at(name)));
     expect(writable).toEqual(["a b\\c", "rw", "no source"]);
   });
 
@@ -647,10 +647,10 @@ describe("the writable mounts of a process are", () => {
       `cd ${stage.directory}; mkdir x; long=$(printf %3000s | tr " " x); i=0
       while [ $i -lt 100 ]; do mount -t tmpfs $long x; i=$((i + 1)); done`,
     );
-    expect(mounts?.length).toBeUndefined();
+    expect(mounts).toBeUndefined();
   });
 
   test("a refusal where the process is gone", () => {
-    expect(() => readWritableMounts(2 ** 30)).toThrow("exited");
+    expect(() => readMounts(2 ** 30)).toThrow("exited");
   });
 });

@@ -136,8 +136,9 @@ function judged(
     Mounts: byEngine ? listed : [],
   } as object as Container;
   const exe = isByRuntime ? "/.authproxy/ld.so" : "/usr/local/bin/node";
-  const mounts = byKernel ? [...volumes, ...tmpfs, "/run/authproxy-secrets", "/dev/shm"] : [];
-  return writablePart({ process: { exe } as Process, container, mounts } as Facts, data);
+  const writable = byKernel ? [...volumes, ...tmpfs, "/run/authproxy-secrets", "/dev/shm"] : [];
+  const mounts = { numbers: [], writable };
+  return writablePart({ process: { exe } as Process, container, mounts } as object as Facts, data);
 }
 
 const rows = new Map(

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import type { Config } from "../../server/config.ts";
 import { type Container, EngineApi } from "../../server/engine.ts";
 import type { JsonObject } from "../../server/json.ts";
+import { serverUserNamespace } from "../../server/process.ts";
 import { askEngine } from "../ask-engine.ts";
 import { type EngineAddress, nameOf, runningContainers } from "../containers.ts";
 import { RUNTIME_NAME } from "../daemon-json.ts";
@@ -134,9 +135,8 @@ async function checkView(directory: string, engine: EngineAddress): Promise<Find
 /** Docker says that it maps users; of other engines a container shows it that runs. */
 async function checkUserNamespaces({ engine, user_namespaces }: Config): Promise<Finding[]> {
   if (!isRoot()) return [needsRoot("user namespaces")];
-  const ours = readlinkSync("/proc/self/ns/user");
   const running = await runningContainers(engine);
-  const apart = running.find(({ State }) => namespaceOf(State.Pid) !== ours);
+  const apart = running.find(({ State }) => namespaceOf(State.Pid) !== serverUserNamespace);
   const isOfEngine =
     typeof engine === "string" && mapsUsers((await askEngine("info", engine)) as JsonObject);
   if (!apart && !isOfEngine) return [ok("user namespaces", "no container has one of its own")];
@@ -153,12 +153,12 @@ async function checkUserNamespaces({ engine, user_namespaces }: Config): Promise
   ];
 }
 
-/** Of a process that has ended, ours: nothing is to be said of it. */
+/** Of a process that has ended, this one's: nothing is to be said of it. */
 function namespaceOf(pid: number): string {
   try {
     return readlinkSync(`/proc/${pid}/ns/user`);
   } catch {
-    return readlinkSync("/proc/self/ns/user");
+    return serverUserNamespace;
   }
 }
 

@@ -1,5 +1,5 @@
 // Attacks by what a peer does with its connection: it speaks, hands it on, becomes another program.
-import { chmodSync, copyFileSync, readlinkSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/json.ts";
@@ -27,11 +27,15 @@ import {
 import { Naive, SlowMint } from "./naive.ts";
 import { attack } from "./table.ts";
 
-const image = imageWith(["trusted", "steal", "speak", "handoff", "overmount"], {
+const image = imageWith(["trusted", "steal", "speak", "handoff", "overmount", "borrow"], {
   arrange: (directory) => {
     copyFileSync(join(directory, "trusted"), join(directory, "set-user-id"));
     chmodSync(join(directory, "set-user-id"), 0o4755);
   },
+});
+/** In which the trusted program is another one. */
+const lenders = imageWith(["steal", "borrow"], {
+  arrange: (directory) => copyFileSync(join(directory, "steal"), join(directory, "trusted")),
 });
 const TRUSTED = "/app/trusted";
 
@@ -254,6 +258,57 @@ describe("a first process that mounts a program over the trusted one, in its own
     });
     const which = "without init, alone, once: stopped by user-namespace";
     note(relax.length ? "minus one" : "defended", relax.length ? which : "user-namespace");
+    await honest(stage, image, note);
+  });
+});
+
+describe.each([
+  { number: "38g" as const, how: "child", from: "that a child of its own has mounted over it" },
+  { number: "38h" as const, how: "sent", from: "that another container has at that place" },
+])("a first process that execs, by a descriptor, a program $from", ({ number, how }) => {
+  const note = attack(number);
+  const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
+
+  async function borrow(stage: Stage) {
+    const channel = join(stage.directory, "channel");
+    mkdirSync(channel);
+    chmodSync(channel, 0o777);
+    const shared = { Type: "bind" as const, Source: channel, Target: "/channel" };
+    const host = { SecurityOpt: ["seccomp=unconfined"], Mounts: [shared] };
+    const last = how === "child" ? "/app/steal" : "/channel";
+    const command = ["/app/borrow", how, TRUSTED, SOCKET, last];
+    const thief = await run(stage, { image, command, host });
+    if (how === "sent") {
+      await thief.says("listening");
+      const lender = ["/app/borrow", "send", TRUSTED, "/channel"];
+      await run(stage, { image: lenders, command: lender, host });
+    }
+    return thief;
+  }
+
+  test("gets the token from a naive server", async () => {
+    await using stage = newStage();
+    await naive(stage, match);
+    const thief = await borrow(stage);
+    expect(await thief.says("thief: end")).toContain(TOKEN);
+    note("naive", "falls");
+  });
+
+  test.each([
+    { relax: [], title: "" },
+    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
+  ])("gets nothing: namespace$title", async ({ relax }) => {
+    await using stage = newStage();
+    const { server } = await ours(stage, { match, relax });
+    const thief = await borrow(stage);
+    expect(await thief.says("thief: end")).not.toContain(TOKEN);
+    expect(await decision(server, thief)).toMatchObject({
+      event: "refused",
+      reason: "namespace",
+      exe: TRUSTED,
+    });
+    const which = "without init, alone, once: stopped by namespace";
+    note(relax.length ? "minus one" : "defended", relax.length ? which : "namespace");
     await honest(stage, image, note);
   });
 });

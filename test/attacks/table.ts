@@ -8,7 +8,7 @@ import { afterAll } from "vitest";
 /** Every attack of this folder, and of test/kubernetes/attacks.kube.ts: "K". */
 export const attacks = {
   "1": "pid reuse: the connector exits, its child keeps the socket",
-  "2": "the engine still reports a dead first process, its number is used again",
+  "2": "the engine still reports a dead first process, its number is used again after 30 s",
   "3": "connect, a child keeps the socket, exec the trusted binary",
   "4": "as 3, by the first process alone: the socket is sent to another container",
   "5": "the peer dies between decision and send, a child reads",
@@ -62,6 +62,10 @@ export const attacks = {
   "38e": "as 38, the first process of a pid namespace in that user namespace",
   "38f":
     "the first process of a container whose users are mapped mounts over the trusted program, execs it (CAP_SYS_ADMIN)",
+  "38g":
+    "as 38, in a child that opens the program there and is gone; pid 1 execs it by the descriptor",
+  "38h":
+    "pid 1 execs the trusted program of another container, which sends it a descriptor of that",
   "39": "company or another program arrives while Vault is slow",
   "40": "`A/../../x_FILE=vault:…` writes outside the directory",
   "41": "the token is used up, and its container asks again",

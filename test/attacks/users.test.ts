@@ -186,6 +186,7 @@ describe.each(rows)("a program mounted over the trusted one in a user namespace 
         expect.stringMatching(/^user:/),
         expect.stringMatching(/^user:/),
       ]);
+      expect(seen).not.toBe(wanted);
       const which = "without init, alone, once: stopped by user-namespace";
       note(relax.length ? "minus one" : "defended", relax.length ? which : "user-namespace");
 

@@ -4,7 +4,7 @@
 // engine says of an honest container on a busy host.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, assert, describe, expect, test } from "vitest";
@@ -219,14 +219,18 @@ describe.each([
 );
 
 describe("a host so busy that a container's process is made seconds after what Docker 28 calls StartedAt", async () => {
-  const runtime = join(mkdtempSync(join(tmpdir(), "authproxy-slow-")), "runc");
+  const directory = mkdtempSync(join(tmpdir(), "authproxy-slow-"));
+  const runtime = join(directory, "runc");
   const create = '*" create "*) sleep 4';
   writeFileSync(runtime, `#!/bin/sh\ncase " $* " in ${create};; esac\nexec runc "$@"\n`, {
     mode: 0o755,
   });
   const changes = { runtimes: { slow: { path: runtime } } };
   const engine = await startDocker(await fetchTree("sid", DOCKER_WITH_SHELL), changes);
-  afterAll(() => engine.stop());
+  afterAll(async () => {
+    await engine.stop();
+    rmSync(directory, { recursive: true });
+  });
 
   test("it is served", async () => {
     await using stage = new Stage();

@@ -516,7 +516,9 @@ async function dockerInDocker(): Promise<Visited> {
 
 /** The server, too, runs where the engine's pids are the ones that it sees. */
 async function underSystemd(): Promise<Visited> {
-  const engine = await had(startDockerUnderSystemd(await docker26()));
+  const tools = ["systemd", "mount", "util-linux", "dash", "coreutils", "libstdc++6"];
+  const tree = await had(fetchTree("trixie", ["docker.io", ...tools]));
+  const engine = await had(startDockerUnderSystemd(tree));
   const file = join(directory, "systemd.json");
   const guest: Guest = { scene: sceneOn(engine.socket) };
   writeFileSync(file, JSON.stringify(guest), { mode: 0o600 });

@@ -70,10 +70,6 @@ const equivalent: Record<string, Record<string, string>> = {
     "if (false) throw error;": "no other error than that of a thread that ended can be had here",
     "if (hasVanished(error)) throw error;": "a thread would have to end between two calls",
     "} catch (error) {}": "no other error than that of a thread that ended can be had here",
-    "const WRITABLE_MOUNT = /\\S* (\\S+) \\S+ rw\\b/gm;":
-      "a line has one place at which this fits, and that is its beginning",
-    'const points = [...text.matchAll(WRITABLE_MOUNT)].map(([, point = "Stryker was here!"]) => point);':
-      "where the expression fits, it has that group",
     'const [, controllers, named = "Stryker was here!"] = /^\\d+:([^:]*):(.*)$/.exec(line) ?? [];':
       "what stands there names no container, as nothing does",
     'const [, controllers, named = ""] = /^\\d+:([^:]*):(.*)$/.exec(line) ?? ["Stryker was here"];':
