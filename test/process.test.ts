@@ -184,6 +184,8 @@ describe("a process is read", () => {
     const { State } = await container.inspect();
     await until("it is the command", () => readProcess(State.Pid).exe === "/usr/bin/sleep");
     const read = readProcess(State.Pid);
+    expect(readMounts(State.Pid)?.numbers).toContain(read.exe_mount);
+    expect(readMounts(process.pid)?.numbers).not.toContain(read.exe_mount);
     expect(read).toMatchObject({
       exe: "/usr/bin/sleep",
       uids: [1001, 1001, 1001, 1001],
@@ -645,7 +647,7 @@ describe("the writable mounts of a process are", () => {
     const mounts = await mountsAfter(
       stage,
       `cd ${stage.directory}; mkdir x; long=$(printf %3000s | tr " " x); i=0
-      while [ $i -lt 100 ]; do mount -t tmpfs $long x; i=$((i + 1)); done`,
+      while [ $i -lt 200 ]; do mount -t tmpfs $long x; i=$((i + 1)); done`,
     );
     expect(mounts).toBeUndefined();
   });
