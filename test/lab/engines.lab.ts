@@ -3,6 +3,7 @@
 // happens there. One policy serves all: it pins the image by its digest, as `Config.Image`.
 import { execFile, execFileSync } from "node:child_process";
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,12 +15,14 @@ import {
 } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
+import { makeArchive } from "../../scripts/package.ts";
+import { busybox } from "../busybox.ts";
 import { compile } from "../programs.ts";
 import { authproxy } from "./administrator.ts";
 import { Api } from "./api.ts";
@@ -56,14 +59,20 @@ import {
   type Scene,
   untilSaid,
 } from "./scene.ts";
-import { CONTAINER_LABEL } from "./selinux.ts";
+import { installSelinux, SELINUX_PACKAGES } from "./selinux.ts";
+import type { SelinuxFindings, SelinuxGuest } from "./selinux-inside.ts";
 
 const project = join(import.meta.dirname, "../..");
 const fixtures = join(project, "test/fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6", "apparmor"];
-const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
+const QEMU = ["qemu-system-x86", "e2fsprogs", "coreutils"];
 /** Shell that makes a Docker engine refuse clients of older API versions. */
 const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
+
+const SECRET = "of the lab";
+const CONTAINER_LABEL = "system_u:system_r:container_t:s0:c1,c2";
+/** A port that SELinux's policy knows as Vault's. */
+const VAULT_PORT = 8200;
 
 const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
 const layer = join(directory, "layer.tar");
@@ -71,7 +80,7 @@ makeLayer();
 const registry = await startRegistry(readFileSync(layer));
 const insecure = `127.0.0.1:${registry.port}`;
 const bao = await startOpenBao();
-const ids = await provision(bao, { services: { app: { password: "of the lab" } } });
+const ids = await provision(bao, { services: { app: { password: SECRET } } });
 
 afterAll(async () => {
   registry.server.closeAllConnections();
@@ -88,11 +97,28 @@ function makeLayer(): void {
     const program = compile(name, join(import.meta.dirname, "programs"));
     execFileSync("cp", [program, join(directory, "image/app")]);
   }
-  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
   // For an engine in a container, whose /usr is a tree's.
   for (const name of ["bin", "sbin", "lib", "lib64"])
     symlinkSync(`usr/${name}`, join(directory, "image", name));
-  execFileSync("tar", ["--create", ...same, "-C", join(directory, "image"), "-f", layer, "."]);
+  packLayer(join(directory, "image"), layer);
+}
+
+function packLayer(root: string, file: string): void {
+  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
+  execFileSync("tar", ["--create", ...same, "-C", root, "-f", file, "."]);
+}
+
+/** An image with a shell; and with the client directory, or without. */
+async function shellImage(name: string, clientDirectory?: string) {
+  const root = join(directory, name);
+  mkdirSync(join(root, "bin"), { recursive: true });
+  cpSync(busybox(), join(root, "bin/sh"));
+  if (clientDirectory) cpSync(clientDirectory, join(root, "authproxy"), { recursive: true });
+  const file = join(directory, `${name}.tar`);
+  packLayer(root, file);
+  const { server, port, reference } = await startRegistry(readFileSync(file));
+  server.close(); // the guest has one of its own at this port
+  return { file, port, reference };
 }
 
 function sceneOn(engine: string, caFile = bao.caFile): Scene {
@@ -177,7 +203,12 @@ const places: Place[] = [
   },
   { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
   { name: "guest: Podman 5.4 and crun", must: true, fixture: "podman-5.4-crun", visit: withCrun },
-  { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
+  {
+    name: "guest: SELinux, enforcing",
+    must: true,
+    fixture: "docker-26-selinux",
+    visit: withSelinux,
+  },
   { name: "guest: AppArmor, Linux 7", visit: withAppArmor },
   { name: "guest: AppArmor, Linux 6.12", visit: withOldAppArmor },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
@@ -380,16 +411,76 @@ async function stoppedAndStarted(tree: Tree, beforeStart = ""): Promise<Visited>
   }
 }
 
+/** Each part with Debian's policy alone, and with our module. */
 async function withSelinux(): Promise<Visited> {
+  const tools = await had(fetchTree("trixie", SELINUX_PACKAGES));
+  const plain = await shellImage("plain");
+  const withClient = await shellImage("with-client", join(project, "dist/authproxy"));
+  const trees = [await docker26(), await kernel("trixie"), tools];
+  const images = [plain, withClient].map(({ file, port }) => ({
+    layer: `/lab/${basename(file)}`,
+    port,
+  }));
+  const scene = selinuxScene(plain.reference, withClient.reference);
+  const guest: SelinuxGuest = { lacks: { ...lacks(), ownVaultPort: VAULT_PORT }, scene, images };
+  const archive = await makeArchive(directory);
+  execFileSync("tar", ["-xzf", archive.file, "-C", directory]);
+  const unpacked = archive.file.replace(/-[^-]*$/, "");
+  const results = await runGuest<SelinuxFindings>({
+    ...{ trees, qemu: await qemu(), layer, ca: bao.ca, guest },
+    security: "selinux",
+    program: "selinux-inside.ts",
+    files: [plain, withClient].map(({ file }) => [file, `lab/${basename(file)}`]),
+    prepare: async (root) => await installSelinux(tools, unpacked, root),
+  });
+  const { findings } = results;
+  const others = findings.outcomes.slice(-2).map(({ line }) => line);
+  const judge = () => {
+    judgeWithout(results);
+    judgeWith(results);
+    expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
+    for (const { detail } of others)
+      expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
+  };
+  return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
+}
+
+/** An installed server; the client in an image, and the runtime by an image that nobody changed. */
+function selinuxScene(plain: string, withClient: string): Scene {
+  const [service, inside, stranger] = COMPANY;
+  if (!service || !inside || !stranger) throw new Error("COMPANY has these");
   const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });
-  const [service, stranger] = COMPANY;
-  if (!service || !stranger) throw new Error("COMPANY has these");
-  const scene: Scene = {
-    ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"),
+  const own = { ...level("c1,c2"), NetworkMode: "host" }; // Vault is at the guest's loopback
+  const Env = ["PASSWORD=vault:secret/data/app#password"];
+  const application = ["/bin/sh", "-c", 'echo "$PASSWORD"'];
+  const client = ["/authproxy/ld.so", "--inhibit-cache", "--library-path", "/authproxy"];
+  client.push("/authproxy/node", "--disable-sigusr1", "/authproxy/authproxy.js", "--");
+  const scene = sceneOn("/var/run/docker.sock", "/etc/authproxy/vault-ca.pem");
+  const address = `https://127.0.0.1:${VAULT_PORT}`;
+  return {
+    ...scene,
+    vault: { ...scene.vault, address },
+    references: [plain, withClient],
+    installed: true,
     label: CONTAINER_LABEL,
     actors: [
       { ...service, host: level("c1,c2") },
-      stranger,
+      inside,
+      {
+        name: "the client in an image",
+        expect: "granted",
+        host: own,
+        wanted: { Image: withClient, Cmd: [...client, ...application], Env },
+        says: SECRET,
+      },
+      {
+        name: "an unchanged image",
+        expect: "granted",
+        host: { ...own, Runtime: "authproxy", Binds: [] },
+        wanted: { Image: plain, Cmd: application, Env },
+        says: SECRET,
+      },
+      { ...stranger, host: level("c1,c2") },
       { name: "the same in another context", expect: "no-match", host: level("c3,c4") },
       {
         name: "the same, unconfined",
@@ -398,17 +489,32 @@ async function withSelinux(): Promise<Visited> {
       },
     ],
   };
-  const guest = { lacks: lacks(), scene };
-  const trees = [await docker26(), await kernel("trixie")];
-  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
-  const { findings } = await runGuest({ ...wanted, security: "selinux" });
-  const others = findings.outcomes.slice(2).map(({ line }) => line);
-  const judge = () => {
-    expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
-    for (const { detail } of others)
-      expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
-  };
-  return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
+}
+
+/** The kernel denies it, and whoever is told so learns which module is missing. */
+function judgeWithout({ without }: SelinuxFindings): void {
+  const { told, stderr, doctor } = without;
+  expect(stderr).toMatch(/peercred: warning: SELinux .* initrc_t.* module authproxy/);
+  expect(told["the client in an image"]).toMatch(/^78: .*EACCES.*module authproxy/s);
+  expect(told["an unchanged image"]).toMatch(/[Pp]ermission denied.*module authproxy/s);
+  expect(doctor).toMatch(/warning .*security module: .*the server has the label .*not authproxy_t/);
+}
+
+function judgeWith({ domains, doctor, reload, denials, unlabelled }: SelinuxFindings): void {
+  const domain = "system_u:system_r:authproxy_t:s0";
+  expect(domains).toEqual([domain, domain]);
+  expect(doctor).toContain("security module: selinux, enforcing; the module is in use");
+  expect(reload).toBe("fine\n");
+  expect(denials.filter(isOurs)).toEqual([]);
+  for (const text of Object.values(unlabelled.told))
+    expect(text).toMatch(/EACCES.*module authproxy/s);
+  const wrong = /\/run\/authproxy has the label .*:var_run_t:.*not authproxy_socket_t/;
+  expect(unlabelled.doctor).toMatch(wrong);
+}
+
+/** A denial of what authproxy does: by its types, its programs, or to a container. */
+function isOurs(line: string): boolean {
+  return /authproxy|:container_t:|comm="(node|MainThread|peercred|ld.so)"/.test(line);
 }
 
 /** AppArmor has mediated UNIX sockets, and named their peers, since Linux 6.17. */
