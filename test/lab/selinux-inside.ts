@@ -5,7 +5,8 @@
 // Output:   what each part says where the kernel denies it something; who is granted what with the
 //           module; what the kernel has denied meanwhile.
 // Covers:   the server, peercred, `--check` of a reload, the client in an image, the runtime, `doctor`;
-//           denied to a container: the socket's file, the server's socket, the client directory.
+//           denied without the module: the socket's directory to the engine and to a container, the runtime to
+//           the engine; with it, where labels are missing: the socket's directory to a container.
 import { execFile, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import {
@@ -35,17 +36,23 @@ import {
   Server,
 } from "./scene.ts";
 
-const PLACES = ["/opt/authproxy", "/etc/authproxy", "/run/authproxy", "/run/authproxy-state"];
+const SOCKETS = "/run/authproxy";
+const PLACES = ["/opt/authproxy", "/etc/authproxy", SOCKETS, "/run/authproxy-state"];
 const AUDIT_PAUSE_MS = 1000; // the kernel's audit thread writes a record later
 const RECORD_BYTES_MAX = 8192;
 
 /** With images beside the scene's own: layers, and the ports of their registries. */
 export type SelinuxGuest = Guest & { images: { layer: string; port: number }[] };
 
+/** The actors that have the client. */
+export const CLIENT = "the client in an image";
+export const UNCHANGED = "an unchanged image";
+
 type Told = Record<string, string>;
 export type SelinuxFindings = {
-  /** Without the module: what each actor, the server and doctor said. */
-  without: { told: Told; stderr: string; doctor: string; denials: string[] };
+  /** Without the module: what each actor, the server and doctor said. `relabelled`: the client, where the
+   * socket's directory has the type of any other in /run. */
+  without: { told: Told; relabelled: string; stderr: string; doctor: string };
   findings: Findings;
   /** Of the server and peercred. */
   domains: string[];
@@ -54,16 +61,17 @@ export type SelinuxFindings = {
   /** What the kernel has denied with the module. */
   denials: string[];
   /** With the module, and the socket's directory labelled as any other. */
-  unlabelled: { told: Told; doctor: string; denials: string[] };
+  unlabelled: string;
 };
 
 async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
   const log = new DenialLog();
-  mkdirSync("/run/authproxy", { mode: 0o755 });
+  mkdirSync(SOCKETS, { mode: 0o755 });
   mkdirSync("/run/authproxy-state", { mode: 0o700 });
   await log.next();
-  const without = await withoutModule(scene, log);
+  const without = await withoutModule(scene);
   installModule();
+  await log.next();
   const more: Partial<SelinuxFindings> = {};
   const denials: string[] = [];
   const afterwards = async () => {
@@ -76,10 +84,9 @@ async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
       "/opt/authproxy/current/server/main.js",
     ]).toString();
     denials.push(...(await log.next()));
-    execFileSync("/usr/bin/chcon", ["--recursive", "--type=var_run_t", "/run/authproxy"]);
-    const told = await tellAll(scene);
-    more.unlabelled = { told, doctor: await doctor(), denials: await log.next() };
-    execFileSync("/usr/sbin/restorecon", ["-R", "/run/authproxy"]);
+    relabelSockets();
+    more.unlabelled = await tell(CLIENT, scene);
+    execFileSync("/usr/sbin/restorecon", ["-R", SOCKETS]);
     await log.next();
   };
   const findings = await play({ ...scene, afterwards });
@@ -87,13 +94,16 @@ async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
   return { without, findings, denials, ...more } as SelinuxFindings;
 }
 
-async function withoutModule(scene: Scene, log: DenialLog): Promise<SelinuxFindings["without"]> {
+async function withoutModule(scene: Scene): Promise<SelinuxFindings["without"]> {
   const directory = mkdtempSync(join(tmpdir(), "authproxy-scene-"));
   const server = new Server(configure(scene, directory), true);
   try {
     await server.until((line) => line.event === "ready");
-    const told = await tellAll(scene);
-    return { told, stderr: server.stderr, doctor: await doctor(), denials: await log.next() };
+    const told = { [CLIENT]: await tell(CLIENT, scene), [UNCHANGED]: await tell(UNCHANGED, scene) };
+    const examined = await doctor();
+    relabelSockets();
+    const relabelled = await tell(CLIENT, scene);
+    return { told, relabelled, stderr: server.stderr, doctor: examined };
   } finally {
     await server.end();
   }
@@ -107,17 +117,15 @@ function installModule(): void {
   execFileSync("/usr/sbin/restorecon", ["-R", ...PLACES]);
 }
 
-/** What each actor that is to get something printed, with its exit code; or why it did not start. */
-async function tellAll(scene: Scene): Promise<Told> {
-  const told: Told = {};
-  for (const actor of scene.actors.filter(({ says }) => says))
-    told[actor.name] = await tell(actor, scene);
-  return told;
+function relabelSockets(): void {
+  execFileSync("/usr/bin/chcon", ["--recursive", "--type=var_run_t", SOCKETS]);
 }
 
-async function tell(actor: Actor, scene: Scene): Promise<string> {
+/** What this actor printed, with its exit code; or why it did not start. */
+async function tell(name: string, scene: Scene): Promise<string> {
+  const actor = scene.actors.find((each) => each.name === name) as Actor;
   const api = new Api(scene.engine);
-  const wanted = containerOf(actor, scene.reference, "/run/authproxy");
+  const wanted = containerOf(actor, scene.reference, SOCKETS);
   await api.pull(wanted.Image);
   try {
     const { Id } = await api.run(wanted);
