@@ -15,7 +15,7 @@ const SOCKET_TYPE = "authproxy_socket_t";
 const CLIENT_TYPE = "authproxy_client_t";
 const CLIENT_DIRECTORY = join(import.meta.dirname, "../../dist/authproxy");
 const ADVICE =
-  'install the module, label the files, restart the server: "SELinux" in docs/operate.md; ' +
+  'install the module authproxy, label the files, restart the server: "SELinux" in docs/operate.md; ' +
   "`ausearch -m avc -ts recent` shows what was denied";
 
 /** What has another label than that of the module is found, also where a policy of the host's own allows

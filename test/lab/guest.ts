@@ -112,33 +112,26 @@ async function makeRoot(
   const root = join(directory, "root");
   mkdirSync(root);
   // SELinux's labels belong to inodes: those of the trees stay as they are.
-  const copy = ["--archive", "--remove-destination", ...(security === "selinux" ? [] : ["--link"])];
-  for (const { path } of trees) await run("cp", [...copy, `${path}/.`, root]);
+  const options = [
+    "--archive",
+    "--remove-destination",
+    ...(security === "selinux" ? [] : ["--link"]),
+  ];
+  for (const { path } of trees) await run("cp", [...options, `${path}/.`, root]);
   for (const name of DIRECTORIES) mkdirSync(join(root, name), { recursive: true });
   const lab = join(root, "lab");
-  const place = (name: string) =>
+  const copy = (name: string) =>
     cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
-  for (const name of ["server", "dist/peercred", "package.json", "test/lab"]) place(name);
-  if (guest.scene.asked) placeCommand(place);
-  if (guest.scene.runtimes) placeRuntime(place, lab);
+  for (const name of ["server", "dist/peercred", "package.json", "test/lab"]) copy(name);
+  if (guest.scene.asked) copyCommand(copy);
+  if (guest.scene.runtimes) copyRuntime(copy, lab);
   copyFileSync(layer, join(lab, "layer.tar"));
   writeFileSync(join(lab, "guest.json"), JSON.stringify(guest));
   writeFileSync(join(lab, "vault-ca.pem"), ca);
   copyFileSync(join(import.meta.dirname, "guest-init.sh"), join(lab, "init"));
   chmodSync(join(lab, "init"), 0o755);
   copyFileSync(process.execPath, join(lab, "bin/node"));
-  for (const name of [
-    "ip",
-    "mount",
-    "mkdir",
-    "chmod",
-    "sleep",
-    "dd",
-    "tail",
-    "cat",
-    "sync",
-    "poweroff",
-  ])
+  for (const name of ["ip", "mount", "mkdir", "sleep", "dd", "tail", "cat", "sync", "poweroff"])
     symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
@@ -163,15 +156,15 @@ async function makeDisk(directory: string, { qemu }: Wanted): Promise<void> {
   await inTree(qemu, ["mkfs.ext4", "-q", "-O", "^has_journal", "-d", root, disk, size]);
 }
 
-type Place = (name: string) => void;
+type Copy = (name: string) => void;
 
 /** With what it imports. */
-function placeCommand(place: Place): void {
-  for (const name of ["cli", "client", "node_modules/jsonc-parser"]) place(name);
+function copyCommand(copy: Copy): void {
+  for (const name of ["cli", "client", "node_modules/jsonc-parser"]) copy(name);
 }
 
-function placeRuntime(place: Place, lab: string): void {
-  for (const name of ["dist/authproxy", "dist/runtime"]) place(name);
+function copyRuntime(copy: Copy, lab: string): void {
+  for (const name of ["dist/authproxy", "dist/runtime"]) copy(name);
   symlinkSync("authproxy-runc", join(lab, "authproxy/dist/runtime/authproxy-crun"));
 }
 

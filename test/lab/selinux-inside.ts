@@ -68,7 +68,6 @@ async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
   const log = new DenialLog();
   mkdirSync(SOCKETS, { mode: 0o755 });
   mkdirSync("/run/authproxy-state", { mode: 0o700 });
-  await log.next();
   const without = await withoutModule(scene);
   installModule();
   await log.next();
