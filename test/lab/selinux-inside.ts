@@ -1,7 +1,7 @@
 // Question: what does a host see whose SELinux is enforcing, without our module and with it?
 // Usage:    selinux-inside.ts FILE, of a SelinuxGuest as JSON.
 // Input:    a scene for a server that is installed; /lab/module, what `semodule -i` and the policy's
-//           contexts leave on a host (guest.ts); the guest's first program has loaded Debian's policy.
+//           contexts leave on a host (selinux.ts); the guest's first program has loaded Debian's policy.
 // Output:   what each part says where the kernel denies it something; who is granted what with the
 //           module; what the kernel has denied meanwhile.
 // Covers:   the server, peercred, `--check` of a reload, the client in an image, the runtime, `doctor`;
@@ -140,8 +140,11 @@ async function tell(name: string, scene: Scene): Promise<string> {
 /** Of the process whose command line has this word. */
 function domainOf(word: string): string {
   const pid = readdirSync("/proc").find((name) => {
-    const command = join("/proc", name, "cmdline");
-    return /^\d+$/.test(name) && readFileSync(command, "utf8").includes(word);
+    try {
+      return readFileSync(join("/proc", name, "cmdline"), "utf8").includes(word);
+    } catch {
+      return false; // no process has this name, or it has ended
+    }
   });
   return readFileSync(`/proc/${pid}/attr/current`, "utf8").replace(/\0$/, "");
 }
