@@ -371,7 +371,7 @@ export function clientSuite(client: Client): void {
         server.kill("SIGKILL");
       }
     });
-    // On a host with SELinux the kernel's answers are the same: test/lab/selinux.lab.ts.
+    // On a host with SELinux the kernel's answers are the same: test/lab/selinux-inside.ts.
     describe.runIf(isRoot)("a denial, which does not pass by itself:", () => {
       const asUser = ["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"];
       const denied = (socket: string) =>
