@@ -45,7 +45,7 @@ exec /bin/busybox switch_root /root /lab/init
 
 /** The emulator of a processor, and what the kernel calls its two serial lines. */
 type Machine = { emulator: string[]; console: string; results: string; deadlineMs: number };
-const X64: Machine = {
+export const X64: Machine = {
   emulator: ["qemu-system-x86_64", "-cpu", "max"],
   console: "ttyS0",
   results: "ttyS1",

@@ -6,7 +6,7 @@
 //           module; what the kernel has denied meanwhile.
 // Covers:   the server, peercred, `--check` of a reload, the client in an image, the runtime, `doctor`;
 //           denied without the module: the socket's directory to the engine and to a container, the runtime to
-//           the engine; with it, where labels are missing: the socket's directory to a container.
+//           the engine.
 import { execFile, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import {
@@ -60,8 +60,6 @@ export type SelinuxFindings = {
   reload: string;
   /** What the kernel has denied with the module. */
   denials: string[];
-  /** With the module, and the socket's directory labelled as any other. */
-  unlabelled: string;
 };
 
 async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
@@ -72,7 +70,6 @@ async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
   installModule();
   await log.next();
   const more: Partial<SelinuxFindings> = {};
-  const denials: string[] = [];
   const afterwards = async () => {
     more.domains = ["server/main.js", "dist/peercred"].map(domainOf);
     more.doctor = await doctor();
@@ -82,15 +79,9 @@ async function playSelinux(scene: Scene): Promise<SelinuxFindings> {
       "/opt/authproxy/current/bin/node",
       "/opt/authproxy/current/server/main.js",
     ]).toString();
-    denials.push(...(await log.next()));
-    relabelSockets();
-    more.unlabelled = await tell(CLIENT, scene);
-    execFileSync("/usr/sbin/restorecon", ["-R", SOCKETS]);
-    await log.next();
   };
   const findings = await play({ ...scene, afterwards });
-  denials.push(...(await log.next()));
-  return { without, findings, denials, ...more } as SelinuxFindings;
+  return { without, findings, denials: await log.next(), ...more } as SelinuxFindings;
 }
 
 async function withoutModule(scene: Scene): Promise<SelinuxFindings["without"]> {
@@ -100,7 +91,7 @@ async function withoutModule(scene: Scene): Promise<SelinuxFindings["without"]> 
     await server.until((line) => line.event === "ready");
     const told = { [CLIENT]: await tell(CLIENT, scene), [UNCHANGED]: await tell(UNCHANGED, scene) };
     const examined = await doctor();
-    relabelSockets();
+    execFileSync("/usr/bin/chcon", ["--recursive", "--type=var_run_t", SOCKETS]);
     const relabelled = await tell(CLIENT, scene);
     return { told, relabelled, stderr: server.stderr, doctor: examined };
   } finally {
@@ -114,10 +105,6 @@ function installModule(): void {
   const options = { recursive: true, force: true };
   cpSync("/lab/module/files", "/etc/selinux/default/contexts/files", options);
   execFileSync("/usr/sbin/restorecon", ["-R", ...PLACES]);
-}
-
-function relabelSockets(): void {
-  execFileSync("/usr/bin/chcon", ["--recursive", "--type=var_run_t", SOCKETS]);
 }
 
 /** What this actor printed, with its exit code; or why it did not start. */
