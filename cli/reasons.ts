@@ -200,8 +200,8 @@ const WORDS: Record<Reason, ReasonWords> = {
     happened: "the server met an error that it does not foresee",
     advice:
       "Read the detail. EACCES at a file in /proc: run the server as root, or with " +
-      "CAP_SYS_PTRACE, because /proc hides the programs of other users. Anything else is a " +
-      "defect: please report it.",
+      "CAP_SYS_PTRACE, because /proc hides the programs of other users; where SELinux is " +
+      "enforcing, install the module authproxy. Anything else is a defect: please report it.",
   },
 };
 

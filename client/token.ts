@@ -22,6 +22,10 @@ const ANSWER_CHARACTERS_MAX = 256 * 1024;
 /** As stat(2) shows a user who is not in the map of this user namespace (user_namespaces(7)). */
 const UNMAPPED_UID = 65_534;
 
+/** What can be the cause where the modes of files are as the server makes them. */
+const DENIED_HINT =
+  "is SELinux enforcing on the host? Then it needs the module authproxy: docs/operate.md, SELinux";
+
 /** What the server grants: its line, without the members that the client does not use. */
 export type Grant = {
   readonly service: string;
@@ -55,8 +59,10 @@ async function askServer(path: string, owner: number, deadlineMs: number): Promi
       try {
         answer = await readAnswer(path, Math.min(ANSWER_MS_MAX, attemptMs(deadlineMs)));
       } catch (error) {
+        const code = errorCode(error);
+        if (code === "EACCES") fail("config", `may not connect to ${path}: EACCES`, DENIED_HINT);
         // ENOENT and ECONNREFUSED: the server restarts. EAGAIN: its backlog is full.
-        missing = `${path} gives ${errorCode(error)}`;
+        missing = `${path} gives ${code}`;
       }
     }
 
@@ -105,7 +111,9 @@ function readStats(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    return fail("config", `cannot look at ${path}: ${errorCode(error)}`);
+    const code = errorCode(error);
+    const hint = code === "EACCES" ? DENIED_HINT : undefined;
+    return fail("config", `cannot look at ${path}: ${code}`, hint);
   }
 }
 

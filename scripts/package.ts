@@ -45,6 +45,7 @@ const FILES: [string, string][] = [
   ["packaging/authproxy.service", "packaging/authproxy.service"],
   ["packaging/sysusers.conf", "packaging/sysusers.conf"],
   ["packaging/container", "packaging/container"],
+  ["packaging/selinux/authproxy.cil", "packaging/selinux/authproxy.cil"],
   ["packaging/Dockerfile.server", "packaging/Dockerfile.server"],
   ["server/peercred.c", "server/peercred.c"],
   ["dist/authproxy.js", "dist/authproxy.js"],

@@ -262,6 +262,27 @@ static void read_commands(void) {
     }
 }
 
+/* Reads the beginning of a file of /proc or /sys: "" if there is none. */
+static void read_start(const char *path, char *text, size_t size) {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = file < 0 ? -1 : read(file, text, size - 1);
+    text[n < 0 ? 0 : n] = '\0';
+    close(file); /* if it is -1, this does nothing */
+}
+
+/* The socket has the label of the process that makes it. Where SELinux is enforcing, containers may
+ * connect to the module's domain alone. */
+static void warn_without_module(void) {
+    char label[256], enforcing[2] = "";
+    read_start("/proc/self/attr/current", label, sizeof label);
+    if (!strstr(label, ":authproxy_t:"))
+        read_start("/sys/fs/selinux/enforce", enforcing, sizeof enforcing);
+    if (strcmp(enforcing, "1") == 0)
+        warnx("warning: SELinux may deny containers this socket: the server is in %s, not authproxy_t: "
+              "install the module authproxy (docs/operate.md, SELinux)",
+              label);
+}
+
 /* Returns a socket that is bound to this path. Everybody may connect (0666): identity decides. A socket
  * on which nobody listens any more (ECONNREFUSED) is replaced, and nothing else is. */
 static int bind_to(const char *path) {
@@ -277,7 +298,9 @@ static int bind_to(const char *path) {
         unlink(path);
     umask(0111);
     if (bind(s, name, sizeof address) < 0)
-        err(1, "%s (is a server running? does the directory exist?)", path);
+        err(1, "%s (%s)", path,
+            errno == EACCES ? "may the server write there? with SELinux: restorecon -R its directory"
+                            : "is a server running? does the directory exist?");
     return s;
 }
 
@@ -301,6 +324,7 @@ int main(int argc, char **argv) {
         err(1, "%s: cannot listen", argv[1]);
     /* Without it the namespaces of other users' processes cannot be opened. */
     drop_capabilities_but(asks_for_owners ? 1U << CAP_SYS_PTRACE : 0);
+    warn_without_module();
     /* The peer of a listening socket is its own process, so it serves as a probe. */
     int probe = open_pidfd(listener, 0);
     no_pidfd = probe < 0;

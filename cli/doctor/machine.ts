@@ -4,8 +4,8 @@ import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { release } from "node:os";
 import type { Config } from "../../server/config.ts";
 import { askPeercred, PEERCRED } from "../ask-peercred.ts";
-import { securityModule } from "../host.ts";
 import { attempt, type Finding, failed, isRoot, needsRoot, ok, warning } from "./finding.ts";
+import { checkSecurityModule } from "./security-module.ts";
 import type { ServerProcess } from "./user.ts";
 
 const NODE_MAJOR_MIN = 24;
@@ -14,6 +14,7 @@ const MANUAL = 'see "What a host needs" in docs/operate.md';
 
 export async function checkMachine(
   config: Config | undefined,
+  socket: string,
   server: ServerProcess | undefined,
 ): Promise<Finding[]> {
   return [
@@ -21,7 +22,7 @@ export async function checkMachine(
     checkNode(),
     ...(await attempt("cgroups", MANUAL, () => [checkCgroups()])),
     ...(await attempt("namespaces", MANUAL, () => checkNamespaces(server))),
-    ...(await attempt("security module", MANUAL, () => [checkSecurityModule()])),
+    ...(await attempt("security module", MANUAL, () => checkSecurityModule(socket, server))),
   ];
 }
 
@@ -105,16 +106,4 @@ function checkNamespaces(server: ServerProcess | undefined): Finding[] {
 function seesCgroups(pid: number): boolean {
   const [its, ours] = [`/proc/${pid}/root`, ""].map((root) => statSync(`${root}/sys/fs/cgroup`));
   return its?.dev === ours?.dev && its?.ino === ours?.ino;
-}
-
-function checkSecurityModule(): Finding {
-  const name = securityModule();
-  if (name !== "selinux") return ok("security module", name ?? "none that labels processes");
-  const isEnforcing = readFileSync("/sys/fs/selinux/enforce", "utf8").trim() === "1";
-  if (!isEnforcing) return ok("security module", "selinux, permissive");
-  return warning(
-    "security module",
-    "selinux, enforcing: it may deny containers the socket",
-    "if one says EACCES: `ausearch -m avc -ts recent` shows it, and the socket's directory needs a label that containers may use",
-  );
 }

@@ -29,10 +29,11 @@ export async function doctor(subject: string | undefined, options: Options): Pro
 }
 
 async function examine(file: string, mayUseUp: boolean): Promise<Finding[]> {
-  const server = findServer(socketOf(file));
+  const socket = socketOf(file);
+  const server = findServer(socket);
   const user = server ?? userOfUnit();
   const { config, findings } = checkConfiguration(file, user);
-  const ofMachine = await checkMachine(config, server);
+  const ofMachine = await checkMachine(config, socket, server);
   const rest = config ? await examineWith(config, server, user, mayUseUp) : withoutConfiguration();
   return [...ofMachine, ...findings, ...rest];
 }

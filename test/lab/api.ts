@@ -122,6 +122,11 @@ export class Api {
     return this.#call("GET", `containers/${id}/logs?stdout=1&stderr=1`);
   }
 
+  /** Its exit code, when it has ended. */
+  async wait(id: string): Promise<number> {
+    return (await this.#ask<{ StatusCode: number }>("POST", `containers/${id}/wait`)).StatusCode;
+  }
+
   /** With its volumes. It may be that another engine made it, and this one does not know it. */
   async remove(id: string): Promise<void> {
     await this.#call("DELETE", `containers/${id}?force=1&v=1`).catch((error: Error) => {

@@ -3,6 +3,7 @@
 // happens there. One policy serves all: it pins the image by its digest, as `Config.Image`.
 import { execFile, execFileSync } from "node:child_process";
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -14,12 +15,14 @@ import {
 } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
+import { makeArchive } from "../../scripts/package.ts";
+import { busybox } from "../busybox.ts";
 import { compile } from "../programs.ts";
 import { authproxy } from "./administrator.ts";
 import { Api } from "./api.ts";
@@ -41,7 +44,7 @@ import {
   startRootlessPodman,
 } from "./engine.ts";
 import { fetchTree, type Suite, type Tree } from "./fetch.ts";
-import { runGuest } from "./guest.ts";
+import { runGuest, X64 } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { notRun, ran } from "./matrix.ts";
 import { buildDockerd } from "./moby.ts";
@@ -56,14 +59,24 @@ import {
   type Scene,
   untilSaid,
 } from "./scene.ts";
-import { CONTAINER_LABEL } from "./selinux.ts";
+import { installSelinux, SELINUX_PACKAGES } from "./selinux.ts";
+import { CLIENT, type SelinuxFindings, type SelinuxGuest, UNCHANGED } from "./selinux-inside.ts";
 
 const project = join(import.meta.dirname, "../..");
 const fixtures = join(project, "test/fixtures/engines");
 const KERNEL = ["linux-image-cloud-amd64", "busybox-static", "libstdc++6", "apparmor"];
-const QEMU = ["qemu-system-x86", "secilc", "e2fsprogs", "coreutils"];
+const QEMU = ["qemu-system-x86", "e2fsprogs", "coreutils"];
 /** Shell that makes a Docker engine refuse clients of older API versions. */
 const REFUSE_OLD = "export DOCKER_MIN_API_VERSION=1.44";
+
+const SECRET = "of the lab";
+const CONTAINER_LABEL = "system_u:system_r:container_t:s0:c1,c2";
+/** A port that SELinux's policy knows as Vault's. */
+const VAULT_PORT = 8200;
+/** What the client says, with its exit code, where SELinux denies it the socket. */
+const DENIED = /^78: .*EACCES.*module authproxy/s;
+/** A denial that is the lab's own doing: its directory is on the engine's PATH. */
+const OF_THE_LAB = /\{ search \} .* name="lab" /;
 
 const directory = mkdtempSync(join(tmpdir(), "authproxy-lab-"));
 const layer = join(directory, "layer.tar");
@@ -71,7 +84,7 @@ makeLayer();
 const registry = await startRegistry(readFileSync(layer));
 const insecure = `127.0.0.1:${registry.port}`;
 const bao = await startOpenBao();
-const ids = await provision(bao, { services: { app: { password: "of the lab" } } });
+const ids = await provision(bao, { services: { app: { password: SECRET } } });
 
 afterAll(async () => {
   registry.server.closeAllConnections();
@@ -88,11 +101,28 @@ function makeLayer(): void {
     const program = compile(name, join(import.meta.dirname, "programs"));
     execFileSync("cp", [program, join(directory, "image/app")]);
   }
-  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
   // For an engine in a container, whose /usr is a tree's.
   for (const name of ["bin", "sbin", "lib", "lib64"])
     symlinkSync(`usr/${name}`, join(directory, "image", name));
-  execFileSync("tar", ["--create", ...same, "-C", join(directory, "image"), "-f", layer, "."]);
+  packLayer(join(directory, "image"), layer);
+}
+
+function packLayer(root: string, file: string): void {
+  const same = ["--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0"];
+  execFileSync("tar", ["--create", ...same, "-C", root, "-f", file, "."]);
+}
+
+/** An image with a shell; and with the client directory, or without. */
+async function shellImage(name: string, clientDirectory?: string) {
+  const root = join(directory, name);
+  mkdirSync(join(root, "bin"), { recursive: true });
+  cpSync(busybox(), join(root, "bin/sh"));
+  if (clientDirectory) cpSync(clientDirectory, join(root, "authproxy"), { recursive: true });
+  const file = join(directory, `${name}.tar`);
+  packLayer(root, file);
+  const { server, port, reference } = await startRegistry(readFileSync(file));
+  server.close(); // the guest has one of its own at this port
+  return { file, port, reference };
 }
 
 function sceneOn(engine: string, caFile = bao.caFile): Scene {
@@ -177,7 +207,12 @@ const places: Place[] = [
   },
   { name: "Podman 5.4, as root", must: true, fixture: "podman-5.4", visit: podmanWithNamespaces },
   { name: "guest: Podman 5.4 and crun", must: true, fixture: "podman-5.4-crun", visit: withCrun },
-  { name: "guest: SELinux's labels", must: true, fixture: "docker-26-selinux", visit: withSelinux },
+  {
+    name: "guest: SELinux, enforcing",
+    must: true,
+    fixture: "docker-26-selinux",
+    visit: withSelinux,
+  },
   { name: "guest: AppArmor, Linux 7", visit: withAppArmor },
   { name: "guest: AppArmor, Linux 6.12", visit: withOldAppArmor },
   { name: "Podman 4.3, rootless", fixture: "podman-4.3-rootless", visit: rootless },
@@ -380,16 +415,77 @@ async function stoppedAndStarted(tree: Tree, beforeStart = ""): Promise<Visited>
   }
 }
 
+/** Each part with Debian's policy alone, and with our module. */
 async function withSelinux(): Promise<Visited> {
+  const tools = await had(fetchTree("trixie", SELINUX_PACKAGES));
+  const plain = await shellImage("plain");
+  const withClient = await shellImage("with-client", join(project, "dist/authproxy"));
+  const trees = [await docker26(), await kernel("trixie"), tools];
+  const images = [plain, withClient].map(({ file, port }) => ({
+    layer: `/lab/${basename(file)}`,
+    port,
+  }));
+  const scene = selinuxScene(plain.reference, withClient.reference);
+  const guest: SelinuxGuest = { lacks: { ...lacks(), ownVaultPort: VAULT_PORT }, scene, images };
+  const archive = await makeArchive(directory);
+  execFileSync("tar", ["-xzf", archive.file, "-C", directory]);
+  const unpacked = archive.file.replace(/-[^-]*$/, "");
+  const results = await runGuest<SelinuxFindings>({
+    ...{ trees, qemu: await qemu(), layer, ca: bao.ca, guest },
+    security: "selinux",
+    machine: { ...X64, deadlineMs: 540_000 }, // it has two servers, and an image with Node
+    program: "selinux-inside.ts",
+    files: [plain, withClient].map(({ file }) => [file, `lab/${basename(file)}`]),
+    prepare: async (root) => await installSelinux(tools, unpacked, root),
+  });
+  const { findings } = results;
+  const others = findings.outcomes.slice(-2).map(({ line }) => line);
+  const judge = () => {
+    judgeWithout(results);
+    judgeWith(results);
+    expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
+    for (const { detail } of others)
+      expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
+  };
+  return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
+}
+
+/** An installed server; the client in an image, and the runtime by an image that nobody changed. */
+function selinuxScene(plain: string, withClient: string): Scene {
+  const [service, inside, stranger] = COMPANY;
+  if (!service || !inside || !stranger) throw new Error("COMPANY has these");
   const level = (categories: string) => ({ SecurityOpt: [`label=level:s0:${categories}`] });
-  const [service, stranger] = COMPANY;
-  if (!service || !stranger) throw new Error("COMPANY has these");
-  const scene: Scene = {
-    ...sceneOn("/var/run/docker.sock", "/lab/vault-ca.pem"),
+  const own = { ...level("c1,c2"), NetworkMode: "host" }; // Vault is at the guest's loopback
+  const Env = ["PASSWORD=vault:secret/data/app#password"];
+  const application = ["/bin/sh", "-c", 'echo "$PASSWORD"'];
+  const client = ["/authproxy/ld.so", "--inhibit-cache", "--library-path", "/authproxy"];
+  client.push("/authproxy/node", "--disable-sigusr1", "/authproxy/authproxy.js", "--");
+  const scene = sceneOn("/var/run/docker.sock", "/etc/authproxy/vault-ca.pem");
+  const address = `https://127.0.0.1:${VAULT_PORT}`;
+  return {
+    ...scene,
+    vault: { ...scene.vault, address },
+    references: [plain, withClient],
+    installed: true,
     label: CONTAINER_LABEL,
     actors: [
       { ...service, host: level("c1,c2") },
-      stranger,
+      inside,
+      {
+        name: CLIENT,
+        expect: "granted",
+        host: own,
+        wanted: { Image: withClient, Cmd: [...client, ...application], Env },
+        says: SECRET,
+      },
+      {
+        name: UNCHANGED,
+        expect: "granted",
+        host: { ...own, Runtime: "authproxy", Binds: [] },
+        wanted: { Image: plain, Cmd: application, Env },
+        says: SECRET,
+      },
+      { ...stranger, host: level("c1,c2") },
       { name: "the same in another context", expect: "no-match", host: level("c3,c4") },
       {
         name: "the same, unconfined",
@@ -398,17 +494,31 @@ async function withSelinux(): Promise<Visited> {
       },
     ],
   };
-  const guest = { lacks: lacks(), scene };
-  const trees = [await docker26(), await kernel("trixie")];
-  const wanted = { trees, qemu: await qemu(), layer, ca: bao.ca, guest };
-  const { findings } = await runGuest({ ...wanted, security: "selinux" });
-  const others = findings.outcomes.slice(2).map(({ line }) => line);
-  const judge = () => {
-    expect(findings.outcomes[0]?.line.label).toBe(CONTAINER_LABEL);
-    for (const { detail } of others)
-      expect(detail).toMatchObject({ path: "peer.label", wanted: CONTAINER_LABEL });
-  };
-  return { findings, judge, extra: others.map(({ label }) => `refused: ${label}`) };
+}
+
+/** The kernel denies it, and what is said of it names the module: except by the engine. */
+function judgeWithout({ without }: SelinuxFindings): void {
+  const { told, relabelled, stderr, doctor } = without;
+  expect(stderr).toMatch(/^peercred: warning: SELinux .*:initrc_t:.* module authproxy/);
+  expect(told[CLIENT]).toContain("mkdir /run/authproxy: file exists");
+  expect(relabelled).toMatch(DENIED);
+  expect(told[UNCHANGED]).toContain("authproxy-runc: permission denied");
+  for (const part of ["the server", "/run/authproxy", "/run/authproxy/authproxy.sock"])
+    expect(doctor).toContain(`security module: selinux, enforcing: ${part} has the label`);
+  expect(doctor).toMatch(/dist\/authproxy has the label .*, not authproxy_client_t: .*module/);
+}
+
+function judgeWith({ domains, doctor, reload, denials }: SelinuxFindings): void {
+  const domain = "system_u:system_r:authproxy_t:s0";
+  expect(domains).toEqual([domain, domain]);
+  expect(doctor).toContain("security module: selinux, enforcing; the module is in use");
+  expect(doctor).toContain("warning: 0, failed: 0");
+  expect(reload).toBe("fine\n");
+  const [seen, others] = [true, false].map((isOfTheLab) =>
+    denials.filter((line) => OF_THE_LAB.test(line) === isOfTheLab),
+  );
+  expect(seen, "the control: what the kernel denies is seen").not.toEqual([]);
+  expect(others).toEqual([]);
 }
 
 /** AppArmor has mediated UNIX sockets, and named their peers, since Linux 6.17. */

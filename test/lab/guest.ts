@@ -25,16 +25,17 @@ import { promisify } from "node:util";
 import { insecureRegistry, inTree } from "./engine.ts";
 import type { Tree } from "./fetch.ts";
 import type { Guest, Results } from "./inside.ts";
-import { lxcContexts, policy } from "./selinux.ts";
 
 const run = promisify(execFile);
 const project = join(import.meta.dirname, "../..");
 const ATTEMPTS = 2;
 const MODULES = ["virtio_pci", "virtio_blk", "virtio_net", "overlay"];
 const DISK_SPARE = 64; // MB
+/** As dockerd has it: without the plugin for Kubernetes. */
+const CONTAINERD = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n';
+const DIRECTORIES = ["proc", "sys", "dev", "run", "tmp", "root", "var/lib", "lab/bin"];
 /** In /usr/share: what apparmor_parser goes by. */
 const PARSER_NEEDS = "apparmor-features";
-const POLICY_VERSION = "33"; // what Linux 5.18 and later read
 const FIRST_INIT = `#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
 for module in /modules/*; do /bin/busybox insmod "$module"; done
@@ -44,7 +45,7 @@ exec /bin/busybox switch_root /root /lab/init
 
 /** The emulator of a processor, and what the kernel calls its two serial lines. */
 type Machine = { emulator: string[]; console: string; results: string; deadlineMs: number };
-const X64: Machine = {
+export const X64: Machine = {
   emulator: ["qemu-system-x86_64", "-cpu", "max"],
   console: "ttyS0",
   results: "ttyS1",
@@ -62,7 +63,8 @@ export const ARM64: Machine = {
 const KERNEL_OPTIONS = {
   "": "lsm=",
   apparmor: "lsm=apparmor apparmor=1",
-  selinux: "lsm=selinux selinux=1 enforcing=0",
+  // Until the guest's first program has loaded the policy nothing can be enforced.
+  selinux: "lsm=selinux selinux=1 enforcing=0 log_buf_len=16M",
 };
 
 export type Wanted = {
@@ -80,6 +82,8 @@ export type Wanted = {
   program?: string;
   /** More of this machine's files and directories, and where they are in the guest. */
   files?: [from: string, to: string][];
+  /** What else is to be done with the root. */
+  prepare?: (root: string) => Promise<void>;
 };
 
 export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
@@ -103,28 +107,22 @@ export async function runGuest<R = Results>(wanted: Wanted): Promise<R> {
 /** The trees, by hard links, and /lab with the project's files. */
 async function makeRoot(
   directory: string,
-  { trees, qemu, layer, ca, guest, security, files = [] }: Wanted,
+  { trees, layer, ca, guest, security, files = [], prepare }: Wanted,
 ): Promise<void> {
   const root = join(directory, "root");
   mkdirSync(root);
-  for (const { path } of trees)
-    await run("cp", ["--archive", "--link", "--remove-destination", `${path}/.`, root]);
-  for (const name of [
-    "proc",
-    "sys",
-    "dev",
-    "run",
-    "tmp",
-    "root",
-    "lab/bin",
-    "etc/selinux/lab/contexts",
-  ])
-    mkdirSync(join(root, name), { recursive: true });
+  // SELinux's labels belong to inodes: those of the trees stay as they are.
+  const options = [
+    "--archive",
+    "--remove-destination",
+    ...(security === "selinux" ? [] : ["--link"]),
+  ];
+  for (const { path } of trees) await run("cp", [...options, `${path}/.`, root]);
+  for (const name of DIRECTORIES) mkdirSync(join(root, name), { recursive: true });
   const lab = join(root, "lab");
   const copy = (name: string) =>
     cpSync(join(project, name), join(lab, "authproxy", name), { recursive: true });
-  for (const name of ["server", "dist/peercred"]) copy(name);
-  for (const name of ["package.json", "test/lab"]) copy(name);
+  for (const name of ["server", "dist/peercred", "package.json", "test/lab"]) copy(name);
   if (guest.scene.asked) copyCommand(copy);
   if (guest.scene.runtimes) copyRuntime(copy, lab);
   copyFileSync(layer, join(lab, "layer.tar"));
@@ -133,29 +131,17 @@ async function makeRoot(
   copyFileSync(join(import.meta.dirname, "guest-init.sh"), join(lab, "init"));
   chmodSync(join(lab, "init"), 0o755);
   copyFileSync(process.execPath, join(lab, "bin/node"));
-  for (const name of ["ip", "mount", "mkdir", "chmod", "sleep", "dd", "tail", "sync", "poweroff"])
+  for (const name of ["ip", "mount", "mkdir", "sleep", "dd", "tail", "cat", "sync", "poweroff"])
     symlinkSync("/usr/bin/busybox", join(lab, "bin", name));
   for (const name of ["passwd", "group"]) writeFileSync(join(root, "etc", name), "root:x:0:\n");
   writeFileSync(join(root, "etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n");
   for (const [from, to] of files) cpSync(from, join(root, to), { recursive: true });
   if (existsSync(join(root, "usr/bin/podman")))
     configurePodman(join(root, "etc"), `127.0.0.1:${guest.lacks?.registryPort}`);
-  if (security === "selinux") {
-    writeFileSync(join(directory, "policy.cil"), policy());
-    const compiled = join(lab, "policy.bin");
-    await inTree(qemu, [
-      "secilc",
-      "-c",
-      POLICY_VERSION,
-      "-o",
-      compiled,
-      "-f",
-      "/dev/null",
-      `${directory}/policy.cil`,
-    ]);
-    writeFileSync(join(root, "etc/selinux/config"), "SELINUX=permissive\nSELINUXTYPE=lab\n");
-    writeFileSync(join(root, "etc/selinux/lab/contexts/lxc_contexts"), lxcContexts);
-  }
+  mkdirSync(join(root, "etc/containerd"), { recursive: true });
+  rmSync(join(root, "etc/containerd/config.toml"), { force: true });
+  writeFileSync(join(root, "etc/containerd/config.toml"), CONTAINERD);
+  await prepare?.(root);
 }
 
 /** The root as an image of ext4. */

@@ -10,7 +10,14 @@ const HOST = "10.0.2.2"; // where qemu's user network has the host's loopback
 
 export type Guest = {
   /** What a machine of its own does not have. */
-  lacks?: { layer: string; registryPort: number; vaultPort: number; architecture?: string };
+  lacks?: {
+    layer: string;
+    registryPort: number;
+    /** On the host; in the guest too, unless it has another one there. */
+    vaultPort: number;
+    ownVaultPort?: number;
+    architecture?: string;
+  };
   /** The server must refuse to start with this one. */
   first?: Scene;
   scene: Scene;
@@ -18,7 +25,7 @@ export type Guest = {
 export type Results = { refusal?: string; findings: Findings };
 
 export async function provide(lacks: NonNullable<Guest["lacks"]>): Promise<void> {
-  const { layer, registryPort, vaultPort, architecture } = lacks;
+  const { layer, registryPort, vaultPort, ownVaultPort = vaultPort, architecture } = lacks;
   await startRegistry(readFileSync(layer), registryPort, architecture);
   createServer((local) => {
     const remote = connect(vaultPort, HOST);
@@ -28,7 +35,7 @@ export async function provide(lacks: NonNullable<Guest["lacks"]>): Promise<void>
         local.destroy();
         remote.destroy();
       });
-  }).listen(vaultPort, "127.0.0.1");
+  }).listen(ownVaultPort, "127.0.0.1");
 }
 
 if (import.meta.main) {

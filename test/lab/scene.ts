@@ -29,6 +29,12 @@ const daemon = join(import.meta.dirname, "../../server/main.ts");
 const DEADLINE_MS = 120_000; // an emulated machine is slow
 const USER = "1001:1001";
 const ASK = ["/app/ask", "/run/authproxy/authproxy.sock"];
+/** As docs/operate.md has it. */
+const INSTALLED = {
+  configuration: "/etc/authproxy/authproxy.json",
+  sockets: "/run/authproxy",
+  command: ["/opt/authproxy/current/bin/node", "/opt/authproxy/current/server/main.js"],
+};
 
 export type Actor = {
   name: string;
@@ -49,6 +55,10 @@ export type Actor = {
   host?: JsonObject;
   /** It is made by Podman's own API, with these members more; in a pod, if there is one. */
   podman?: { container?: JsonObject; pod?: JsonObject };
+  /** What differs in the rest that the engine is told: another image, another command. */
+  wanted?: JsonObject;
+  /** What it prints when it is granted, where it is not the lab's program. */
+  says?: string;
 };
 
 /** On every engine: one container as it should be, a stranger inside it, a container of no service. */
@@ -62,6 +72,10 @@ export type Scene = {
   engine: string;
   /** What to pull; the policy pins it. */
   reference: string;
+  /** Other images that the policy admits. */
+  references?: string[];
+  /** The server is the one that is installed on this machine, at its own places. */
+  installed?: boolean;
   vault: JsonObject;
   /** The engine maps users: they are served, and the policy pins the user as the container calls it. */
   userNamespaces?: boolean;
@@ -107,7 +121,7 @@ export async function play(scene: Scene): Promise<Findings> {
   const api = new Api(scene.engine);
   const running = new Map<string, Running>();
   const configuration = configure(scene, directory);
-  const server = new Server(configuration);
+  const server = new Server(configuration, scene.installed);
   try {
     const ready = await server.until((line) => line.event === "ready");
     const about = await api.about();
@@ -156,8 +170,8 @@ export async function refusesToStart(scene: Scene): Promise<string> {
   }
 }
 
-function configure(
-  { engine, vault, label, reference, ...scene }: Scene,
+export function configure(
+  { engine, vault, label, reference, references = [], ...scene }: Scene,
   directory: string,
 ): string {
   chmodSync(directory, 0o711); // an engine that maps users mounts `run` as one of them
@@ -167,11 +181,13 @@ function configure(
     ...(scene.userNamespaces
       ? { process: { uid_inside: 1001 } }
       : { peer: { uid: 1001, ...(label ? { label } : {}) } }),
-    container: { Config: { Image: reference, Labels: { app } } },
+    container: { Config: { Image: [reference, ...references], Labels: { app } } },
   });
   const config = {
-    socket: join(directory, "run/authproxy.sock"),
-    state: join(directory, "state"),
+    ...(!scene.installed && {
+      socket: join(directory, "run/authproxy.sock"),
+      state: join(directory, "state"),
+    }),
     engine,
     vault,
     ...(scene.allowNoPidfd ? { allow_no_pidfd: true } : {}),
@@ -184,7 +200,7 @@ function configure(
       }),
     },
   };
-  const file = join(directory, "authproxy.json");
+  const file = scene.installed ? INSTALLED.configuration : join(directory, "authproxy.json");
   writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
   return file;
 }
@@ -196,8 +212,8 @@ async function act(
   server: Server,
   running: Map<string, Running>,
 ): Promise<Outcome> {
-  const { name, expect: expected, labels = { app: "app" }, execIn, within, host = {} } = actor;
-  const { joins, under = { command: [], binds: [] } } = actor;
+  const { name, expect: expected, labels = { app: "app" }, execIn, within } = actor;
+  const { joins, under = { command: [], binds: [] }, says = '"token"' } = actor;
   const decided = (pid: (pid: number) => boolean, id: string) =>
     server.until(
       ({ event, pid: peer, container = id }) =>
@@ -211,19 +227,11 @@ async function act(
     line = await decided((pid) => pid !== State.Pid, Id);
   } else {
     const at = within ? new Api(within.engine) : api;
-    await at.pull(reference);
-    const sockets = `${server.directory}/run`;
-    const HostConfig = {
-      ReadonlyRootfs: true,
-      NetworkMode: "none",
-      Binds: [`${sockets}:/run/authproxy:ro`, ...under.binds],
-      ...(joins && { PidMode: `container:${running.get(joins)?.container.Id}` }),
-      ...host,
-    };
-    const Cmd = [...under.command, ...ASK, "stay"];
-    const wanted = { Image: reference, Cmd, Labels: labels, User: USER, HostConfig };
+    const wanted = containerOf(actor, reference, server.sockets);
+    if (joins) wanted.HostConfig.PidMode = `container:${running.get(joins)?.container.Id}`;
+    await at.pull(wanted.Image);
     const started = actor.podman
-      ? await startByPodman(at, actor.podman, labels, reference, sockets)
+      ? await startByPodman(at, actor.podman, labels, reference, server.sockets)
       : { container: await at.run(wanted) };
     const { container } = started;
     running.set(name, { at, ...started });
@@ -234,16 +242,29 @@ async function act(
         (pid) => under.binds.length > 0 || pid === container.State.Pid,
         container.Id,
       );
-    told = await untilSaid(at, container.Id, /"token"|"refused"/);
+    told = await untilSaid(at, container.Id, new RegExp(`${says}|"refused"`));
   }
   const seen = line.event === "granted" ? "granted" : String(line.reason);
   return {
     actor: name,
     expected,
     seen,
-    told: told.includes('"token"') ? "a token" : "refused",
+    told: told.includes(says) ? "a token" : "refused",
     line,
   };
+}
+
+/** What the engine is told to start. */
+export function containerOf(actor: Actor, reference: string, sockets: string) {
+  const { labels = { app: "app" }, under = { command: [], binds: [] }, host, wanted } = actor;
+  const HostConfig: JsonObject = {
+    ReadonlyRootfs: true,
+    NetworkMode: "none",
+    Binds: [`${sockets}:/run/authproxy:ro`, ...under.binds],
+    ...host,
+  };
+  const Cmd = [...under.command, ...ASK, "stay"];
+  return { Image: reference, Cmd, Labels: labels, User: USER, ...wanted, HostConfig };
 }
 
 /** As an actor is usually started, by Podman's own API. */
@@ -287,7 +308,7 @@ async function actByRuntime(
   api: Api,
   server: Server,
 ): Promise<Outcome> {
-  const id = await startByRuntime(runtime, api, `${server.directory}/run`, reference);
+  const id = await startByRuntime(runtime, api, server.sockets, reference);
   try {
     const line = await server.until(
       ({ event, container }) => ["granted", "refused"].includes(event) && container === id,
@@ -329,16 +350,18 @@ export async function untilSaid(api: Api, id: string, wanted: RegExp): Promise<s
 
 /** The daemon, and its audit stream as it comes. */
 export class Server {
-  readonly directory: string;
+  readonly sockets: string;
   readonly ended: Promise<number | string>;
   stderr = "";
   readonly #events: AuditLine[] = [];
   readonly #child: ChildProcess;
   readonly #heard = new EventEmitter();
 
-  constructor(config: string) {
-    this.directory = join(config, "..");
-    this.#child = spawn(process.execPath, [daemon, "--config", config]);
+  constructor(configuration: string, isInstalled = false) {
+    this.sockets = isInstalled ? INSTALLED.sockets : join(configuration, "../run");
+    const command = isInstalled ? INSTALLED.command : [process.execPath, daemon];
+    const [program = "", ...words] = [...command, "--config", configuration];
+    this.#child = spawn(program, words);
     this.ended = once(this.#child, "close").then(([code, signal]) => signal ?? code);
     this.ended.then(() => this.#heard.emit("line"));
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {

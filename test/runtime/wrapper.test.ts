@@ -276,6 +276,28 @@ describe("a container that cannot have its secrets does not start", () => {
     });
     expect(configOf(directory)).toEqual(ASKING);
   });
+  // On a host with SELinux: test/lab/selinux-inside.ts. `mode` denies root too.
+  test.each([
+    ["ld.so", /ld\.so: Permission denied/],
+    ["node", /node: .*[Pp]ermission denied/],
+  ])("a denial of %s names the SELinux module that may be missing", async (name, denied) => {
+    const directory = bundle(ASKING);
+    const copy = mkdtempSync(join(scratch, "denied-"));
+    cpSync(join(host, "runtime"), join(copy, "runtime"), {
+      recursive: true,
+      verbatimSymlinks: true,
+    });
+    mkdirSync(join(copy, "authproxy"));
+    const script = `#!/bin/sh\necho "node: cannot open shared object file: Permission denied" >&2\nexit 127\n`;
+    const mode = name === "ld.so" ? 0o644 : 0o755;
+    writeFileSync(join(copy, "authproxy/ld.so"), script, { mode });
+    const program = join(copy, "runtime/authproxy-echo");
+    const ended = await call([own, "create", "-b", directory], { program });
+    expect(ended).toMatchObject({ status: 1, stdout: "" });
+    expect(ended.stderr).toMatch(denied);
+    expect(ended.stderr).toMatch(/SELinux is enforcing, it needs the module authproxy\n$/);
+    expect(configOf(directory)).toEqual(ASKING);
+  });
   test("it says so if Node was killed, which leaves no message", async () => {
     const directory = bundle(ASKING);
     const short = join(scratch, "short");
