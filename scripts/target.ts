@@ -5,9 +5,9 @@
 //           processor, which apt checks, unpacked in the cache folder; a cross compiler on the PATH.
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { basename, join } from "node:path";
-import { fetchTree, type Tree } from "../test/lab/fetch.ts";
-import { packageFromNpm } from "../test/package.ts";
+import { fetchTree, type Tree } from "./debian.ts";
 import { type Package, packagesOf, termsOf } from "./licences.ts";
+import { packageFromNpm } from "./npm.ts";
 
 const root = join(import.meta.dirname, "..");
 

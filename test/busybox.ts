@@ -16,7 +16,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { cache } from "./package.ts";
+import { cache } from "../scripts/npm.ts";
 
 const NAME = "busybox_1.37.0";
 const SHA256 = "3311dff32e746499f4df0d5df04d7eb396382d7e108bb9250e7b519b837043a4";

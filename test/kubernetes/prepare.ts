@@ -1,7 +1,7 @@
 // Question: where do the programs of a Kubernetes node come from?
 // Usage:    node test/kubernetes/prepare.ts        (npm run test:kubernetes calls it)
 // Input:    module/go.mod and go.sum, which pin the source of Kubernetes; Go, this machine's or Debian
-//           trixie's; Debian's packages of etcd, containerd and CNI plugins (test/lab/fetch.ts).
+//           trixie's; Debian's packages of etcd, containerd and CNI plugins (scripts/debian.ts).
 // Output:   folders in the cache; `programs` says where each program is.
 // Promise:  what was built once is found again, by a hash of what it was built from, and is put in
 //           place whole. Nothing is installed. What this machine lacks is said in one line.
@@ -10,9 +10,9 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { fetchTree, type Tree } from "../lab/fetch.ts";
+import { fetchTree, type Tree } from "../../scripts/debian.ts";
+import { cache } from "../../scripts/npm.ts";
 import { buildGo } from "../lab/go.ts";
-import { cache } from "../package.ts";
 
 const run = promisify(execFile);
 const module = join(import.meta.dirname, "module");

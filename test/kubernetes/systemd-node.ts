@@ -8,13 +8,13 @@ import { execFileSync } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fetchTree } from "../lab/fetch.ts";
+import { fetchTree } from "../../scripts/debian.ts";
 import { CONTAINERS, Host } from "../lab/host.ts";
 import { programs } from "./prepare.ts";
 
 /** Its own name for itself, as docs/kubernetes.md has it. */
 const NODE = "web1";
-// The first names the tree in the cache (test/lab/fetch.ts): no other test's begins with it.
+// The first names the tree in the cache (scripts/debian.ts): no other list begins with it.
 const PACKAGES = [
   ..."containernetworking-plugins containerd runc systemd bash coreutils tar gzip grep sed".split(
     " ",

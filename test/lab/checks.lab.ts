@@ -9,11 +9,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, assert, describe, expect, test } from "vitest";
 import { observe } from "../../cli/observe.ts";
+import { fetchTree } from "../../scripts/debian.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { compile as compileFrom } from "../programs.ts";
 import { type AuditLine, app, type Server, Stage, until } from "../stage.ts";
 import { DOCKER_WITH_SHELL, type Engine, removeBridge, startDocker } from "./engine.ts";
-import { fetchTree } from "./fetch.ts";
 
 const compile = (name: string) =>
   compileFrom(name, join(import.meta.dirname, "../attacks/programs"));

@@ -1,14 +1,14 @@
 // Question: does each containerd say of a pod's container what the server needs?
-// Input:    this machine's, and Debian's newer ones beside it (fetch.ts).
+// Input:    this machine's, and Debian's newer ones beside it (scripts/debian.ts).
 // Output:   their answers, kept in test/fixtures/cri, which cri.test.ts reads without any engine.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { fetchTree, type Suite } from "../../scripts/debian.ts";
 import { CriEngine } from "../../server/cri.ts";
 import { Containerd, type Fields } from "../containerd.ts";
 import type { Recording } from "../cri-stand-in.ts";
 import { compile } from "../programs.ts";
-import { fetchTree, type Suite } from "./fetch.ts";
 
 const folder = join(import.meta.dirname, "../fixtures/cri");
 

@@ -1,5 +1,5 @@
 // Question: how does an engine run beside the machine's own, without either touching the other?
-// Input:    a tree (fetch.ts), and what its configuration differs in.
+// Input:    a tree (scripts/debian.ts), and what its configuration differs in.
 // Output:   the path of its socket, and how to end it.
 // Promise:  it runs in a mount namespace of its own, where /usr is the tree's and /run, /dev/shm and
 //           /etc/docker are empty: it finds no other engine's containerd, locks or settings. All
@@ -22,8 +22,8 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { fetchTree, type Tree } from "../../scripts/debian.ts";
 import { Api } from "./api.ts";
-import { fetchTree, type Tree } from "./fetch.ts";
 
 const run = promisify(execFile);
 const ROOTLESS = "54321"; // a user id

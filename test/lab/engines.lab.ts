@@ -20,6 +20,7 @@ import { pipeline } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
+import { fetchTree, type Suite, type Tree } from "../../scripts/debian.ts";
 import { client, provision, startOpenBao } from "../../scripts/openbao.ts";
 import { makeArchive } from "../../scripts/package.ts";
 import { busybox } from "../busybox.ts";
@@ -43,7 +44,6 @@ import {
   startPodman,
   startRootlessPodman,
 } from "./engine.ts";
-import { fetchTree, type Suite, type Tree } from "./fetch.ts";
 import { runGuest, X64 } from "./guest.ts";
 import type { Guest, Results } from "./inside.ts";
 import { notRun, ran } from "./matrix.ts";

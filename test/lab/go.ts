@@ -7,8 +7,8 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { putInPlace } from "../package.ts";
-import { fetchTree, type Suite } from "./fetch.ts";
+import { fetchTree, type Suite } from "../../scripts/debian.ts";
+import { putInPlace } from "../../scripts/npm.ts";
 
 const run = promisify(execFile);
 

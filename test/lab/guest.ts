@@ -22,8 +22,8 @@ import {
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
+import type { Tree } from "../../scripts/debian.ts";
 import { insecureRegistry, inTree } from "./engine.ts";
-import type { Tree } from "./fetch.ts";
 import type { Guest, Results } from "./inside.ts";
 
 const run = promisify(execFile);

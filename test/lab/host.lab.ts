@@ -7,12 +7,12 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { fetchTree, type Suite } from "../../scripts/debian.ts";
 import { baseImage } from "../../scripts/images.ts";
 import { client, type OpenBao, startOpenBao } from "../../scripts/openbao.ts";
 import { makeArchive } from "../../scripts/package.ts";
 import type { JsonObject } from "../../server/json.ts";
 import { type Block, block, shell } from "../documents.ts";
-import { fetchTree, type Suite } from "./fetch.ts";
 import { GATEWAY, Host, makeGateway, PACKAGES, removeGateway } from "./host.ts";
 import { CONFIG, inContainers, inJournal, RUN } from "./host-symptoms.ts";
 

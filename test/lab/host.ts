@@ -1,5 +1,5 @@
 // Question: where is the installation tried?
-// Input:    a tree (fetch.ts) with systemd and Docker.
+// Input:    a tree (scripts/debian.ts) with systemd and Docker.
 // Output:   a bare host: systemd as the first process, its own users, services, journal and engine;
 //           neither npm nor a compiler. One wire leads to this machine, at the address GATEWAY.
 // Promise:  what it writes is in one temporary directory, and goes with it. It dies with us.
@@ -20,8 +20,8 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import type { Tree } from "../../scripts/debian.ts";
 import { removeCgroups } from "./engine.ts";
-import type { Tree } from "./fetch.ts";
 
 const run = promisify(execFile);
 const script = join(import.meta.dirname, "host.sh");

@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { cache } from "../package.ts";
+import { cache } from "../../scripts/npm.ts";
 import { buildGo } from "./go.ts";
 
 const module = join(import.meta.dirname, "moby");

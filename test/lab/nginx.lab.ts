@@ -8,11 +8,11 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, expect, test } from "vitest";
 import { parse } from "yaml";
+import { fetchTree } from "../../scripts/debian.ts";
 import { client, freePort, provision } from "../../scripts/openbao.ts";
 import { admit, mountPki, nameOf } from "../certificates-pki.ts";
 import { block } from "../documents.ts";
 import { app, bao, Stage, until } from "../stage.ts";
-import { fetchTree } from "./fetch.ts";
 
 const stage = new Stage();
 afterAll(() => stage[Symbol.asyncDispose]());

@@ -18,9 +18,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
-import { cache } from "../package.ts";
+import type { Tree } from "../../scripts/debian.ts";
+import { cache } from "../../scripts/npm.ts";
 import { inTree } from "./engine.ts";
-import type { Tree } from "./fetch.ts";
 
 const MODULE = join(import.meta.dirname, "../../packaging/selinux/authproxy.cil");
 const MODULES = "/usr/share/selinux/default"; // in the tree

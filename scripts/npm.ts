@@ -1,4 +1,4 @@
-// Question: where does a test get what is on npm, and what nothing but this test needs?
+// Question: where does a script or a test get a package of npm's that nothing else needs?
 // Input:    a package's name and exact version, and its hash as a lock file would have it.
 // Output:   its directory in the cache folder.
 // Promise:  it is unpacked only if the hash is right, put in place whole, and found again. None of its
@@ -8,8 +8,17 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from "node:fs"
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-const { XDG_CACHE_HOME = join(homedir(), ".cache") } = process.env;
-export const cache = process.env.AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME, "authproxy");
+const { AUTHPROXY_CACHE, XDG_CACHE_HOME, HOME = homeDirectory() } = process.env;
+export const cache = AUTHPROXY_CACHE ?? join(XDG_CACHE_HOME ?? join(HOME, ".cache"), "authproxy");
+
+/** A user of whom nothing is known has no home directory, and needs no cache. */
+function homeDirectory(): string {
+  try {
+    return homedir();
+  } catch {
+    return "/";
+  }
+}
 
 export function packageFromNpm(name: string, version: string, integrity: string): string {
   const place = join(cache, "npm", `${name.replace("/", "-")}-${version}`);

@@ -1,7 +1,7 @@
 // Question: where do other engines, kernels and an emulator come from?
 // Input:    the Debian mirror that this machine's own apt uses; the names of packages of a suite.
 // Output:   a tree: the packages and all that they depend on, unpacked, with a /usr of its own. It
-//           is what programs see as /usr (engine.ts), or the root file system of a guest (guest.ts).
+//           is what programs see as /usr, or a root file system (test/lab).
 // Promise:  nothing is installed, and the machine's apt configuration is not changed: apt works in
 //           the cache folder, on an empty list of what is installed. It checks the archive's
 //           signature. What was unpacked once is found again by its versions, and the last
@@ -19,7 +19,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { cache as folder } from "../package.ts";
+import { cache as folder } from "./npm.ts";
 
 const run = promisify(execFile);
 const shell = promisify(exec);
