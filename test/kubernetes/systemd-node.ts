@@ -14,7 +14,6 @@ import { programs } from "./prepare.ts";
 
 /** Its own name for itself, as docs/kubernetes.md has it. */
 const NODE = "web1";
-// The first names the tree in the cache (scripts/debian.ts): no other list begins with it.
 const PACKAGES = [
   ..."containernetworking-plugins containerd runc systemd bash coreutils tar gzip grep sed".split(
     " ",
