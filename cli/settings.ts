@@ -162,7 +162,7 @@ export const SETTINGS: Setting[] = [
     ...Object.fromEntries(
       ["Created", "Driver", "ExecIDs", "GraphDriver", "HostnamePath", "HostsPath", "Id"]
         .concat(["LogPath", "Platform", "ResolvConfPath", "RestartCount", "SizeRootFs", "SizeRw"])
-        .concat(["State"])
+        .concat(["State", "Storage"])
         .map((name) => [`container.${name}`, "what the engine notes itself"]),
     ),
   }),

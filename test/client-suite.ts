@@ -373,18 +373,20 @@ export function clientSuite(client: Client): void {
     });
     // On a host with SELinux the kernel's answers are the same: test/lab/selinux-inside.ts.
     describe.runIf(isRoot)("a denial, which does not pass by itself:", () => {
-      const asUser = ["setpriv", "--reuid=1001", "--regid=1001", "--clear-groups"];
+      // The owner, whom the modes bind.
+      const bound = ["setpriv", "--bounding-set=-all"];
       const denied = (socket: string) =>
-        run({ environment, before: asUser, options: ["--wait", "60", "--socket", socket] });
+        run({ environment, before: bound, options: ["--wait", "60", "--socket", socket] });
       test("of the connection", async () => {
         await using server = await Playground.open(answer(grant()));
-        chmodSync(server.socket, 0o600);
+        chmodSync(server.socket, 0o000);
         const ended = await denied(server.socket);
         expectFailure(ended, 78, /may not connect to .*sock: EACCES/, /module authproxy/);
         expect(server.connections).toBe(0);
       });
       test("of a look at the socket", async () => {
-        await using server = await Playground.open(answer(grant()), newPlace(0o700));
+        await using server = await Playground.open(answer(grant()));
+        chmodSync(server.place, 0o600);
         const ended = await denied(server.socket);
         expectFailure(ended, 78, /cannot look at .*sock: EACCES/, /module authproxy/);
         expect(server.connections).toBe(0);
