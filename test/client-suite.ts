@@ -39,6 +39,8 @@ export type Client = {
   served: (with_: Run) => Promise<Ended>;
   /** Served by a stand-in that says this line. */
   granted: (with_: Run, line: unknown) => Promise<Ended>;
+  /** What takes from root the right to pass over the modes of files; absent where it is no root's. */
+  withoutRights?: string[];
   /** A directory in memory for the files of secrets. */
   files: string;
   /** The number that what is begun has for itself. */
@@ -373,10 +375,9 @@ export function clientSuite(client: Client): void {
     });
     // On a host with SELinux the kernel's answers are the same: test/lab/selinux-inside.ts.
     describe.runIf(isRoot)("a denial, which does not pass by itself:", () => {
-      // The owner, whom the modes bind.
-      const bound = ["setpriv", "--bounding-set=-all"];
+      const before = client.withoutRights ?? [];
       const denied = (socket: string) =>
-        run({ environment, before: bound, options: ["--wait", "60", "--socket", socket] });
+        run({ environment, before, options: ["--wait", "60", "--socket", socket] });
       test("of the connection", async () => {
         await using server = await Playground.open(answer(grant()));
         chmodSync(server.socket, 0o000);

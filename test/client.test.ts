@@ -46,6 +46,7 @@ clientSuite({
   begin: run,
   served: granted,
   granted,
+  withoutRights: ["setpriv", "--bounding-set=-all"],
   files: mkdtempSync(join(memory, "suite-")),
   pidOf: ({ pid }) => pid,
 });
