@@ -22,6 +22,18 @@ export type Setting = {
 
 export const MANIFEST_PATH = "container.ImageManifestDescriptor.digest";
 
+/** Of a container, and of a pod's. */
+const OF_PROCESS: Setting[] = [
+  ...given("sees", {
+    "process.uid_inside":
+      "run it as another user; pinned where the engine maps users, in place of peer.uid where the map may differ by start",
+  }),
+  ...given("shares", {
+    "process.dumpable":
+      "take the token from a client that does not hide its memory; pinned where it does",
+  }),
+];
+
 /** In the order in which `check` names them: what runs is first. */
 export const SETTINGS: Setting[] = [
   ...always("runs", {
@@ -91,14 +103,7 @@ export const SETTINGS: Setting[] = [
     "container.Config.Image":
       "run another image, where its name has a digest and stands for Image; else Image says it",
   }),
-  ...given("sees", {
-    "process.uid_inside":
-      "run it as another user; pinned where the engine maps users, in place of peer.uid where the map may differ by start",
-  }),
-  ...given("shares", {
-    "process.dumpable":
-      "take the token from a client that does not hide its memory; pinned where it does",
-  }),
+  ...OF_PROCESS,
   ...given("sees", {
     "container.Config.Hostname":
       "give its own address the name of a server that it calls; not pinned where it is the " +
@@ -192,14 +197,7 @@ export const POD_SETTINGS: Setting[] = [
   ...always("shares", {
     "container.HostConfig.PidMode": "trace it, or signal it, from another container or the node",
   }),
-  ...given("sees", {
-    "process.uid_inside":
-      "run it as another user; pinned where the engine maps users, in place of peer.uid where the map may differ by start",
-  }),
-  ...given("shares", {
-    "process.dumpable":
-      "take the token from a client that does not hide its memory; pinned where it does",
-  }),
+  ...OF_PROCESS,
   ...given("nothing", {
     "pod.labels":
       "be another service, where labels tell them apart; those that a controller adds are left out",

@@ -11,6 +11,7 @@ import { createHash } from "node:crypto";
 import {
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   renameSync,
   rmSync,
@@ -49,10 +50,7 @@ export async function fetchTree(suite: Suite, packages: string[]): Promise<Tree>
 /** An apt that knows this suite only, and nothing of what is installed here. */
 async function openSuite(suite: Suite): Promise<void> {
   const directory = join(cache, suite);
-  // A run that was killed may have left some there: apt would leave these out of its plan.
-  rmSync(join(directory, "archives"), { recursive: true, force: true });
   mkdirSync(join(directory, "lists/partial"), { recursive: true });
-  mkdirSync(join(directory, "archives/partial"), { recursive: true });
   const [name] = suite.split("-");
   const source = `deb [signed-by=${KEYRING}] ${await mirror()} ${name} main\n`;
   writeFileSync(join(directory, "sources.list"), source);
@@ -91,8 +89,20 @@ async function apt(suite: Suite, ...words: string[]): Promise<string> {
 }
 
 async function makeTree(suite: Suite, packages: string[]): Promise<Tree> {
+  // Its own: what another run has left there, apt would leave out of its plan.
+  const archives = mkdtempSync(join(cache, suite, "archives-"));
+  mkdirSync(join(archives, "partial"));
+  try {
+    return await makeTreeBy(archives, suite, packages);
+  } finally {
+    rmSync(archives, { recursive: true, force: true });
+  }
+}
+
+async function makeTreeBy(archives: string, suite: Suite, packages: string[]): Promise<Tree> {
+  const install = ["install", "--yes", "-o", `Dir::Cache::archives=${archives}`];
   // One line a package: 'URI' file_1.2-3_amd64.deb size hash
-  const plan = await apt(suite, "install", "--yes", "--print-uris", ...packages);
+  const plan = await apt(suite, ...install, "--print-uris", ...packages);
   const files = [...plan.matchAll(/^'\S+' (\S+\.deb) /gm)].map(([, file = ""]) => file).sort();
   const words = files.map((file) => decodeURIComponent(file).split("_"));
   const versions = new Map(words.map(([name = "", version = ""]) => [name, version]));
@@ -102,18 +112,16 @@ async function makeTree(suite: Suite, packages: string[]): Promise<Tree> {
   if (existsSync(path)) return { path, versions };
   const old = readdirSync(cache).filter((entry) => entry.startsWith(name));
   for (const entry of old) rmSync(join(cache, entry), { recursive: true, force: true });
-  await apt(suite, "install", "--yes", "--download-only", ...packages);
+  await apt(suite, ...install, "--download-only", ...packages);
   const unfinished = `${path}.unfinished`;
   for (const name of TOP) {
     mkdirSync(join(unfinished, "usr", name), { recursive: true });
     symlinkSync(`usr/${name}`, join(unfinished, name));
   }
-  const archives = join(cache, suite, "archives");
   // Bookworm's packages still have a /lib; dpkg-deb --extract would put it in the link's place.
   const unpack = `tar --extract --keep-directory-symlink --directory "${unfinished}"`;
   for (const file of files)
     await shell(`dpkg-deb --fsys-tarfile "${archives}/${file}" | ${unpack}`);
   renameSync(unfinished, path);
-  for (const file of files) rmSync(join(archives, file), { force: true });
   return { path, versions };
 }

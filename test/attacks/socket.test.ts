@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../server/json.ts";
 import { Gate } from "../gate.ts";
-import { app, bao, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
+import { app, bao, type Container, type Stage, tokensOf, until, vaultAt } from "../stage.ts";
 import {
   decision,
   decisions,
@@ -226,70 +226,62 @@ describe("a program that connects as another user and becomes a set-user-ID one"
   });
 });
 
-describe("a first process that mounts a program over the trusted one, in its own namespaces", () => {
-  const note = attack("38");
-  const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
-  const wanted = {
-    image,
-    command: ["/app/overmount", "user", "/app/steal", TRUSTED, SOCKET],
-    host: { SecurityOpt: ["seccomp=unconfined"] },
-  };
+const unconfined = { SecurityOpt: ["seccomp=unconfined"] };
 
-  test("gets the token from a naive server", async () => {
-    await using stage = newStage();
-    await naive(stage, match);
-    const thief = await run(stage, wanted);
-    expect(await thief.says("thief: end")).toContain(TOKEN);
-    note("naive", "falls");
-  });
+/** Mounts a program over the trusted one, in namespaces of its own. */
+async function overmount(stage: Stage): Promise<Container> {
+  const command = ["/app/overmount", "user", "/app/steal", TRUSTED, SOCKET];
+  return await run(stage, { image, command, host: unconfined });
+}
 
-  test.each([
-    { relax: [], title: "" },
-    { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
-  ])("gets nothing: user-namespace$title", async ({ relax }) => {
-    await using stage = newStage();
-    const { server } = await ours(stage, { match, relax, user_namespaces: true });
-    const thief = await run(stage, wanted);
-    expect(await thief.says("thief: end")).not.toContain(TOKEN);
-    expect(await decision(server, thief)).toMatchObject({
-      event: "refused",
-      reason: "user-namespace",
-      exe: TRUSTED,
-    });
-    const which = "without init, alone, once: stopped by user-namespace";
-    note(relax.length ? "minus one" : "defended", relax.length ? which : "user-namespace");
-    await honest(stage, image, note);
-  });
-});
+/** Has a child that mounts and opens a program there, and is gone. */
+async function openInChild(stage: Stage): Promise<Container> {
+  const command = ["/app/borrow", "child", TRUSTED, SOCKET, "/app/steal"];
+  return await run(stage, { image, command, host: unconfined });
+}
+
+/** Is sent the program by another container, in which it is the trusted one. */
+async function receive(stage: Stage): Promise<Container> {
+  const channel = join(stage.directory, "channel");
+  mkdirSync(channel);
+  chmodSync(channel, 0o777);
+  const shared = { Type: "bind" as const, Source: channel, Target: "/channel" };
+  const host = { ...unconfined, Mounts: [shared] };
+  const command = ["/app/borrow", "sent", TRUSTED, SOCKET, "/channel"];
+  const thief = await run(stage, { image, command, host });
+  await thief.says("listening");
+  const lender = ["/app/borrow", "send", TRUSTED, "/channel"];
+  await run(stage, { image: lenders, command: lender, host });
+  return thief;
+}
 
 describe.each([
-  { number: "38g" as const, how: "child", from: "that a child of its own has mounted over it" },
-  { number: "38h" as const, how: "sent", from: "that another container has at that place" },
-])("a first process that execs, by a descriptor, a program $from", ({ number, how }) => {
+  {
+    number: "38" as const,
+    what: "mounts a program over the trusted one, in its own namespaces",
+    start: overmount,
+    reason: "user-namespace",
+  },
+  {
+    number: "38g" as const,
+    what: "execs, by a descriptor, a program that a child of its own has mounted over it",
+    start: openInChild,
+    reason: "namespace",
+  },
+  {
+    number: "38h" as const,
+    what: "execs, by a descriptor, a program that another container has at that place",
+    start: receive,
+    reason: "namespace",
+  },
+])("a first process that $what", ({ number, start, reason }) => {
   const note = attack(number);
   const match: JsonObject = { ...app.match, process: { exe: TRUSTED } };
 
-  async function borrow(stage: Stage) {
-    const channel = join(stage.directory, "channel");
-    mkdirSync(channel);
-    chmodSync(channel, 0o777);
-    const shared = { Type: "bind" as const, Source: channel, Target: "/channel" };
-    const host = { SecurityOpt: ["seccomp=unconfined"], Mounts: [shared] };
-    const last = how === "child" ? "/app/steal" : "/channel";
-    const command = ["/app/borrow", how, TRUSTED, SOCKET, last];
-    const thief = await run(stage, { image, command, host });
-    if (how === "sent") {
-      await thief.says("listening");
-      const lender = ["/app/borrow", "send", TRUSTED, "/channel"];
-      await run(stage, { image: lenders, command: lender, host });
-    }
-    return thief;
-  }
-
   test("gets the token from a naive server", async () => {
     await using stage = newStage();
     await naive(stage, match);
-    const thief = await borrow(stage);
+    const thief = await start(stage);
     expect(await thief.says("thief: end")).toContain(TOKEN);
     note("naive", "falls");
   });
@@ -297,18 +289,14 @@ describe.each([
   test.each([
     { relax: [], title: "" },
     { relax: ["init", "alone", "once"], title: ", with init, alone, once relaxed" },
-  ])("gets nothing: namespace$title", async ({ relax }) => {
+  ])(`gets nothing: ${reason}$title`, async ({ relax }) => {
     await using stage = newStage();
-    const { server } = await ours(stage, { match, relax });
-    const thief = await borrow(stage);
+    const { server } = await ours(stage, { match, relax, user_namespaces: true });
+    const thief = await start(stage);
     expect(await thief.says("thief: end")).not.toContain(TOKEN);
-    expect(await decision(server, thief)).toMatchObject({
-      event: "refused",
-      reason: "namespace",
-      exe: TRUSTED,
-    });
-    const which = "without init, alone, once: stopped by namespace";
-    note(relax.length ? "minus one" : "defended", relax.length ? which : "namespace");
+    expect(await decision(server, thief)).toMatchObject({ event: "refused", reason, exe: TRUSTED });
+    const which = `without init, alone, once: stopped by ${reason}`;
+    note(relax.length ? "minus one" : "defended", relax.length ? which : reason);
     await honest(stage, image, note);
   });
 });
